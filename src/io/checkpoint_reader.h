@@ -1,0 +1,63 @@
+// A Hugging Face checkpoint directory: config.json, one or many safetensors files, their index.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "io/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace narrow {
+
+// Opens the directory, reads config.json and every header, and checks the index against the files.
+// Thread-safe after construction.
+class CheckpointReader {
+ public:
+  // Weight files: model.safetensors.index.json if present, else model.safetensors, else the only
+  // *.safetensors file. Throws: kNotFound (directory, config, weights, a file the index names),
+  // kCorruptInput (headers; index naming a tensor its file lacks, a file outside the directory or by
+  // an absolute path; a tensor in two files; a tensor in a file that the index does not name).
+  explicit CheckpointReader(std::filesystem::path directory);
+
+  const std::filesystem::path& directory() const { return directory_; }
+  const Json& config() const { return config_; }
+
+  struct TensorLocation {
+    const InputFile* file = nullptr;
+    SafetensorsEntry entry;
+  };
+  // All tensors, ordered by name.
+  const std::vector<TensorLocation>& tensors() const { return tensors_; }
+  // Null when the checkpoint has no such tensor.
+  const TensorLocation* Find(std::string_view name) const;
+  // Throws: kCorruptInput naming the tensor and the checkpoint.
+  const TensorLocation& Get(std::string_view name) const;
+
+  // Copies the tensor's bytes. REQUIRES: bytes.size() == location.entry.bytes().
+  void Read(const TensorLocation& location, std::span<std::byte> bytes) const;
+  // Copies bytes [offset, offset + bytes.size()) of the tensor (for slices of rows).
+  void ReadPart(const TensorLocation& location, int64_t offset, std::span<std::byte> bytes) const;
+
+  struct FileFacts {
+    std::string name;  // relative to the directory
+    int64_t bytes = 0;
+    int64_t modified_ns = 0;
+  };
+  // The weight files, in order of name.
+  std::vector<FileFacts> files() const;
+
+ private:
+  std::filesystem::path directory_;
+  Json config_;
+  std::vector<std::unique_ptr<InputFile>> files_;
+  std::vector<TensorLocation> tensors_;
+  std::unordered_map<std::string, std::size_t> index_;  // name -> position in tensors_
+};
+
+}  // namespace narrow

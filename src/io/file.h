@@ -1,0 +1,76 @@
+// POSIX files as owned descriptors. Reads are positioned and copy into the caller's memory: nothing
+// is mapped, so the resident memory of the process is what the program itself allocates.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace narrow {
+
+// Owns a file descriptor; closes it. Move-only.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int descriptor) : descriptor_(descriptor) {}
+  ~FileDescriptor();
+  FileDescriptor(FileDescriptor&& other) noexcept;
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  int get() const { return descriptor_; }
+  bool valid() const { return descriptor_ >= 0; }
+
+ private:
+  int descriptor_ = -1;
+};
+
+// A regular file opened for reading. Thread-safe: reads carry their offset.
+class InputFile {
+ public:
+  // Throws: kNotFound when there is no such file, kIo when it cannot be opened or is not regular.
+  explicit InputFile(std::filesystem::path path);
+
+  const std::filesystem::path& path() const { return path_; }
+  int64_t size() const { return size_; }              // bytes, when opened
+  int64_t modified_ns() const { return modified_ns_; }  // st_mtim, nanoseconds since the epoch
+
+  // Fills `bytes` from `offset`. Throws: kCorruptInput when the file ends early (it shrank), kIo
+  // when the read fails; the message names the file.
+  void ReadAt(int64_t offset, std::span<std::byte> bytes) const;
+  // Tells the kernel that [offset, offset + count) is not needed in its cache any more.
+  void DropCache(int64_t offset, int64_t count) const noexcept;
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor descriptor_;
+  int64_t size_ = 0;
+  int64_t modified_ns_ = 0;
+};
+
+// A file being written at known offsets. Thread-safe: writes carry their offset.
+class OutputFile {
+ public:
+  // Creates or truncates. Throws: kIo.
+  explicit OutputFile(std::filesystem::path path);
+
+  const std::filesystem::path& path() const { return path_; }
+  // Throws: kIo, naming the file and the cause (disk full included).
+  void WriteAt(int64_t offset, std::span<const std::byte> bytes);
+  // Flushes to stable storage and closes; the only way to learn that all writes arrived.
+  void Close();
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor descriptor_;
+};
+
+// The whole file. Throws as InputFile does, and kUnsupported above `max_bytes`.
+std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);
+
+// Writes `contents` so that `path` holds either the old or the whole new contents: a temporary file
+// beside it, fsync, rename. Throws: kIo.
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);
+
+}  // namespace narrow

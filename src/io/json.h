@@ -1,0 +1,44 @@
+// JSON from outside: bounded in size and depth, valid UTF-8, no duplicate keys, checked access.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace narrow {
+
+using Json = nlohmann::ordered_json;  // keeps the key order of the file
+
+struct JsonLimits {
+  int max_depth = 64;
+  int64_t max_bytes = int64_t{1} << 30;
+};
+
+// Parses `text`. `what` names the source in messages ("config.json of X").
+// Throws: kCorruptInput (syntax with line and column, depth, bad UTF-8, duplicate key, size).
+Json ParseJson(std::string_view text, std::string_view what, const JsonLimits& limits = {});
+
+// Reads and parses a file. Throws as ReadWholeFile and ParseJson do.
+Json ReadJsonFile(const std::string& path, const JsonLimits& limits = {});
+
+// Typed access to members of an object: the message names `what` and the key, what was expected and
+// what was found. A missing key gives nothing in the optional forms (so does null) and throws
+// kCorruptInput in the required ones; a value of another type always throws.
+std::optional<int64_t> OptionalInt(const Json& object, std::string_view key, std::string_view what);
+std::optional<double> OptionalNumber(const Json& object, std::string_view key,
+                                     std::string_view what);
+std::optional<bool> OptionalBool(const Json& object, std::string_view key, std::string_view what);
+std::optional<std::string> OptionalString(const Json& object, std::string_view key,
+                                          std::string_view what);
+int64_t RequiredInt(const Json& object, std::string_view key, std::string_view what);
+double RequiredNumber(const Json& object, std::string_view key, std::string_view what);
+std::string RequiredString(const Json& object, std::string_view key, std::string_view what);
+// The member as object or array, checked; null when absent.
+const Json* OptionalObject(const Json& object, std::string_view key, std::string_view what);
+const Json* OptionalArray(const Json& object, std::string_view key, std::string_view what);
+
+}  // namespace narrow
