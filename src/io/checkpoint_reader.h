@@ -21,8 +21,8 @@ class CheckpointReader {
  public:
   // Weight files: model.safetensors.index.json if present, else model.safetensors, else the only
   // *.safetensors file. Throws: kNotFound (directory, config, weights, a file the index names),
-  // kCorruptInput (headers; index naming a tensor its file lacks, a file outside the directory or by
-  // an absolute path; a tensor in two files; a tensor in a file that the index does not name).
+  // kCorruptInput (headers; index naming a tensor its file lacks, a file outside the directory or
+  // by an absolute path; a tensor in two files; a tensor in a file that the index does not name).
   explicit CheckpointReader(std::filesystem::path directory);
 
   const std::filesystem::path& directory() const { return directory_; }

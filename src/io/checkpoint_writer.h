@@ -16,9 +16,10 @@
 
 namespace narrow {
 
-// Which tensor goes into which file, decided before anything is written. Tensors keep the order they
-// are given in; a shard is closed when the next tensor would pass the limit. One shard is called
-// "model.safetensors" and has no index; more are "model-00001-of-00003.safetensors" and so on.
+// Which tensor goes into which file, decided before anything is written. Tensors keep the order
+// they are given in; a shard is closed when the next tensor would pass the limit. One shard is
+// called "model.safetensors" and has no index; more are "model-00001-of-00003.safetensors" and so
+// on.
 struct ShardPlan {
   struct Shard {
     std::string file_name;

@@ -33,7 +33,7 @@ class InputFile {
   explicit InputFile(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
-  int64_t size() const { return size_; }              // bytes, when opened
+  int64_t size() const { return size_; }                // bytes, when opened
   int64_t modified_ns() const { return modified_ns_; }  // st_mtim, nanoseconds since the epoch
 
   // Fills `bytes` from `offset`. Throws: kCorruptInput when the file ends early (it shrank), kIo
@@ -56,6 +56,9 @@ class OutputFile {
   explicit OutputFile(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
+  // Sets disk space aside for `bytes` from the start, so that a full disk is noticed before the
+  // work that fills it; does nothing where the file system cannot. Throws: kIo.
+  void Reserve(int64_t bytes);
   // Throws: kIo, naming the file and the cause (disk full included).
   void WriteAt(int64_t offset, std::span<const std::byte> bytes);
   // Flushes to stable storage and closes; the only way to learn that all writes arrived.
@@ -65,6 +68,9 @@ class OutputFile {
   std::filesystem::path path_;
   FileDescriptor descriptor_;
 };
+
+// Makes the entries of a directory durable. Throws: kIo.
+void SyncDirectory(const std::filesystem::path& path);
 
 // The whole file. Throws as InputFile does, and kUnsupported above `max_bytes`.
 std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);

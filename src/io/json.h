@@ -11,7 +11,9 @@
 
 namespace narrow {
 
-using Json = nlohmann::ordered_json;  // keeps the key order of the file
+// Keeps the key order of the file. Looking a key up takes time linear in the size of the object:
+// walk large objects (vocabularies, weight maps) with items() instead.
+using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   int max_depth = 64;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/file.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor.h"
 
@@ -31,13 +32,16 @@ struct SafetensorsHeader {
 
 inline constexpr int64_t kMaxSafetensorsHeaderBytes = 100'000'000;  // the reference's own limit
 
-// Parses the first bytes of a file. `prefix` holds at least the 8-byte length and the header (it may
-// hold more); `file_bytes` is the size of the whole file; `what` names it in messages.
-// Throws: kCorruptInput for a git-lfs pointer, a header length beyond the file or the limit, JSON that
-// is not such a header, unknown dtype, negative or overflowing shape, bytes that differ from shape
+// Parses the first bytes of a file. `prefix` holds at least the 8-byte length and the header (it
+// may hold more); `file_bytes` is the size of the whole file; `what` names it in messages. Throws:
+// kCorruptInput for a git-lfs pointer, a header length beyond the file or the limit, JSON that is
+// not such a header, unknown dtype, negative or overflowing shape, bytes that differ from shape
 // times element size, ranges outside the file, overlapping, duplicate, or leaving gaps.
 SafetensorsHeader ParseSafetensorsHeader(std::string_view prefix, int64_t file_bytes,
                                          std::string_view what);
+
+// Reads and parses the header of an open file. Throws as the above and InputFile::ReadAt do.
+SafetensorsHeader ReadSafetensorsHeader(const InputFile& file);
 
 // A tensor to be written.
 struct TensorSpec {
@@ -47,8 +51,8 @@ struct TensorSpec {
   int64_t bytes() const;  // REQUIRES: the shape's product does not overflow
 };
 
-// The layout the writer gives to one file: length prefix, JSON ({"format":"pt"} metadata, padded with
-// spaces to a multiple of 8), entries ordered by element size, largest first, then by name.
+// The layout the writer gives to one file: length prefix, JSON ({"format":"pt"} metadata, padded
+// with spaces to a multiple of 8), entries ordered by element size, largest first, then by name.
 struct SafetensorsLayout {
   std::string header;                     // the bytes before the data
   std::vector<SafetensorsEntry> entries;  // offsets from the start of the file

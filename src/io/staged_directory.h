@@ -5,8 +5,8 @@
 
 namespace narrow {
 
-// Collects files in a hidden sibling of the final directory (".<name>.partial-<pid>") and renames it
-// into place in Commit(). Without Commit() the destructor removes everything. Thread-compatible.
+// Collects files in a hidden sibling of the final directory (".<name>.partial-<pid>") and renames
+// it into place in Commit(). Without Commit() the destructor removes everything. Thread-compatible.
 class StagedDirectory {
  public:
   // Throws: kInvalidArgument when `final_path` exists and `overwrite` is false, or is not a
