@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -16,7 +17,7 @@ constexpr std::string_view kSingleName = "model.safetensors";
 constexpr std::string_view kSuffix = ".safetensors";
 
 // Tensor name -> file name, as the index says.
-using WeightMap = std::unordered_map<std::string, std::string>;
+using WeightMap = std::map<std::string, std::string>;
 
 Json ReadConfig(const fs::path& directory) {
   std::error_code error;
@@ -41,13 +42,13 @@ void CheckFileName(const std::string& name, const std::string& index) {
                      name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
   if (!plain) {
     Fail(ErrorCode::kCorruptInput,
-         "{}: weight_map names the file \"{:.80}\", which is not a plain file name in the "
+         "{}: weight_map names the file {}, which is not a plain file name in the "
          "checkpoint's directory",
-         index, name);
+         index, Quoted(name));
   }
   if (!name.ends_with(kSuffix)) {
-    Fail(ErrorCode::kUnsupported,
-         "{}: weight_map names \"{:.80}\", which is not a safetensors file", index, name);
+    Fail(ErrorCode::kUnsupported, "{}: weight_map names {}, which is not a safetensors file", index,
+         Quoted(name));
   }
 }
 
@@ -61,7 +62,8 @@ WeightMap ReadIndex(const fs::path& path) {
   WeightMap weights;
   for (const auto& [tensor, file] : map->items()) {
     if (!file.is_string()) {
-      Fail(ErrorCode::kCorruptInput, "{}: weight_map gives tensor {} no file name", what, tensor);
+      Fail(ErrorCode::kCorruptInput, "{}: weight_map gives tensor {} no file name", what,
+           Quoted(tensor));
     }
     CheckFileName(file.get_ref<const std::string&>(), what);
     weights.emplace(tensor, file.get<std::string>());
@@ -71,11 +73,16 @@ WeightMap ReadIndex(const fs::path& path) {
 
 // The weight file of a checkpoint without an index.
 std::string OnlyWeightFile(const fs::path& directory) {
-  if (fs::exists(directory / kSingleName)) return std::string(kSingleName);
+  std::error_code error;
+  if (fs::exists(directory / kSingleName, error)) return std::string(kSingleName);
   std::vector<std::string> found;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
-    const std::string name = entry.path().filename().string();
+  fs::directory_iterator entries(directory, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    const std::string name = entries->path().filename().string();
     if (name.ends_with(kSuffix)) found.push_back(name);
+  }
+  if (error) {
+    Fail(ErrorCode::kIo, "{}: cannot be listed: {}", directory.string(), error.message());
   }
   if (found.empty()) {
     Fail(ErrorCode::kNotFound, "{}: no safetensors weights ({} or {})", directory.string(),
@@ -104,7 +111,7 @@ void CheckIndexComplete(const WeightMap& weights,
   for (const auto& [tensor, file] : weights) {
     if (!found.contains(tensor)) {
       Fail(ErrorCode::kCorruptInput, "{}: has no tensor {}, although {} places it there",
-           (directory / file).string(), tensor, kIndexName);
+           (directory / file).string(), Quoted(tensor), kIndexName);
     }
   }
 }
@@ -112,11 +119,12 @@ void CheckIndexComplete(const WeightMap& weights,
 void CheckPlace(const WeightMap& weights, const std::string& tensor, const fs::path& file) {
   const auto named = weights.find(tensor);
   if (named == weights.end()) {
-    Fail(ErrorCode::kCorruptInput, "{}: tensor {} is not in {}", file.string(), tensor, kIndexName);
+    Fail(ErrorCode::kCorruptInput, "{}: tensor {} is not in {}", file.string(), Quoted(tensor),
+         kIndexName);
   }
   if (named->second != file.filename()) {
     Fail(ErrorCode::kCorruptInput, "{}: tensor {} belongs to {} according to {}", file.string(),
-         tensor, named->second, kIndexName);
+         Quoted(tensor), named->second, kIndexName);
   }
 }
 
@@ -125,15 +133,16 @@ void CheckPlace(const WeightMap& weights, const std::string& tensor, const fs::p
 CheckpointReader::CheckpointReader(fs::path directory)
     : directory_(std::move(directory)), config_(ReadConfig(directory_)) {
   WeightMap weights;
-  std::map<std::string, bool> names;  // ordered
-  const bool indexed = fs::exists(directory_ / kIndexName);
+  std::set<std::string> names;
+  std::error_code error;
+  const bool indexed = fs::exists(directory_ / kIndexName, error);
   if (indexed) {
     weights = ReadIndex(directory_ / kIndexName);
-    for (const auto& [tensor, file] : weights) names[file] = true;
+    for (const auto& [tensor, file] : weights) names.insert(file);
   } else {
-    names[OnlyWeightFile(directory_)] = true;
+    names.insert(OnlyWeightFile(directory_));
   }
-  for (const auto& [name, unused] : names) {
+  for (const std::string& name : names) {
     files_.push_back(OpenWeights(directory_ / name, indexed));
     const InputFile& file = *files_.back();
     for (SafetensorsEntry& entry : ReadSafetensorsHeader(file).entries) {

@@ -24,6 +24,7 @@ void CheckNames(const std::vector<TensorSpec>& tensors) {
     if (tensor.name.empty() || tensor.name == "__metadata__") {
       Fail(ErrorCode::kInvalidArgument, "\"{}\" cannot be the name of a tensor", tensor.name);
     }
+    static_cast<void>(JsonLiteral(tensor.name));  // refuses what a header cannot hold
     if (!seen.insert(tensor.name).second) {
       Fail(ErrorCode::kInvalidArgument, "two tensors to be written have the name {}", tensor.name);
     }
@@ -157,7 +158,7 @@ void CheckpointWriter::Finish() {
   index += "  \"weight_map\": {";
   std::string_view separator = "\n";
   for (const auto& [name, tensor] : state_->tensors) {
-    index += fmt::format("{}    {}: \"{}\"", separator, Json(name).dump(),
+    index += fmt::format("{}    {}: \"{}\"", separator, JsonLiteral(name),
                          state_->plan.shards[tensor.shard].file_name);
     separator = ",\n";
   }

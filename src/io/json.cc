@@ -12,18 +12,7 @@
 namespace narrow {
 namespace {
 
-constexpr std::size_t kMaxQuotedBytes = 80;
-
-// What a message quotes from a file: short, and printable whatever the file holds.
-std::string Quote(std::string_view text) {
-  std::string quoted = "\"";
-  for (const char c : text.substr(0, kMaxQuotedBytes)) {
-    const bool printable = c >= 0x20 && c != 0x7F;  // char is signed: bytes above 0x7F fail too
-    quoted += printable ? c : '?';
-  }
-  quoted += text.size() > kMaxQuotedBytes ? "...\"" : "\"";
-  return quoted;
-}
+constexpr std::size_t kMaxQuotedBytes = 120;
 
 struct Position {
   int64_t line = 1;
@@ -153,7 +142,7 @@ void Builder::RefuseDuplicates(const std::vector<std::string>& keys) const {
   seen.reserve(keys.size());
   for (const std::string& key : keys) {
     if (!seen.insert(key).second) {
-      Fail(ErrorCode::kCorruptInput, "{}: JSON object has the key {} twice", what_, Quote(key));
+      Fail(ErrorCode::kCorruptInput, "{}: JSON object has the key {} twice", what_, Quoted(key));
     }
   }
 }
@@ -230,6 +219,24 @@ Json ParseJson(std::string_view text, std::string_view what, const JsonLimits& l
 
 Json ReadJsonFile(const std::string& path, const JsonLimits& limits) {
   return ParseJson(ReadWholeFile(path, limits.max_bytes), path, limits);
+}
+
+std::string JsonLiteral(const std::string& text) {
+  try {
+    return Json(text).dump();
+  } catch (const Json::exception&) {
+    Fail(ErrorCode::kInvalidArgument, "{} is not valid UTF-8", Quoted(text));
+  }
+}
+
+std::string Quoted(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text.substr(0, kMaxQuotedBytes)) {
+    const bool printable = c >= 0x20 && c != 0x7F;  // char is signed: bytes above 0x7F fail too
+    quoted += printable ? c : '?';
+  }
+  quoted += text.size() > kMaxQuotedBytes ? "...\"" : "\"";
+  return quoted;
 }
 
 std::optional<int64_t> OptionalInt(const Json& object, std::string_view key,

@@ -27,6 +27,13 @@ Json ParseJson(std::string_view text, std::string_view what, const JsonLimits& l
 // Reads and parses a file. Throws as ReadWholeFile and ParseJson do.
 Json ReadJsonFile(const std::string& path, const JsonLimits& limits = {});
 
+// `text` as a JSON string literal. Throws: kInvalidArgument when it is not valid UTF-8.
+std::string JsonLiteral(const std::string& text);
+
+// `text` between quotation marks for a message: at most 120 bytes, printable ASCII, one line,
+// whatever the file it comes from holds.
+std::string Quoted(std::string_view text);
+
 // Typed access to members of an object: the message names `what` and the key, what was expected and
 // what was found. A missing key gives nothing in the optional forms (so does null) and throws
 // kCorruptInput in the required ones; a value of another type always throws.

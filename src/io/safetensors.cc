@@ -75,14 +75,15 @@ std::vector<int64_t> ParseCounts(const Json& info, const std::string& key, const
                                  std::string_view what) {
   const auto found = info.find(key);
   if (found == info.end() || !found->is_array()) {
-    FailFile(what, "tensor {}: {} is missing or not an array", name, key);
+    FailFile(what, "tensor {}: {} is missing or not an array", Quoted(name), key);
   }
   std::vector<int64_t> counts;
   counts.reserve(found->size());
   for (const Json& value : *found) {
     const std::optional<int64_t> count = AsCount(value);
     if (!count) {
-      FailFile(what, "tensor {}: {} holds a value that is not a non-negative integer", name, key);
+      FailFile(what, "tensor {}: {} holds a value that is not a non-negative integer", Quoted(name),
+               key);
     }
     counts.push_back(*count);
   }
@@ -92,32 +93,34 @@ std::vector<int64_t> ParseCounts(const Json& info, const std::string& key, const
 // One member of the header; `data_start` is the length of everything before the tensors.
 SafetensorsEntry ParseEntry(const std::string& name, const Json& info, int64_t data_start,
                             std::string_view what) {
-  if (!info.is_object()) FailFile(what, "tensor {}: its description is not an object", name);
+  if (!info.is_object())
+    FailFile(what, "tensor {}: its description is not an object", Quoted(name));
   SafetensorsEntry entry;
   entry.name = name;
   const auto dtype = info.find("dtype");
   if (dtype == info.end() || !dtype->is_string()) {
-    FailFile(what, "tensor {}: dtype is missing or not a string", name);
+    FailFile(what, "tensor {}: dtype is missing or not a string", Quoted(name));
   }
   const auto& dtype_name = dtype->get_ref<const std::string&>();
   const std::optional<Dtype> known = DtypeFromName(dtype_name);
-  if (!known) FailFile(what, "tensor {}: unknown dtype \"{:.40}\"", name, dtype_name);
+  if (!known) FailFile(what, "tensor {}: unknown dtype {}", Quoted(name), Quoted(dtype_name));
   entry.dtype = *known;
   entry.shape = ParseCounts(info, "shape", name, what);
   const std::vector<int64_t> offsets = ParseCounts(info, "data_offsets", name, what);
   if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-    FailFile(what, "tensor {}: data_offsets should be [begin, end] with begin <= end", name);
+    FailFile(what, "tensor {}: data_offsets should be [begin, end] with begin <= end",
+             Quoted(name));
   }
   const std::optional<int64_t> elements = CheckedProduct(entry.shape);
   const std::optional<int64_t> bytes =
       elements ? CheckedMultiply(*elements, ElementBytes(entry.dtype)) : std::nullopt;
-  if (!bytes) FailFile(what, "tensor {}: its shape has more than 2^63 bytes", name);
+  if (!bytes) FailFile(what, "tensor {}: its shape has more than 2^63 bytes", Quoted(name));
   if (*bytes != offsets[1] - offsets[0]) {
-    FailFile(what, "tensor {}: {} elements of {} take {} bytes, data_offsets give it {}", name,
-             *elements, dtype_name, *bytes, offsets[1] - offsets[0]);
+    FailFile(what, "tensor {}: {} elements of {} take {} bytes, data_offsets give it {}",
+             Quoted(name), *elements, dtype_name, *bytes, offsets[1] - offsets[0]);
   }
   const std::optional<int64_t> end = CheckedAdd(offsets[1], data_start);
-  if (!end) FailFile(what, "tensor {}: data_offsets overflow", name);
+  if (!end) FailFile(what, "tensor {}: data_offsets overflow", Quoted(name));
   entry.begin = offsets[0] + data_start;
   entry.end = *end;
   return entry;
@@ -129,16 +132,16 @@ void CheckTiling(const SafetensorsHeader& header, int64_t file_bytes, std::strin
   const SafetensorsEntry* previous = nullptr;
   for (const SafetensorsEntry& entry : header.entries) {
     if (entry.end > file_bytes) {
-      FailFile(what, "tensor {} ends at byte {}, the file has {}: truncated or damaged", entry.name,
-               entry.end, file_bytes);
+      FailFile(what, "tensor {} ends at byte {}, the file has {}: truncated or damaged",
+               Quoted(entry.name), entry.end, file_bytes);
     }
     if (entry.begin < covered) {
       NARROW_CHECK(previous != nullptr);
-      FailFile(what, "tensors {} and {} overlap", previous->name, entry.name);
+      FailFile(what, "tensors {} and {} overlap", Quoted(previous->name), Quoted(entry.name));
     }
     if (entry.begin > covered) {
       FailFile(what, "{} bytes before tensor {} belong to no tensor", entry.begin - covered,
-               entry.name);
+               Quoted(entry.name));
     }
     covered = entry.end;
     previous = &entry;
@@ -209,7 +212,7 @@ SafetensorsLayout BuildSafetensorsLayout(std::vector<TensorSpec> tensors) {
     const int64_t end = offset + tensor.bytes();
     fmt::format_to(
         std::back_inserter(json), R"(,{}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})",
-        Json(tensor.name).dump(), Name(tensor.dtype), Json(tensor.shape).dump(), offset, end);
+        JsonLiteral(tensor.name), Name(tensor.dtype), Json(tensor.shape).dump(), offset, end);
     layout.entries.push_back({.name = std::move(tensor.name),
                               .dtype = tensor.dtype,
                               .shape = std::move(tensor.shape),

@@ -33,7 +33,12 @@ void CheckReplaceable(const fs::path& path, fs::file_status status) {
     Fail(ErrorCode::kInvalidArgument, "{} exists and is not a directory; choose another output",
          path.string());
   }
-  if (!fs::is_empty(path) && !fs::exists(path / "config.json")) {
+  std::error_code error;
+  const bool empty = fs::is_empty(path, error);
+  if (error) {
+    Fail(ErrorCode::kIo, "{}: cannot be examined: {}", path.string(), error.message());
+  }
+  if (!empty && !fs::exists(path / "config.json", error)) {
     Fail(ErrorCode::kInvalidArgument,
          "{} holds files but no config.json, so it is not replaced; choose another output or "
          "remove it",
@@ -140,8 +145,10 @@ void StagedDirectory::Commit() {
          error.code().message());
   }
   fs::path old;
-  if (replace_ && fs::exists(fs::symlink_status(final_path_))) {
-    CheckReplaceable(final_path_, fs::symlink_status(final_path_));
+  std::error_code error;
+  if (const fs::file_status status = fs::symlink_status(final_path_, error);
+      replace_ && fs::exists(status)) {
+    CheckReplaceable(final_path_, status);
     old = PutInPlaceOf(staging_path_, final_path_);
   } else if (!Rename(staging_path_, final_path_, RENAME_NOREPLACE)) {
     // EINVAL: a file system without the flag. A plain rename still refuses a directory with files.
@@ -151,7 +158,7 @@ void StagedDirectory::Commit() {
   }
   committed_ = true;
   SyncDirectory(final_path_.parent_path());
-  std::error_code error;
+  error.clear();
   if (!old.empty()) fs::remove_all(old, error);
   if (error) {
     Fail(ErrorCode::kIo,
