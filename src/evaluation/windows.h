@@ -1,0 +1,20 @@
+// Which windows of a text are evaluated.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace narrow {
+
+enum class WindowChoice {
+  kSpread,  // evenly over the text
+  kFirst,
+};
+
+// Indices of `requested` windows (0: all) of floor(tokens / window_tokens), increasing. Window i holds
+// tokens [i * window_tokens, (i + 1) * window_tokens): no overlap, the tail is dropped.
+// Throws: kInvalidArgument when the text has no whole window, or window_tokens < 2.
+std::vector<int64_t> ChooseWindows(int64_t tokens, int64_t window_tokens, int64_t requested,
+                                   WindowChoice choice);
+
+}  // namespace narrow

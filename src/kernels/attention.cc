@@ -1,0 +1,135 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "base/checked_math.h"
+#include "base/parallel.h"
+#include "kernels/elementwise.h"
+#include "kernels/matmul.h"
+
+namespace narrow {
+namespace {
+
+// Scores of one step are 128 x 512 f32 (256 KiB) and stay in the second-level cache.
+constexpr int64_t kQueryBlock = 128;
+constexpr int64_t kKeyBlock = 512;
+
+// The buffers one thread needs for one block of queries.
+template <typename T>
+struct BlockState {
+  explicit BlockState(int64_t head_size)
+      : scores(kQueryBlock * kKeyBlock),
+        probabilities(kQueryBlock * kKeyBlock),
+        accumulator(kQueryBlock * head_size),
+        row_maximum(kQueryBlock),
+        row_sum(kQueryBlock),
+        valid(kQueryBlock) {}
+
+  AlignedBuffer<float> scores;         // [kQueryBlock, kKeyBlock]
+  AlignedBuffer<T> probabilities;      // [kQueryBlock, kKeyBlock]
+  AlignedBuffer<float> accumulator;    // [kQueryBlock, head_size]
+  AlignedBuffer<float> row_maximum;    // [kQueryBlock]
+  AlignedBuffer<float> row_sum;        // [kQueryBlock]
+  AlignedBuffer<int64_t> valid;        // [kQueryBlock]
+};
+
+template <typename T>
+BlockState<T>& ThreadState(int64_t head_size) {
+  thread_local BlockState<T> state(head_size);
+  if (state.accumulator.size() < kQueryBlock * head_size) state = BlockState<T>(head_size);
+  return state;
+}
+
+// One head of one block of queries: q, out [count, head_size] whose first query is token `first` of
+// the sequence; k, v [tokens of the sequence, head_size].
+template <typename T>
+void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
+                 float score_scale, float value_scale, MatrixView<T> out) {
+  const int64_t count = q.rows;
+  BlockState<T>& state = ThreadState<T>(q.columns);
+  const MatrixView<float> accumulator(state.accumulator.data(), count, q.columns);
+  std::fill_n(state.accumulator.data(), count * q.columns, 0.0f);
+  std::fill_n(state.row_maximum.data(), count, std::numeric_limits<float>::lowest());
+  std::fill_n(state.row_sum.data(), count, 0.0f);
+  const auto per_row = [count](auto& buffer) {
+    return buffer.span().subspan(0, static_cast<std::size_t>(count));
+  };
+  const int64_t key_end = first + count;
+  for (int64_t key = 0; key < key_end; key += kKeyBlock) {
+    const int64_t key_count = std::min(kKeyBlock, key_end - key);
+    const MatrixView<float> scores(state.scores.data(), count, key_count);
+    const MatrixView<T> probabilities(state.probabilities.data(), count, key_count);
+    ProductTransposed<T>(q, k.RowBlock(key, key_count), scores);
+    for (int64_t row = 0; row < count; ++row) {
+      state.valid[row] = std::clamp<int64_t>(first + row + 1 - key, 0, key_count);
+    }
+    SoftmaxStep<T>(scores, score_scale, per_row(state.valid), probabilities,
+                   per_row(state.row_maximum), per_row(state.row_sum), accumulator);
+    ProductAdd<T>(probabilities, v.RowBlock(key, key_count), accumulator);
+  }
+  for (int64_t row = 0; row < count; ++row) {
+    ScaleTo<T>(accumulator.RowSpan(row), value_scale / state.row_sum[row], out.RowSpan(row));
+  }
+}
+
+struct Block {
+  Sequence sequence;
+  int64_t first = 0;  // query, counted in the sequence
+  int64_t count = 0;
+  int64_t head = 0;
+};
+
+// The longest blocks first, so that the threads finish together.
+std::vector<Block> ListBlocks(const AttentionHeads& heads, std::span<const Sequence> sequences) {
+  std::vector<Block> blocks;
+  for (const Sequence& sequence : sequences) {
+    for (int64_t first = 0; first < sequence.count; first += kQueryBlock) {
+      const int64_t count = std::min(kQueryBlock, sequence.count - first);
+      for (int64_t head = 0; head < heads.query_heads; ++head) {
+        blocks.push_back({sequence, first, count, head});
+      }
+    }
+  }
+  std::stable_sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) {
+    return a.first + a.count > b.first + b.count;
+  });
+  return blocks;
+}
+
+}  // namespace
+
+template <typename T>
+void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
+                     MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
+                     float score_scale, float value_scale, MatrixView<T> out) {
+  const std::vector<Block> blocks = ListBlocks(heads, sequences);
+  const int64_t group = heads.query_heads / heads.key_value_heads;
+  const int64_t size = heads.head_size;
+  ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
+    const Block& block = blocks[static_cast<std::size_t>(i)];
+    const int64_t row = block.sequence.first + block.first;
+    const auto head_of_keys = [&](MatrixView<const T> keys) {
+      return keys.RowBlock(block.sequence.first, block.sequence.count)
+          .ColumnBlock(block.head / group * size, size);
+    };
+    AttendBlock<T>(block.first, q.RowBlock(row, block.count).ColumnBlock(block.head * size, size),
+                   head_of_keys(k), head_of_keys(v), score_scale, value_scale,
+                   out.RowBlock(row, block.count).ColumnBlock(block.head * size, size));
+  });
+}
+
+int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count) {
+  return 4 * heads.query_heads * heads.head_size * (count * (count + 1) / 2);
+}
+
+template void CausalAttention<float>(const AttentionHeads&, std::span<const Sequence>,
+                                     MatrixView<const float>, MatrixView<const float>,
+                                     MatrixView<const float>, float, float, MatrixView<float>);
+template void CausalAttention<Bfloat16>(const AttentionHeads&, std::span<const Sequence>,
+                                        MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
+                                        MatrixView<const Bfloat16>, float, float,
+                                        MatrixView<Bfloat16>);
+
+}  // namespace narrow

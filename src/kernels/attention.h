@@ -1,0 +1,40 @@
+// Causal attention in blocks: scores of one head exist for one block of queries and one block of
+// keys at a time, never for a whole window.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "tensor/scalar_types.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+// Rows [first, first + count) of a batch are one text; texts do not see each other.
+struct Sequence {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+struct AttentionHeads {
+  int64_t query_heads = 0;
+  int64_t key_value_heads = 0;  // divides query_heads (grouped-query attention)
+  int64_t head_size = 0;
+};
+
+// out = softmax(score_scale * q k^T, causal) v * value_scale, per head and sequence.
+// q, out: [tokens, query_heads * head_size]; k, v: [tokens, key_value_heads * head_size]; q and k are
+// already rotated. Products with f32 accumulation, softmax in f32, probabilities rounded to T.
+// `out` may be q (a block of queries is read before it is written) but must not overlap k or v.
+// Uses all threads; the result does not depend on their number.
+// Source: Dao et al., FlashAttention, 2022, algorithm 1 (block order: keys inside queries).
+template <typename T>  // float or Bfloat16
+void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
+                     MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
+                     float score_scale, float value_scale, MatrixView<T> out);
+
+// Multiply-adds, counted as two operations each, that attention over a sequence of `count` tokens
+// needs (the causal half).
+int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count);
+
+}  // namespace narrow

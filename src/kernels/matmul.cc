@@ -1,0 +1,388 @@
+#include "kernels/matmul.h"
+
+#include <omp.h>
+
+#include <dnnl.hpp>
+#include <map>
+#include <mutex>
+#include <tuple>
+#include <vector>
+
+#include "base/checked_math.h"
+
+namespace narrow {
+namespace {
+
+using dnnl::memory;
+
+const dnnl::engine& Engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& Stream() {
+  thread_local dnnl::stream stream(Engine());
+  return stream;
+}
+
+template <typename T>
+constexpr memory::data_type kType = memory::data_type::f32;
+template <>
+constexpr memory::data_type kType<Bfloat16> = memory::data_type::bf16;
+
+memory::desc PlainDesc(int64_t rows, int64_t columns, int64_t stride, memory::data_type type) {
+  return {{rows, columns}, type, memory::dims{stride, 1}};
+}
+
+// W [n, k] seen as the [k, n] operand of the product.
+memory::desc TransposedDesc(int64_t n, int64_t k, int64_t stride, memory::data_type type) {
+  return {{k, n}, type, memory::dims{1, stride}};
+}
+
+// Primitives remember the thread count they were created under; ours run on the calling thread.
+class SingleThreadScope {
+ public:
+  SingleThreadScope() : saved_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~SingleThreadScope() { omp_set_num_threads(saved_); }
+  SingleThreadScope(const SingleThreadScope&) = delete;
+  SingleThreadScope& operator=(const SingleThreadScope&) = delete;
+
+ private:
+  int saved_;
+};
+
+// What the product does to its destination.
+enum class Epilogue { kStore, kScaleAndAdd };
+
+struct Product {
+  dnnl::matmul primitive;
+  memory::desc source, weights, destination, bias, scratchpad;
+};
+
+Product CreateProduct(const memory::desc& source, const memory::desc& weights,
+                      const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
+                      float scale) {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (epilogue == Epilogue::kScaleAndAdd) {
+    dnnl::post_ops post_ops;
+    if (scale != 1.0f) {
+      post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, scale, 0.0f);
+    }
+    post_ops.append_sum(1.0f);
+    attributes.set_post_ops(post_ops);
+  }
+  const SingleThreadScope single_thread;
+  const dnnl::matmul::desc desc = bias.is_zero()
+                                      ? dnnl::matmul::desc(source, weights, destination)
+                                      : dnnl::matmul::desc(source, weights, bias, destination);
+  const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, Engine());
+  return {dnnl::matmul(primitive_desc), primitive_desc.src_desc(),  primitive_desc.weights_desc(),
+          primitive_desc.dst_desc(),    bias,                       primitive_desc.scratchpad_desc()};
+}
+
+// Grows with the largest product of the thread.
+void* Scratchpad(const memory::desc& desc) {
+  thread_local AlignedBuffer<std::byte> buffer;
+  const auto bytes = static_cast<int64_t>(desc.get_size());
+  if (buffer.size() < bytes) buffer = AlignedBuffer<std::byte>(bytes);
+  return buffer.data();
+}
+
+void Execute(const Product& product, const void* source, const void* weights, const float* bias,
+             void* destination) {
+  const auto operand = [](const memory::desc& desc, const void* data) {
+    return memory(desc, Engine(), const_cast<void*>(data));
+  };
+  std::unordered_map<int, memory> arguments = {
+      {DNNL_ARG_SRC, operand(product.source, source)},
+      {DNNL_ARG_WEIGHTS, operand(product.weights, weights)},
+      {DNNL_ARG_DST, operand(product.destination, destination)},
+      {DNNL_ARG_SCRATCHPAD, operand(product.scratchpad, Scratchpad(product.scratchpad))}};
+  if (!product.bias.is_zero()) arguments.insert({DNNL_ARG_BIAS, operand(product.bias, bias)});
+  product.primitive.execute(Stream(), arguments);
+}
+
+[[noreturn]] void FailOneDnn(const dnnl::error& error) {
+  Fail(ErrorCode::kInternal, "oneDNN: {} (status {})", error.what(), static_cast<int>(error.status));
+}
+
+// The row count the packed layout is chosen for; any other row count uses the same layout.
+constexpr int64_t kCanonicalRows = 512;
+constexpr int64_t kPanelBytes = int64_t{128} << 20;
+constexpr int64_t kPanelRowMultiple = 64;
+
+int64_t DefaultPanelRows(int64_t rows, int64_t columns, int64_t element_bytes) {
+  const int64_t fitting = kPanelBytes / (columns * element_bytes) / kPanelRowMultiple;
+  return std::min(rows, std::max<int64_t>(1, fitting) * kPanelRowMultiple);
+}
+
+}  // namespace
+
+ComputeType NativeComputeType() {
+  // The enumerators are bit sets: a superset of avx512_core_bf16 includes all of its bits.
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (isa & bf16) == bf16 ? ComputeType::kBfloat16 : ComputeType::kFloat32;
+}
+
+std::string InstructionSetName() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::avx512_core_amx:
+      return "avx512_core_amx";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512_core";
+    case dnnl::cpu_isa::avx2_vnni:
+      return "avx2_vnni";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    default:
+      return "sse4.1 or other";
+  }
+}
+
+template <typename T>
+struct PackedMatrix<T>::Implementation {
+  // Everything a product's primitive depends on besides the matrix.
+  using Key = std::tuple<int64_t /*m*/, int64_t /*panel rows*/, int64_t /*x stride*/,
+                         int64_t /*out stride*/, int /*out type*/, Epilogue, float /*scale*/>;
+
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t panel_rows = 0;
+  std::vector<AlignedBuffer<std::byte>> panels;
+  AlignedBuffer<float> bias;
+  std::map<int64_t, memory::desc> layouts;  // by panel row count: full panels and the last one
+  std::mutex mutex;
+  std::map<Key, Product> products;
+
+  int64_t RowsOf(int64_t panel) const {
+    return std::min(panel_rows, rows - panel * panel_rows);
+  }
+
+  const memory::desc& Layout(int64_t count) {
+    const auto found = layouts.find(count);
+    if (found != layouts.end()) return found->second;
+    const SingleThreadScope single_thread;
+    const memory::desc any({columns, count}, kType<T>, memory::format_tag::any);
+    const dnnl::matmul::desc desc(PlainDesc(kCanonicalRows, columns, columns, kType<T>), any,
+                                  PlainDesc(kCanonicalRows, count, count, kType<T>));
+    const dnnl::matmul::primitive_desc primitive_desc(desc, Engine());
+    return layouts.emplace(count, primitive_desc.weights_desc()).first->second;
+  }
+
+  template <typename Out>
+  const Product& Find(int64_t m, int64_t count, int64_t x_stride, int64_t out_stride,
+                      Epilogue epilogue, float scale) {
+    const Key key = {m, count, x_stride, out_stride, static_cast<int>(kType<Out>), epilogue, scale};
+    const std::lock_guard lock(mutex);
+    const auto found = products.find(key);
+    if (found != products.end()) return found->second;
+    const memory::desc bias_desc =
+        bias.size() == 0 ? memory::desc() : PlainDesc(1, count, count, memory::data_type::f32);
+    return products
+        .emplace(key, CreateProduct(PlainDesc(m, columns, x_stride, kType<T>), Layout(count),
+                                    bias_desc, PlainDesc(m, count, out_stride, kType<Out>), epilogue,
+                                    scale))
+        .first->second;
+  }
+
+  template <typename Out>
+  void Run(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
+           float scale) {
+    if (x.rows == 0) return;
+    try {
+      const Product& product =
+          Find<Out>(x.rows, RowsOf(panel), x.stride, out.stride, epilogue, scale);
+      const float* bias_data = bias.size() == 0 ? nullptr : bias.data() + panel * panel_rows;
+      Execute(product, x.data, panels[panel].data(), bias_data, out.data);
+    } catch (const dnnl::error& error) {
+      FailOneDnn(error);
+    }
+  }
+
+  // The reorder primitive uses all threads; it moves elements without arithmetic.
+  void Reorder(const memory::desc& from_desc, const void* from, const memory::desc& to_desc,
+               void* to) const {
+    try {
+      memory source(from_desc, Engine(), const_cast<void*>(from));
+      memory destination(to_desc, Engine(), to);
+      dnnl::reorder(source, destination).execute(Stream(), source, destination);
+    } catch (const dnnl::error& error) {
+      FailOneDnn(error);
+    }
+  }
+};
+
+template <typename T>
+PackedMatrix<T>::PackedMatrix() = default;
+
+template <typename T>
+PackedMatrix<T>::PackedMatrix(int64_t rows, int64_t columns, int64_t panel_rows)
+    : implementation_(std::make_unique<Implementation>()) {
+  NARROW_CHECK(rows > 0 && columns > 0);
+  Implementation& self = *implementation_;
+  self.rows = rows;
+  self.columns = columns;
+  self.panel_rows =
+      panel_rows > 0 ? std::min(panel_rows, rows) : DefaultPanelRows(rows, columns, sizeof(T));
+  try {
+    for (int64_t panel = 0; panel < DivideRoundUp(rows, self.panel_rows); ++panel) {
+      const memory::desc& layout = self.Layout(self.RowsOf(panel));
+      self.panels.emplace_back(static_cast<int64_t>(layout.get_size()));
+    }
+  } catch (const dnnl::error& error) {
+    FailOneDnn(error);
+  }
+}
+
+template <typename T>
+PackedMatrix<T>::~PackedMatrix() = default;
+template <typename T>
+PackedMatrix<T>::PackedMatrix(PackedMatrix&&) noexcept = default;
+template <typename T>
+PackedMatrix<T>& PackedMatrix<T>::operator=(PackedMatrix&&) noexcept = default;
+
+template <typename T>
+int64_t PackedMatrix<T>::rows() const {
+  return implementation_->rows;
+}
+template <typename T>
+int64_t PackedMatrix<T>::columns() const {
+  return implementation_->columns;
+}
+template <typename T>
+int64_t PackedMatrix<T>::panel_rows() const {
+  return implementation_->panel_rows;
+}
+template <typename T>
+int64_t PackedMatrix<T>::panel_count() const {
+  return static_cast<int64_t>(implementation_->panels.size());
+}
+template <typename T>
+int64_t PackedMatrix<T>::bytes() const {
+  int64_t total = 0;
+  for (const auto& panel : implementation_->panels) total += panel.size();
+  return total;
+}
+
+template <typename T>
+void PackedMatrix<T>::PackPanel(int64_t panel, MatrixView<const T> w) {
+  Implementation& self = *implementation_;
+  NARROW_CHECK(w.rows == self.RowsOf(panel) && w.columns == self.columns);
+  self.Reorder(TransposedDesc(w.rows, w.columns, w.stride, kType<T>), w.data, self.Layout(w.rows),
+               self.panels[panel].data());
+}
+
+template <typename T>
+void PackedMatrix<T>::UnpackPanel(int64_t panel, MatrixView<T> w) const {
+  Implementation& self = *implementation_;
+  NARROW_CHECK(w.rows == self.RowsOf(panel) && w.columns == self.columns);
+  self.Reorder(self.Layout(w.rows), self.panels[panel].data(),
+               TransposedDesc(w.rows, w.columns, w.stride, kType<T>), w.data);
+}
+
+template <typename T>
+void PackedMatrix<T>::Pack(MatrixView<const T> w) {
+  for (int64_t panel = 0; panel < panel_count(); ++panel) {
+    const int64_t first = panel * panel_rows();
+    PackPanel(panel, w.RowBlock(first, std::min(panel_rows(), rows() - first)));
+  }
+}
+
+template <typename T>
+void PackedMatrix<T>::SetBias(std::span<const float> bias) {
+  Implementation& self = *implementation_;
+  NARROW_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == self.rows);
+  self.products.clear();
+  self.bias = AlignedBuffer<float>(static_cast<int64_t>(bias.size()));
+  std::copy(bias.begin(), bias.end(), self.bias.data());
+}
+
+template <typename T>
+void PackedMatrix<T>::Multiply(MatrixView<const T> x, MatrixView<T> out) const {
+  for (int64_t panel = 0; panel < panel_count(); ++panel) {
+    implementation_->Run(
+        panel, x, out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
+        Epilogue::kStore, 1.0f);
+  }
+}
+
+template <typename T>
+void PackedMatrix<T>::MultiplyAdd(MatrixView<const T> x, float scale, MatrixView<float> out) const {
+  for (int64_t panel = 0; panel < panel_count(); ++panel) {
+    implementation_->Run(
+        panel, x, out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
+        Epilogue::kScaleAndAdd, scale);
+  }
+}
+
+template <typename T>
+void PackedMatrix<T>::MultiplyPanel(int64_t panel, MatrixView<const T> x,
+                                    MatrixView<float> out) const {
+  implementation_->Run(panel, x, out, Epilogue::kStore, 1.0f);
+}
+
+template class PackedMatrix<Bfloat16>;
+template class PackedMatrix<float>;
+
+namespace {
+
+enum class SecondOperand { kPlain, kTransposed };
+
+template <typename T>
+const Product& FindPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand layout,
+                                MatrixView<float> c, Epilogue epilogue) {
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, SecondOperand, Epilogue>;
+  thread_local std::map<Key, Product> products;
+  const Key key = {a.rows, a.columns, c.columns, a.stride, b.stride, c.stride, layout, epilogue};
+  const auto found = products.find(key);
+  if (found != products.end()) return found->second;
+  const memory::desc weights = layout == SecondOperand::kTransposed
+                                   ? TransposedDesc(b.rows, b.columns, b.stride, kType<T>)
+                                   : PlainDesc(b.rows, b.columns, b.stride, kType<T>);
+  return products
+      .emplace(key, CreateProduct(PlainDesc(a.rows, a.columns, a.stride, kType<T>), weights, {},
+                                  PlainDesc(c.rows, c.columns, c.stride, memory::data_type::f32),
+                                  epilogue, 1.0f))
+      .first->second;
+}
+
+template <typename T>
+void RunPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand layout,
+                     MatrixView<float> c, Epilogue epilogue) {
+  try {
+    Execute(FindPlainProduct(a, b, layout, c, epilogue), a.data, b.data, nullptr, c.data);
+  } catch (const dnnl::error& error) {
+    FailOneDnn(error);
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
+  NARROW_CHECK(a.columns == b.columns && c.rows == a.rows && c.columns == b.rows);
+  RunPlainProduct(a, b, SecondOperand::kTransposed, c, Epilogue::kStore);
+}
+
+template <typename T>
+void ProductAdd(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
+  NARROW_CHECK(a.columns == b.rows && c.rows == a.rows && c.columns == b.columns);
+  RunPlainProduct(a, b, SecondOperand::kPlain, c, Epilogue::kScaleAndAdd);
+}
+
+template void ProductTransposed<Bfloat16>(MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
+                                          MatrixView<float>);
+template void ProductTransposed<float>(MatrixView<const float>, MatrixView<const float>,
+                                       MatrixView<float>);
+template void ProductAdd<Bfloat16>(MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
+                                   MatrixView<float>);
+template void ProductAdd<float>(MatrixView<const float>, MatrixView<const float>,
+                                MatrixView<float>);
+
+}  // namespace narrow

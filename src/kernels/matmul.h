@@ -1,0 +1,72 @@
+// Matrix products on oneDNN. Every primitive is built for one thread and callers share the rows out
+// over threads, so a result does not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "tensor/scalar_types.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+// Element type of the operands; products are accumulated in f32 either way.
+enum class ComputeType { kBfloat16, kFloat32 };
+
+// bf16 where the CPU multiplies it natively (AVX512_BF16, AMX), else f32.
+ComputeType NativeComputeType();
+// The instruction set oneDNN uses here, for reports ("avx512_core_bf16").
+std::string InstructionSetName();
+
+// A weight matrix W [rows (output), columns (input)] in the layout oneDNN multiplies fastest, kept as
+// panels of rows so that packing needs one panel of extra memory, not a second matrix.
+// T: Bfloat16 or float. Products are thread-safe; packing is not.
+template <typename T>
+class PackedMatrix {
+ public:
+  PackedMatrix();
+  // Room for the matrix, contents undefined until all panels are packed. `panel_rows` 0 chooses panels
+  // of about 128 MB.
+  PackedMatrix(int64_t rows, int64_t columns, int64_t panel_rows = 0);
+  ~PackedMatrix();
+  PackedMatrix(PackedMatrix&&) noexcept;
+  PackedMatrix& operator=(PackedMatrix&&) noexcept;
+
+  int64_t rows() const;
+  int64_t columns() const;
+  int64_t panel_rows() const;
+  int64_t panel_count() const;
+  int64_t bytes() const;  // of all panels
+
+  // Packs panel p from w [rows of the panel, columns] (row stride allowed), and the inverse; exact.
+  void PackPanel(int64_t panel, MatrixView<const T> w);
+  void UnpackPanel(int64_t panel, MatrixView<T> w) const;
+  // All panels from one matrix.
+  void Pack(MatrixView<const T> w);
+
+  // Adds bias [rows] (before `scale` below) to every product from now on; empty removes it.
+  void SetBias(std::span<const float> bias);
+
+  // out [m, rows] = x [m, columns] W^T + bias, on the calling thread.
+  void Multiply(MatrixView<const T> x, MatrixView<T> out) const;
+  // out [m, rows] += scale * (x W^T + bias), on the calling thread.
+  void MultiplyAdd(MatrixView<const T> x, float scale, MatrixView<float> out) const;
+  // out [m, rows of the panel] = x W_p^T + bias, on the calling thread.
+  void MultiplyPanel(int64_t panel, MatrixView<const T> x, MatrixView<float> out) const;
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+// Products of plain (unpacked) matrices, on the calling thread.
+// c [m, n] = a [m, k] b^T with b [n, k].
+template <typename T>
+void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c);
+// c [m, n] += a [m, k] b with b [k, n].
+template <typename T>
+void ProductAdd(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c);
+
+}  // namespace narrow

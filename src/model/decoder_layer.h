@@ -1,0 +1,85 @@
+// One decoder layer over a batch of tokens: the forward step every phase shares.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "kernels/attention.h"
+#include "kernels/matmul.h"
+#include "model/config.h"
+#include "model/roles.h"
+#include "model/rope.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+// FP8 arithmetic of one group of linears that read the same input. The packed weights then hold E4M3
+// numbers (codes as values, exact in bf16), and a product is multiplied by
+// input_scale * weight_scale of the rows' linear.
+struct GroupQuantization {
+  enum class Inputs { kQuantized, kOriginal } inputs = Inputs::kQuantized;
+  float input_scale = 1.0f;
+  std::array<float, 3> weight_scales = {1.0f, 1.0f, 1.0f};  // q, k, v or gate, up or the only one
+};
+
+// The KV cache as a serving engine stores it: K after the rotation and V, in E4M3.
+struct CacheQuantization {
+  float key_scale = 1.0f;
+  float value_scale = 1.0f;
+};
+
+// A layer ready to run. T: the operand type of its products.
+template <typename T>
+struct DecoderLayer {
+  AlignedBuffer<float> attention_norm;  // [hidden]
+  AlignedBuffer<float> mlp_norm;        // [hidden]
+  // By LinearGroup: rows of the linears of a group stacked in the order of LayerSpec.
+  std::array<PackedMatrix<T>, kLinearGroupCount> weights;
+  std::array<std::optional<GroupQuantization>, kLinearGroupCount> quantization;
+  std::optional<CacheQuantization> cache;
+
+  PackedMatrix<T>& Weights(LinearGroup group) { return weights[static_cast<std::size_t>(group)]; }
+  const PackedMatrix<T>& Weights(LinearGroup group) const {
+    return weights[static_cast<std::size_t>(group)];
+  }
+  const std::optional<GroupQuantization>& Quantization(LinearGroup group) const {
+    return quantization[static_cast<std::size_t>(group)];
+  }
+};
+
+// Watches a forward step. Called concurrently from several threads, each call with other rows.
+template <typename T>
+class LayerObserver {
+ public:
+  virtual ~LayerObserver() = default;
+  // Input rows of a group's linears, before any quantization; `first_row` counts in the batch.
+  virtual void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) = 0;
+  // One token's K (after the rotation) or V of all heads, as the cache receives them.
+  virtual void OnKeys(std::span<const T> keys) = 0;
+  virtual void OnValues(std::span<const T> values) = 0;
+};
+
+// Buffers of a batch, reused from batch to batch and layer to layer.
+template <typename T>
+struct BatchWorkspace {
+  AlignedBuffer<T> query_key_value;  // [tokens, query_key_value_width]
+  AlignedBuffer<T> attended;         // [tokens, query_width]
+};
+
+// hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output. `sequences` partition
+// the rows; position 0 is the first token of each. `observer` may be null.
+// Uses all threads; results depend neither on their number nor on how sequences are batched.
+template <typename T>
+void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer<T>& layer,
+                  std::span<const Sequence> sequences, MatrixView<float> hidden,
+                  BatchWorkspace<T>& workspace, LayerObserver<T>* observer);
+
+// Multiply-adds, counted as two operations each, of one layer's linears for one token.
+int64_t LinearFlopsPerToken(const DecoderConfig& config);
+
+// Rows of a batch that one thread takes through a chain of products at a time.
+int64_t TileRows(const DecoderConfig& config);
+
+}  // namespace narrow

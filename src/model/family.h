@@ -1,0 +1,38 @@
+// A model family: how its config is read and what its tensors are called. One folder per family and
+// one row in the table of family.cc.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "io/checkpoint_reader.h"
+#include "io/json.h"
+#include "model/config.h"
+#include "model/roles.h"
+
+namespace narrow {
+
+struct ModelFamily {
+  std::string_view architecture;  // entry of "architectures" in config.json
+  std::string_view description;
+  // Throws: kCorruptInput for a config that contradicts itself, kUnsupported naming the feature.
+  DecoderConfig (*parse_config)(const Json& config, std::string_view what);
+  LayerSpec (*layer)(const DecoderConfig& config, int64_t layer);
+  ModelSpec (*model)(const DecoderConfig& config);
+};
+
+// All families this build knows.
+std::span<const ModelFamily> ModelFamilies();
+
+// The family of a config.json. Throws: kUnsupported naming the architecture and the known ones.
+const ModelFamily& FindModelFamily(const Json& config, std::string_view what);
+
+// Checks that the checkpoint holds every tensor of the model in the expected shape and a floating
+// type this build reads (BF16, F16, F32), and no other tensor that the family does not know.
+// Throws: kCorruptInput naming tensor, expected and found.
+void CheckWeights(const ModelFamily& family, const DecoderConfig& config,
+                  const CheckpointReader& checkpoint);
+
+}  // namespace narrow

@@ -1,0 +1,177 @@
+#include "model/llama/llama.h"
+
+#include <cmath>
+
+namespace narrow::llama {
+namespace {
+
+// Bounds far above any published model; they keep products of dimensions inside int64.
+constexpr int64_t kMaxDimension = int64_t{1} << 24;
+constexpr int64_t kMaxLayers = 4096;
+
+int64_t Dimension(const Json& config, std::string_view key, std::string_view what, int64_t maximum) {
+  const int64_t value = RequiredInt(config, key, what);
+  if (value <= 0 || value > maximum) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
+  }
+  return value;
+}
+
+double Positive(const Json& object, std::string_view key, std::string_view what) {
+  const double value = RequiredNumber(object, key, what);
+  if (!(value > 0) || !std::isfinite(value)) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected a positive number", what, key, value);
+  }
+  return value;
+}
+
+void ParseScaling(const Json& scaling, std::string_view what, RopeConfig& rope) {
+  // transformers before 4.43 calls the key "type".
+  std::optional<std::string> kind = OptionalString(scaling, "rope_type", what);
+  if (!kind) kind = OptionalString(scaling, "type", what);
+  if (!kind || *kind == "default") return;
+  if (*kind == "linear") {
+    rope.kind = RopeConfig::Kind::kLinear;
+    rope.factor = Positive(scaling, "factor", what);
+    return;
+  }
+  if (*kind == "llama3") {
+    rope.kind = RopeConfig::Kind::kLlama3;
+    rope.factor = Positive(scaling, "factor", what);
+    rope.low_frequency_factor = Positive(scaling, "low_freq_factor", what);
+    rope.high_frequency_factor = Positive(scaling, "high_freq_factor", what);
+    rope.original_positions = Positive(scaling, "original_max_position_embeddings", what);
+    if (rope.high_frequency_factor <= rope.low_frequency_factor) {
+      Fail(ErrorCode::kCorruptInput, "{}: high_freq_factor {} must exceed low_freq_factor {}", what,
+           rope.high_frequency_factor, rope.low_frequency_factor);
+    }
+    return;
+  }
+  Fail(ErrorCode::kUnsupported,
+       "{}: rotary embedding type \"{}\" is not supported; this build knows default, linear, llama3",
+       what, *kind);
+}
+
+RopeConfig ParseRope(const Json& config, std::string_view what) {
+  RopeConfig rope;
+  const Json* parameters = OptionalObject(config, "rope_parameters", what);
+  const Json* theta_holder = parameters != nullptr && parameters->contains("rope_theta") ? parameters
+                             : config.contains("rope_theta")                             ? &config
+                                                                                         : nullptr;
+  if (theta_holder != nullptr) rope.theta = Positive(*theta_holder, "rope_theta", what);
+  if (parameters == nullptr) parameters = OptionalObject(config, "rope_scaling", what);
+  if (parameters != nullptr) ParseScaling(*parameters, what, rope);
+  return rope;
+}
+
+Dtype ParseDtype(const Json& config, std::string_view what) {
+  std::optional<std::string> name = OptionalString(config, "dtype", what);
+  if (!name) name = OptionalString(config, "torch_dtype", what);
+  if (!name || *name == "bfloat16") return Dtype::kBF16;
+  if (*name == "float16") return Dtype::kF16;
+  if (*name == "float32") return Dtype::kF32;
+  Fail(ErrorCode::kUnsupported,
+       "{}: weights of type \"{}\" are not supported; expected bfloat16, float16 or float32", what,
+       *name);
+}
+
+void RefuseUnsupported(const Json& config, std::string_view what) {
+  if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: the checkpoint is already quantized (quantization_config); start from the original",
+         what);
+  }
+  const std::string activation = OptionalString(config, "hidden_act", what).value_or("silu");
+  if (activation != "silu") {
+    Fail(ErrorCode::kUnsupported, "{}: hidden_act \"{}\" is not supported; expected silu", what,
+         activation);
+  }
+}
+
+}  // namespace
+
+DecoderConfig ParseConfig(const Json& config, std::string_view what) {
+  RefuseUnsupported(config, what);
+  DecoderConfig result;
+  result.architecture = "LlamaForCausalLM";
+  result.vocabulary = Dimension(config, "vocab_size", what, kMaxDimension);
+  result.hidden = Dimension(config, "hidden_size", what, kMaxDimension);
+  result.intermediate = Dimension(config, "intermediate_size", what, kMaxDimension);
+  result.layers = Dimension(config, "num_hidden_layers", what, kMaxLayers);
+  result.heads.query_heads = Dimension(config, "num_attention_heads", what, kMaxDimension);
+  result.heads.key_value_heads =
+      OptionalInt(config, "num_key_value_heads", what).value_or(result.heads.query_heads);
+  if (result.heads.key_value_heads <= 0 ||
+      result.heads.query_heads % result.heads.key_value_heads != 0) {
+    Fail(ErrorCode::kCorruptInput, "{}: {} attention heads cannot share {} key-value heads", what,
+         result.heads.query_heads, result.heads.key_value_heads);
+  }
+  if (const auto head_size = OptionalInt(config, "head_dim", what)) {
+    result.heads.head_size = *head_size;
+  } else if (result.hidden % result.heads.query_heads == 0) {
+    result.heads.head_size = result.hidden / result.heads.query_heads;
+  }
+  if (result.heads.head_size <= 0 || result.heads.head_size % 2 != 0 ||
+      result.heads.head_size > 4096) {
+    Fail(ErrorCode::kCorruptInput,
+         "{}: head size {} (head_dim, or hidden_size / num_attention_heads) must be even, 2 to 4096",
+         what, result.heads.head_size);
+  }
+  result.max_positions = OptionalInt(config, "max_position_embeddings", what).value_or(2048);
+  result.norm_epsilon =
+      static_cast<float>(OptionalNumber(config, "rms_norm_eps", what).value_or(1e-6));
+  result.rope = ParseRope(config, what);
+  const auto bias = [&](std::string_view key) {
+    return OptionalBool(config, key, what).value_or(false) ? Bias::kPresent : Bias::kNone;
+  };
+  result.attention_bias = bias("attention_bias");
+  result.mlp_bias = bias("mlp_bias");
+  result.lm_head = OptionalBool(config, "tie_word_embeddings", what).value_or(false)
+                       ? DecoderConfig::LmHead::kTied
+                       : DecoderConfig::LmHead::kOwn;
+  result.dtype = ParseDtype(config, what);
+  return result;
+}
+
+LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const std::string attention = prefix + "self_attn";
+  const std::string mlp = prefix + "mlp";
+  const int64_t hidden = config.hidden;
+  const int64_t queries = config.query_width();
+  const int64_t keys = config.key_value_width();
+  const Bias attention_bias = config.attention_bias;
+  LayerSpec spec;
+  spec.attention_module = attention;
+  spec.attention_norm = {prefix + "input_layernorm.weight", hidden};
+  spec.mlp_norm = {prefix + "post_attention_layernorm.weight", hidden};
+  spec.linears = {
+      LinearSpec{attention + ".q_proj", WeightRole::kQuery, LinearGroup::kQueryKeyValue, queries, hidden,
+             attention_bias},
+      LinearSpec{attention + ".k_proj", WeightRole::kKey, LinearGroup::kQueryKeyValue, keys, hidden,
+             attention_bias},
+      LinearSpec{attention + ".v_proj", WeightRole::kValue, LinearGroup::kQueryKeyValue, keys, hidden,
+             attention_bias},
+      LinearSpec{attention + ".o_proj", WeightRole::kAttentionOutput, LinearGroup::kAttentionOutput,
+             hidden, queries, attention_bias},
+      LinearSpec{mlp + ".gate_proj", WeightRole::kGate, LinearGroup::kGateUp, config.intermediate, hidden,
+             config.mlp_bias},
+      LinearSpec{mlp + ".up_proj", WeightRole::kUp, LinearGroup::kGateUp, config.intermediate, hidden,
+             config.mlp_bias},
+      LinearSpec{mlp + ".down_proj", WeightRole::kDown, LinearGroup::kDown, hidden, config.intermediate,
+             config.mlp_bias},
+  };
+  return spec;
+}
+
+ModelSpec Model(const DecoderConfig& config) {
+  ModelSpec spec;
+  spec.embedding = "model.embed_tokens.weight";
+  spec.final_norm = {"model.norm.weight", config.hidden};
+  spec.lm_head_module = "lm_head";
+  spec.lm_head =
+      config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding : "lm_head.weight";
+  return spec;
+}
+
+}  // namespace narrow::llama

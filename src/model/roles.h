@@ -1,0 +1,74 @@
+// What a tensor is for. Everything that treats tensors differently asks for the role, never for a
+// part of a name.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+enum class WeightRole {
+  kEmbedding,
+  kAttentionNorm,
+  kQuery,
+  kKey,
+  kValue,
+  kAttentionOutput,
+  kMlpNorm,
+  kGate,
+  kUp,
+  kDown,
+  kFinalNorm,
+  kLmHead,
+};
+
+// Linears that read the same input and run as one product; serving engines fuse them too.
+enum class LinearGroup { kQueryKeyValue, kAttentionOutput, kGateUp, kDown };
+inline constexpr std::array<LinearGroup, 4> kLinearGroups = {
+    LinearGroup::kQueryKeyValue, LinearGroup::kAttentionOutput, LinearGroup::kGateUp,
+    LinearGroup::kDown};
+inline constexpr std::size_t kLinearGroupCount = kLinearGroups.size();
+
+// Presence of a bias vector.
+enum class Bias { kNone, kPresent };
+
+// A linear layer of a decoder layer.
+struct LinearSpec {
+  std::string module;  // full name: "model.layers.3.self_attn.q_proj"
+  WeightRole role = WeightRole::kQuery;
+  LinearGroup group = LinearGroup::kQueryKeyValue;
+  int64_t rows = 0;     // outputs
+  int64_t columns = 0;  // inputs
+  Bias bias = Bias::kNone;
+
+  std::string weight() const { return module + ".weight"; }
+  std::string bias_name() const { return module + ".bias"; }
+};
+
+struct NamedVector {
+  std::string name;
+  int64_t size = 0;
+};
+
+// Tensors of one decoder layer, linears in the order of their groups.
+struct LayerSpec {
+  std::string attention_module;  // "model.layers.3.self_attn"
+  NamedVector attention_norm;
+  NamedVector mlp_norm;
+  std::vector<LinearSpec> linears;
+};
+
+// Tensors outside the layers. `lm_head` names the embedding when the two are tied.
+struct ModelSpec {
+  std::string embedding;  // [vocabulary, hidden]
+  NamedVector final_norm;
+  std::string lm_head;         // [vocabulary, hidden]
+  std::string lm_head_module;  // how quantization configs call it
+};
+
+}  // namespace narrow

@@ -1,0 +1,37 @@
+// A quantization scheme: how numbers become codes and what scale they get. One folder per scheme and
+// one row in the table of scheme.cc.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "tensor/dtype.h"
+#include "tensor/scalar_types.h"
+
+namespace narrow {
+
+struct QuantizationScheme {
+  std::string_view name;   // as --quant_scheme takes it today
+  std::string_view alias;  // an older spelling of the same scheme
+  std::string_view description;
+  Dtype dtype;  // of weights, activations and KV cache
+
+  // The scale (multiply a code by it to get the value) for values up to `amax` in magnitude, in f32.
+  // REQUIRES: amax finite and >= 0. The result is > 0.
+  float (*scale)(float amax);
+  // Writes one code (one byte) per value; returns how many values saturated.
+  int64_t (*quantize)(std::span<const float> values, float scale, std::span<std::byte> codes);
+  int64_t (*quantize_bfloat16)(std::span<const Bfloat16> values, float scale,
+                               std::span<std::byte> codes);
+  // Codes as numbers before the scale; exact in both types.
+  void (*decode)(std::span<const std::byte> codes, std::span<float> values);
+  void (*decode_bfloat16)(std::span<const std::byte> codes, std::span<Bfloat16> values);
+};
+
+std::span<const QuantizationScheme> QuantizationSchemes();
+
+// Throws: kInvalidArgument naming the known schemes.
+const QuantizationScheme& FindQuantizationScheme(std::string_view name);
+
+}  // namespace narrow

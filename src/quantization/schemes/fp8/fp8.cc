@@ -1,0 +1,38 @@
+#include "quantization/schemes/fp8/fp8.h"
+
+#include "kernels/float8.h"
+
+namespace narrow::fp8 {
+namespace {
+
+static_assert(sizeof(Float8E4M3) == 1);
+
+std::span<Float8E4M3> AsCodes(std::span<std::byte> bytes) {
+  return {reinterpret_cast<Float8E4M3*>(bytes.data()), bytes.size()};
+}
+std::span<const Float8E4M3> AsCodes(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const Float8E4M3*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+float Scale(float amax) { return amax > 0.0f ? amax / kFloat8E4M3Max : 0x1p-23f; }
+
+int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte> codes) {
+  return QuantizeFloat8(values, scale, AsCodes(codes));
+}
+
+int64_t QuantizeBfloat16(std::span<const Bfloat16> values, float scale,
+                         std::span<std::byte> codes) {
+  return QuantizeFloat8(values, scale, AsCodes(codes));
+}
+
+void Decode(std::span<const std::byte> codes, std::span<float> values) {
+  DecodeFloat8(AsCodes(codes), values);
+}
+
+void DecodeBfloat16(std::span<const std::byte> codes, std::span<Bfloat16> values) {
+  DecodeFloat8(AsCodes(codes), values);
+}
+
+}  // namespace narrow::fp8
