@@ -1,0 +1,154 @@
+#include "io/checkpoint_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+#include "io/scratch_directory.h"
+
+namespace narrow {
+namespace {
+
+std::string Weights(const std::vector<std::string>& names) {
+  std::vector<TensorSpec> tensors;
+  for (const std::string& name : names) tensors.push_back({name, Dtype::kBF16, {2}});
+  const SafetensorsLayout layout = BuildSafetensorsLayout(std::move(tensors));
+  std::string file = layout.header;
+  file.resize(static_cast<std::size_t>(layout.file_bytes), 'x');
+  return file;
+}
+
+void PutIndex(const ScratchDirectory& scratch, std::string_view weight_map) {
+  scratch.Put("model.safetensors.index.json",
+              fmt::format(R"({{"metadata":{{}},"weight_map":{}}})", weight_map));
+}
+
+// config.json and two shards with one tensor each.
+void PutShards(const ScratchDirectory& scratch) {
+  scratch.Put("config.json", R"({"model_type":"llama"})");
+  scratch.Put("x.safetensors", Weights({"a"}));
+  scratch.Put("y.safetensors", Weights({"b"}));
+}
+
+void ExpectRefused(const ScratchDirectory& scratch, ErrorCode code, std::string_view fragment) {
+  ExpectError(code, fragment, [&] { CheckpointReader{scratch.path()}; });
+}
+
+TEST(CheckpointReader, ReadsShardsByIndex) {
+  const ScratchDirectory scratch;
+  PutShards(scratch);
+  scratch.Put("consolidated.safetensors", "not named by the index");
+  PutIndex(scratch, R"({"b":"y.safetensors","a":"x.safetensors"})");
+  const CheckpointReader reader(scratch.path());
+  ASSERT_EQ(reader.tensors().size(), 2u);
+  EXPECT_EQ(reader.tensors()[0].entry.name, "a");
+  EXPECT_EQ(reader.Get("b").file->path().filename(), "y.safetensors");
+  EXPECT_EQ(reader.Find("c"), nullptr);
+  ExpectError(ErrorCode::kCorruptInput, "no tensor c", [&] { reader.Get("c"); });
+  ASSERT_EQ(reader.files().size(), 2u);
+  EXPECT_EQ(reader.files()[0].name, "x.safetensors");
+  EXPECT_EQ(reader.files()[0].bytes, static_cast<int64_t>(Weights({"a"}).size()));
+  EXPECT_EQ(reader.config()["model_type"], Json("llama"));
+}
+
+TEST(CheckpointReader, FindsTheOnlyWeightFile) {
+  const ScratchDirectory scratch;
+  scratch.Put("config.json", "{}");
+  ExpectRefused(scratch, ErrorCode::kNotFound, "no safetensors weights");
+  scratch.Put("x.safetensors", Weights({"a"}));
+  EXPECT_EQ(CheckpointReader(scratch.path()).tensors().size(), 1u);
+  scratch.Put("y.safetensors", Weights({"b"}));
+  ExpectRefused(scratch, ErrorCode::kNotFound, "2 safetensors files but no");
+  scratch.Put("model.safetensors", Weights({"c"}));
+  EXPECT_NE(CheckpointReader(scratch.path()).Find("c"), nullptr);
+}
+
+TEST(CheckpointReader, NeedsADirectoryAndAConfig) {
+  const ScratchDirectory scratch;
+  ExpectError(ErrorCode::kNotFound, "no such model directory",
+              [&] { CheckpointReader(scratch.path() / "absent"); });
+  scratch.Put("model.safetensors", Weights({"a"}));
+  ExpectRefused(scratch, ErrorCode::kNotFound, "no config.json");
+  scratch.Put("config.json", "[1]");
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "expected a JSON object");
+  scratch.Put("config.json", std::string(100'000, '['));
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "nested deeper");
+}
+
+TEST(CheckpointReader, RefusesAnIndexThatLies) {
+  struct Case {
+    const char* weight_map;
+    ErrorCode code;
+    const char* fragment;
+  };
+  const Case cases[] = {
+      {"null", ErrorCode::kCorruptInput, "weight_map is missing"},
+      {"{}", ErrorCode::kCorruptInput, "weight_map is missing or empty"},
+      {"[]", ErrorCode::kCorruptInput, "should be an object"},
+      {R"({"a":1})", ErrorCode::kCorruptInput, "gives tensor \"a\" no file"},
+      {R"({"a":"x.safetensors","a":"y.safetensors"})", ErrorCode::kCorruptInput, "twice"},
+      {R"({"a":"x.safetensors","b":"z.safetensors"})", ErrorCode::kNotFound, "z.safetensors"},
+      {R"({"a":"x.safetensors","b":"y.safetensors","c":"y.safetensors"})", ErrorCode::kCorruptInput,
+       "has no tensor \"c\""},
+      {R"({"a":"x.safetensors","b":"x.safetensors"})", ErrorCode::kCorruptInput,
+       "has no tensor \"b\""},
+      {R"({"b":"x.safetensors","a":"y.safetensors"})", ErrorCode::kCorruptInput, "belongs to"},
+      {R"({"a":"../x.safetensors"})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":"sub/x.safetensors"})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":"/etc/x.safetensors"})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":"..\\x.safetensors"})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":".."})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":""})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":"x.safetensors\u0000"})", ErrorCode::kCorruptInput, "not a plain file name"},
+      {R"({"a":"model.bin"})", ErrorCode::kUnsupported, "not a safetensors file"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.weight_map);
+    const ScratchDirectory scratch;
+    PutShards(scratch);
+    PutIndex(scratch, c.weight_map);
+    ExpectRefused(scratch, c.code, c.fragment);
+  }
+}
+
+TEST(CheckpointReader, RefusesTensorsTheIndexDoesNotPlace) {
+  const ScratchDirectory scratch;
+  PutShards(scratch);
+  PutIndex(scratch, R"({"a":"x.safetensors","b":"y.safetensors"})");
+  scratch.Put("y.safetensors", Weights({"b", "c"}));
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "tensor \"c\" is not in");
+  scratch.Put("y.safetensors", Weights({"b", "a"}));  // a is in both files
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "tensor \"a\" belongs to x.safetensors");
+}
+
+TEST(CheckpointReader, NamesTheDamagedShard) {
+  const ScratchDirectory scratch;
+  PutShards(scratch);
+  PutIndex(scratch, R"({"a":"x.safetensors","b":"y.safetensors"})");
+  const std::string whole = Weights({"b"});
+  scratch.Put("y.safetensors", whole.substr(0, whole.size() - 1));
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "y.safetensors: tensor \"b\" ends at byte");
+  scratch.Put("y.safetensors",
+              "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "git lfs pull");
+}
+
+TEST(CheckpointReader, ReadsACheckpointOfTransformers) {
+  const char* shared = std::getenv("NARROW_SHARED_DIR");
+  const std::filesystem::path directory =
+      std::filesystem::path(shared != nullptr ? shared : NARROW_SOURCE_DIR "/../shared") /
+      "golden/tiny-llama3";
+  if (!std::filesystem::exists(directory)) GTEST_SKIP() << directory << " is not there";
+  const CheckpointReader reader(directory);
+  EXPECT_EQ(reader.files().size(), 8u);
+  EXPECT_EQ(reader.tensors().size(), 3u * 9 + 3);
+  EXPECT_EQ(reader.Get("model.embed_tokens.weight").entry.shape, (Shape{512, 128}));
+  EXPECT_EQ(reader.Get("model.layers.2.self_attn.k_proj.weight").entry.shape, (Shape{32, 128}));
+  EXPECT_EQ(reader.Get("lm_head.weight").entry.dtype, Dtype::kBF16);
+}
+
+}  // namespace
+}  // namespace narrow
