@@ -1,0 +1,292 @@
+#include "kernels/elementwise.h"
+
+#include <cmath>
+#include <type_traits>
+
+#include "base/error.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/elementwise.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace narrow {
+namespace HWY_NAMESPACE {
+
+template <typename From, typename To>
+HWY_INLINE void Convert(const From* from, size_t count, To* to) {
+  ForEachStep(from, count, hn::Lanes(DF32()), to,
+              [](const From* x, To* y) HWY_ATTR { StoreVector(LoadVector(x), y); });
+}
+void Bf16ToF32(const Bfloat16* from, size_t count, float* to) { Convert(from, count, to); }
+void F16ToF32(const Float16* from, size_t count, float* to) { Convert(from, count, to); }
+void F32ToBf16(const float* from, size_t count, Bfloat16* to) { Convert(from, count, to); }
+void F16ToBf16(const Float16* from, size_t count, Bfloat16* to) { Convert(from, count, to); }
+
+template <typename T>
+HWY_INLINE void Scale(const float* from, size_t count, float scale, T* to) {
+  ForEachStep(from, count, hn::Lanes(DF32()), to, [scale](const float* x, T* y) HWY_ATTR {
+    StoreVector(hn::Mul(LoadVector(x), hn::Set(DF32(), scale)), y);
+  });
+}
+void ScaleF32(const float* from, size_t count, float scale, float* to) {
+  Scale(from, count, scale, to);
+}
+void ScaleBf16(const float* from, size_t count, float scale, Bfloat16* to) {
+  Scale(from, count, scale, to);
+}
+
+// Four accumulators hide the latency of the multiply-add.
+HWY_INLINE float SumOfSquares(const float* x, size_t count) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  VF32 s0 = hn::Zero(df), s1 = hn::Zero(df), s2 = hn::Zero(df), s3 = hn::Zero(df);
+  const auto add = [](const float* p, VF32& sum) HWY_ATTR {
+    const VF32 v = LoadVector(p);
+    sum = hn::MulAdd(v, v, sum);
+  };
+  size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    add(x + i, s0);
+    add(x + i + lanes, s1);
+    add(x + i + 2 * lanes, s2);
+    add(x + i + 3 * lanes, s3);
+  }
+  for (; i + lanes <= count; i += lanes) add(x + i, s0);
+  if (i < count) {
+    float tail[kMaxFloatLanes] = {};
+    std::copy(x + i, x + count, tail);
+    add(tail, s1);
+  }
+  return SumOfLanes(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
+}
+
+template <typename T>
+HWY_INLINE void NormRow(const float* x, const float* weight, size_t count, float epsilon, T* y) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const float mean = SumOfSquares(x, count) / static_cast<float>(count);
+  const VF32 factor = hn::Set(df, 1.0f / std::sqrt(mean + epsilon));
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    StoreVector(hn::Mul(hn::Mul(LoadVector(x + i), factor), LoadVector(weight + i)), y + i);
+  }
+  // The same products, one by one.
+  for (; i < count; ++i) {
+    const float value = x[i] * hn::GetLane(factor) * weight[i];
+    if constexpr (std::is_same_v<T, float>) {
+      y[i] = value;
+    } else {
+      y[i] = ToBfloat16(value);
+    }
+  }
+}
+template <typename T>
+HWY_INLINE void Norm(MatrixView<const float> x, const float* weight, float epsilon,
+                     MatrixView<T> y) {
+  for (int64_t r = 0; r < x.rows; ++r) {
+    NormRow(x.Row(r), weight, static_cast<size_t>(x.columns), epsilon, y.Row(r));
+  }
+}
+void NormF32(MatrixView<const float> x, const float* weight, float epsilon, MatrixView<float> y) {
+  Norm(x, weight, epsilon, y);
+}
+void NormBf16(MatrixView<const float> x, const float* weight, float epsilon,
+              MatrixView<Bfloat16> y) {
+  Norm(x, weight, epsilon, y);
+}
+
+// The rotation of one vector of pairs.
+template <typename T>
+HWY_INLINE void RotateStep(const T* low, const T* high, VF32 scale, const float* cosine,
+                           const float* sine, T* y_low, T* y_high) {
+  const VF32 a = hn::Mul(LoadVector(low), scale);
+  const VF32 b = hn::Mul(LoadVector(high), scale);
+  const VF32 c = LoadVector(cosine);
+  const VF32 s = LoadVector(sine);
+  StoreVector(hn::NegMulAdd(b, s, hn::Mul(a, c)), y_low);
+  StoreVector(hn::MulAdd(a, s, hn::Mul(b, c)), y_high);
+}
+template <typename T>
+HWY_INLINE void Rotate(const T* x, size_t half, float scale, const float* cosine, const float* sine,
+                       T* y) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const VF32 factor = hn::Set(df, scale);
+  size_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    RotateStep(x + i, x + half + i, factor, cosine + i, sine + i, y + i, y + half + i);
+  }
+  if (i == half) return;
+  const size_t rest = half - i;
+  T low[kMaxFloatLanes] = {}, high[kMaxFloatLanes] = {};
+  float c[kMaxFloatLanes] = {}, s[kMaxFloatLanes] = {};
+  std::copy_n(x + i, rest, low);
+  std::copy_n(x + half + i, rest, high);
+  std::copy_n(cosine + i, rest, c);
+  std::copy_n(sine + i, rest, s);
+  RotateStep<T>(low, high, factor, c, s, low, high);
+  std::copy_n(low, rest, y + i);
+  std::copy_n(high, rest, y + half + i);
+}
+void RotateF32(const float* x, size_t half, float scale, const float* cosine, const float* sine,
+               float* y) {
+  Rotate(x, half, scale, cosine, sine, y);
+}
+void RotateBf16(const Bfloat16* x, size_t half, float scale, const float* cosine, const float* sine,
+                Bfloat16* y) {
+  Rotate(x, half, scale, cosine, sine, y);
+}
+
+// silu(gate) * up = gate * up / (1 + e^-gate). The exponent is limited to where e^x is a normal
+// number; beyond, silu is the gate itself or less than 1e-36 in magnitude.
+HWY_INLINE VF32 SwiGluVector(VF32 gate, VF32 up) {
+  const DF32 df;
+  const VF32 exponent =
+      hn::Max(hn::Set(df, kExpMinimum), hn::Min(hn::Set(df, kExpMaximum), hn::Neg(gate)));
+  return hn::Div(hn::Mul(gate, up), hn::Add(hn::Set(df, 1.0f), Exp(exponent)));
+}
+template <typename T>
+HWY_INLINE void SwiGluRow(const T* gate, float scale_gate, const T* up, float scale_up,
+                          size_t count, T* out) {
+  const DF32 df;
+  const size_t step = 2 * hn::Lanes(df);
+  const VF32 gate_factor = hn::Set(df, scale_gate);
+  const VF32 up_factor = hn::Set(df, scale_up);
+  const auto work = [&](const T* g, const T* u, T* y) HWY_ATTR {
+    VF32 g0, g1, u0, u1;
+    LoadPair(g, g0, g1);
+    LoadPair(u, u0, u1);
+    StorePair(SwiGluVector(hn::Mul(g0, gate_factor), hn::Mul(u0, up_factor)),
+              SwiGluVector(hn::Mul(g1, gate_factor), hn::Mul(u1, up_factor)), y);
+  };
+  size_t i = 0;
+  for (; i + step <= count; i += step) work(gate + i, up + i, out + i);
+  if (i == count) return;
+  T gate_tail[2 * kMaxFloatLanes] = {}, up_tail[2 * kMaxFloatLanes] = {};
+  std::copy(gate + i, gate + count, gate_tail);
+  std::copy(up + i, up + count, up_tail);
+  work(gate_tail, up_tail, gate_tail);
+  std::copy_n(gate_tail, count - i, out + i);
+}
+template <typename T>
+HWY_INLINE void SwiGluRows(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up,
+                           float scale_up, MatrixView<T> out) {
+  for (int64_t r = 0; r < gate.rows; ++r) {
+    SwiGluRow(gate.Row(r), scale_gate, up.Row(r), scale_up, static_cast<size_t>(gate.columns),
+              out.Row(r));
+  }
+}
+void SwiGluF32(MatrixView<const float> gate, float scale_gate, MatrixView<const float> up,
+               float scale_up, MatrixView<float> out) {
+  SwiGluRows(gate, scale_gate, up, scale_up, out);
+}
+void SwiGluBf16(MatrixView<const Bfloat16> gate, float scale_gate, MatrixView<const Bfloat16> up,
+                float scale_up, MatrixView<Bfloat16> out) {
+  SwiGluRows(gate, scale_gate, up, scale_up, out);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace narrow
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace narrow {
+
+HWY_EXPORT(Bf16ToF32);
+HWY_EXPORT(F16ToF32);
+HWY_EXPORT(F32ToBf16);
+HWY_EXPORT(F16ToBf16);
+HWY_EXPORT(ScaleF32);
+HWY_EXPORT(ScaleBf16);
+HWY_EXPORT(NormF32);
+HWY_EXPORT(NormBf16);
+HWY_EXPORT(RotateF32);
+HWY_EXPORT(RotateBf16);
+HWY_EXPORT(SwiGluF32);
+HWY_EXPORT(SwiGluBf16);
+
+void ConvertToFloat(std::span<const Bfloat16> from, std::span<float> to) {
+  NARROW_CHECK(from.size() == to.size());
+  HWY_DYNAMIC_DISPATCH(Bf16ToF32)(from.data(), from.size(), to.data());
+}
+
+void ConvertToFloat(std::span<const Float16> from, std::span<float> to) {
+  NARROW_CHECK(from.size() == to.size());
+  HWY_DYNAMIC_DISPATCH(F16ToF32)(from.data(), from.size(), to.data());
+}
+
+void ConvertToBfloat16(std::span<const float> from, std::span<Bfloat16> to) {
+  NARROW_CHECK(from.size() == to.size());
+  HWY_DYNAMIC_DISPATCH(F32ToBf16)(from.data(), from.size(), to.data());
+}
+
+void ConvertToBfloat16(std::span<const Float16> from, std::span<Bfloat16> to) {
+  NARROW_CHECK(from.size() == to.size());
+  HWY_DYNAMIC_DISPATCH(F16ToBf16)(from.data(), from.size(), to.data());
+}
+
+template <typename T>
+void ScaleTo(std::span<const float> x, float scale, std::span<T> y) {
+  NARROW_CHECK(x.size() == y.size());
+  if constexpr (std::is_same_v<T, float>) {
+    HWY_DYNAMIC_DISPATCH(ScaleF32)(x.data(), x.size(), scale, y.data());
+  } else {
+    HWY_DYNAMIC_DISPATCH(ScaleBf16)(x.data(), x.size(), scale, y.data());
+  }
+}
+
+template <typename T>
+void RmsNorm(MatrixView<const float> x, std::span<const float> weight, float epsilon,
+             MatrixView<T> y) {
+  NARROW_CHECK(x.rows == y.rows && x.columns == y.columns);
+  NARROW_CHECK(static_cast<int64_t>(weight.size()) == x.columns);
+  if constexpr (std::is_same_v<T, float>) {
+    HWY_DYNAMIC_DISPATCH(NormF32)(x, weight.data(), epsilon, y);
+  } else {
+    HWY_DYNAMIC_DISPATCH(NormBf16)(x, weight.data(), epsilon, y);
+  }
+}
+
+template <typename T>
+void RotateHead(std::span<const T> x, float scale, std::span<const float> cosine,
+                std::span<const float> sine, std::span<T> y) {
+  const std::size_t half = x.size() / 2;
+  NARROW_CHECK(x.size() == 2 * half && y.size() == x.size());
+  NARROW_CHECK(cosine.size() == half && sine.size() == half);
+  if constexpr (std::is_same_v<T, float>) {
+    HWY_DYNAMIC_DISPATCH(RotateF32)
+    (x.data(), half, scale, cosine.data(), sine.data(), y.data());
+  } else {
+    HWY_DYNAMIC_DISPATCH(RotateBf16)
+    (x.data(), half, scale, cosine.data(), sine.data(), y.data());
+  }
+}
+
+template <typename T>
+void SwiGlu(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up, float scale_up,
+            MatrixView<T> out) {
+  NARROW_CHECK(gate.rows == up.rows && gate.rows == out.rows);
+  NARROW_CHECK(gate.columns == up.columns && gate.columns == out.columns);
+  if constexpr (std::is_same_v<T, float>) {
+    HWY_DYNAMIC_DISPATCH(SwiGluF32)(gate, scale_gate, up, scale_up, out);
+  } else {
+    HWY_DYNAMIC_DISPATCH(SwiGluBf16)(gate, scale_gate, up, scale_up, out);
+  }
+}
+
+#define NARROW_INSTANTIATE(T)                                                                      \
+  template void ScaleTo<T>(std::span<const float>, float, std::span<T>);                           \
+  template void RmsNorm<T>(MatrixView<const float>, std::span<const float>, float, MatrixView<T>); \
+  template void RotateHead<T>(std::span<const T>, float, std::span<const float>,                   \
+                              std::span<const float>, std::span<T>);                               \
+  template void SwiGlu<T>(MatrixView<const T>, float, MatrixView<const T>, float, MatrixView<T>)
+NARROW_INSTANTIATE(float);
+NARROW_INSTANTIATE(Bfloat16);
+#undef NARROW_INSTANTIATE
+
+}  // namespace narrow
+#endif  // HWY_ONCE

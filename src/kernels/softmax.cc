@@ -1,0 +1,203 @@
+// SoftmaxStep and the running log-sum-exp of elementwise.h.
+#include <cmath>
+#include <type_traits>
+
+#include "base/error.h"
+#include "kernels/elementwise.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/softmax.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace narrow {
+namespace HWY_NAMESPACE {
+
+// The incomplete last vector of a row, filled up with `fill`.
+HWY_INLINE VF32 LoadTail(const float* x, size_t count, float fill) {
+  float tail[kMaxFloatLanes];
+  std::fill(std::copy_n(x, count, tail), tail + kMaxFloatLanes, fill);
+  return LoadVector(tail);
+}
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+// max(scale * x[i]), or -infinity for none.
+HWY_INLINE float ScaledMaximum(const float* x, size_t count, float scale) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const VF32 factor = hn::Set(df, scale);
+  VF32 m0 = hn::Set(df, kLowest);
+  VF32 m1 = m0;
+  size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    m0 = hn::Max(m0, hn::Mul(LoadVector(x + i), factor));
+    m1 = hn::Max(m1, hn::Mul(LoadVector(x + i + lanes), factor));
+  }
+  for (; i < count; i += lanes) {
+    // A repeated element does not change the maximum.
+    const VF32 v = i + lanes <= count ? LoadVector(x + i) : LoadTail(x + i, count - i, x[i]);
+    m0 = hn::Max(m0, hn::Mul(v, factor));
+  }
+  return MaxOfLanes(hn::Max(m0, m1));
+}
+
+// Stores p[i] = exp(scale * scores[i] - maximum) for i < count and returns their sum in f32.
+template <typename T>
+HWY_INLINE float StoreProbabilities(const float* scores, size_t count, float scale, float maximum,
+                                    T* p) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const VF32 factor = hn::Set(df, scale);
+  const VF32 top = hn::Set(df, maximum);
+  const auto exponential = [&](VF32 s)
+                               HWY_ATTR { return ExpOfNegative(hn::MulSub(s, factor, top)); };
+  VF32 s0 = hn::Zero(df);
+  VF32 s1 = s0;
+  size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    const VF32 e0 = exponential(LoadVector(scores + i));
+    const VF32 e1 = exponential(LoadVector(scores + i + lanes));
+    StoreVector(e0, p + i);
+    StoreVector(e1, p + i + lanes);
+    s0 = hn::Add(s0, e0);
+    s1 = hn::Add(s1, e1);
+  }
+  for (; i + lanes <= count; i += lanes) {
+    const VF32 e = exponential(LoadVector(scores + i));
+    StoreVector(e, p + i);
+    s0 = hn::Add(s0, e);
+  }
+  if (i < count) {
+    const size_t rest = count - i;
+    const VF32 e = exponential(LoadTail(scores + i, rest, 0.0f));
+    T tail[kMaxFloatLanes];
+    StoreVector(e, tail);
+    std::copy_n(tail, rest, p + i);
+    s1 = hn::Add(s1, hn::IfThenElseZero(hn::FirstN(df, rest), e));
+  }
+  return SumOfLanes(hn::Add(s0, s1));
+}
+
+HWY_INLINE void MultiplyRow(float* x, size_t count, float factor) {
+  const DF32 df;
+  const VF32 f = hn::Set(df, factor);
+  ForEachStep(x, count, hn::Lanes(df), x, [f](const float* from, float* to) HWY_ATTR {
+    StoreVector(hn::Mul(LoadVector(from), f), to);
+  });
+}
+
+template <typename T>
+HWY_INLINE void Softmax(MatrixView<const float> scores, float scale, const int64_t* valid,
+                        MatrixView<T> probabilities, float* row_maximum, float* row_sum,
+                        MatrixView<float> accumulator) {
+  for (int64_t r = 0; r < scores.rows; ++r) {
+    const auto count = static_cast<size_t>(valid[r]);
+    T* p = probabilities.Row(r);
+    std::fill(p + count, p + scores.columns, T{});
+    if (count == 0) continue;
+    const float old_maximum = row_maximum[r];
+    const float maximum = std::max(old_maximum, ScaledMaximum(scores.Row(r), count, scale));
+    const float sum = StoreProbabilities(scores.Row(r), count, scale, maximum, p);
+    if (maximum == old_maximum) {  // the usual case after the first blocks
+      row_sum[r] += sum;
+      continue;
+    }
+    const float correction = std::exp(old_maximum - maximum);
+    row_maximum[r] = maximum;
+    row_sum[r] = row_sum[r] * correction + sum;
+    MultiplyRow(accumulator.Row(r), static_cast<size_t>(accumulator.columns), correction);
+  }
+}
+void SoftmaxF32(MatrixView<const float> scores, float scale, const int64_t* valid,
+                MatrixView<float> probabilities, float* row_maximum, float* row_sum,
+                MatrixView<float> accumulator) {
+  Softmax(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+}
+void SoftmaxBf16(MatrixView<const float> scores, float scale, const int64_t* valid,
+                 MatrixView<Bfloat16> probabilities, float* row_maximum, float* row_sum,
+                 MatrixView<float> accumulator) {
+  Softmax(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+}
+
+// sum(exp(x[i] - maximum)): f32 within 1024 elements, f64 over them.
+HWY_INLINE double SumOfExponentials(const float* x, size_t count, float maximum) {
+  constexpr size_t kBlock = 1024;
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const VF32 top = hn::Set(df, maximum);
+  double total = 0.0;
+  for (size_t first = 0; first < count; first += kBlock) {
+    const size_t last = std::min(count, first + kBlock);
+    VF32 s0 = hn::Zero(df);
+    VF32 s1 = s0;
+    size_t i = first;
+    for (; i + 2 * lanes <= last; i += 2 * lanes) {
+      s0 = hn::Add(s0, ExpOfNegative(hn::Sub(LoadVector(x + i), top)));
+      s1 = hn::Add(s1, ExpOfNegative(hn::Sub(LoadVector(x + i + lanes), top)));
+    }
+    for (; i < last; i += lanes) {
+      const size_t rest = std::min(lanes, last - i);
+      const VF32 v = rest == lanes ? LoadVector(x + i) : LoadTail(x + i, rest, maximum);
+      const VF32 e = ExpOfNegative(hn::Sub(v, top));
+      s0 = hn::Add(s0, hn::IfThenElseZero(hn::FirstN(df, rest), e));
+    }
+    total += static_cast<double>(SumOfLanes(hn::Add(s0, s1)));
+  }
+  return total;
+}
+void LogSumExpF32(const float* x, size_t count, LogSumExp* state) {
+  const float maximum = std::max(state->maximum, ScaledMaximum(x, count, 1.0f));
+  const double difference = static_cast<double>(state->maximum) - static_cast<double>(maximum);
+  state->sum = state->sum * std::exp(difference) + SumOfExponentials(x, count, maximum);
+  state->maximum = maximum;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace narrow
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace narrow {
+
+HWY_EXPORT(SoftmaxF32);
+HWY_EXPORT(SoftmaxBf16);
+HWY_EXPORT(LogSumExpF32);
+
+template <typename T>
+void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const int64_t> valid,
+                 MatrixView<T> probabilities, std::span<float> row_maximum,
+                 std::span<float> row_sum, MatrixView<float> accumulator) {
+  const auto rows = static_cast<std::size_t>(scores.rows);
+  NARROW_CHECK(valid.size() == rows && row_maximum.size() == rows && row_sum.size() == rows);
+  NARROW_CHECK(probabilities.rows == scores.rows && probabilities.columns == scores.columns);
+  NARROW_CHECK(accumulator.rows == scores.rows);
+  for (const int64_t count : valid) NARROW_CHECK(count >= 0 && count <= scores.columns);
+  if constexpr (std::is_same_v<T, float>) {
+    HWY_DYNAMIC_DISPATCH(SoftmaxF32)
+    (scores, scale, valid.data(), probabilities, row_maximum.data(), row_sum.data(), accumulator);
+  } else {
+    HWY_DYNAMIC_DISPATCH(SoftmaxBf16)
+    (scores, scale, valid.data(), probabilities, row_maximum.data(), row_sum.data(), accumulator);
+  }
+}
+template void SoftmaxStep<float>(MatrixView<const float>, float, std::span<const int64_t>,
+                                 MatrixView<float>, std::span<float>, std::span<float>,
+                                 MatrixView<float>);
+template void SoftmaxStep<Bfloat16>(MatrixView<const float>, float, std::span<const int64_t>,
+                                    MatrixView<Bfloat16>, std::span<float>, std::span<float>,
+                                    MatrixView<float>);
+
+void AccumulateLogSumExp(std::span<const float> logits, LogSumExp& state) {
+  HWY_DYNAMIC_DISPATCH(LogSumExpF32)(logits.data(), logits.size(), &state);
+}
+
+double Value(const LogSumExp& state) {
+  return static_cast<double>(state.maximum) + std::log(state.sum);
+}
+
+}  // namespace narrow
+#endif  // HWY_ONCE
