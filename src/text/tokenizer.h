@@ -15,8 +15,8 @@ enum class SpecialTokens { kAdd, kNone };
 // Immutable after construction. Thread-safe.
 class Tokenizer {
  public:
-  // `json` is the text of a tokenizer.json, `what` names it in messages. Throws: kCorruptInput when it
-  // contradicts itself; kUnsupported naming the component (model, normalizer, pre-tokenizer,
+  // `json` is the text of a tokenizer.json, `what` names it in messages. Throws: kCorruptInput when
+  // it contradicts itself; kUnsupported naming the component (model, normalizer, pre-tokenizer,
   // post-processor) that this build does not implement.
   static Tokenizer FromJson(std::string_view json, std::string_view what);
   // tokenizer.json of a checkpoint directory. Throws: kNotFound and as FromJson does.

@@ -1,0 +1,139 @@
+#include "text/added_tokens.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "text/utf8.h"
+
+namespace narrow {
+namespace {
+
+// White_Space and \w as Rust's `regex` has them.
+bool IsSpaceAt(std::string_view text, int64_t offset) {
+  const char32_t c = DecodeUtf8(text, offset);
+  return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
+}
+
+bool IsWordAt(std::string_view text, int64_t offset) {
+  static const Regex word(
+      R"([\p{L}\p{Nl}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d})"
+      R"(\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}])");
+  const int64_t length = Utf8Length(text[static_cast<std::size_t>(offset)]);
+  return word.Find(text.substr(static_cast<std::size_t>(offset), length), 0).has_value();
+}
+
+bool StandsAlone(std::string_view text, TextRange range) {
+  const auto size = static_cast<int64_t>(text.size());
+  return (range.begin == 0 || !IsWordAt(text, PreviousUtf8(text, range.begin))) &&
+         (range.end == size || !IsWordAt(text, range.end));
+}
+
+TextRange Widen(std::string_view text, TextRange range, const AddedToken& token, int64_t from) {
+  const auto size = static_cast<int64_t>(text.size());
+  if (token.strip_left) {
+    int64_t begin = range.begin;
+    while (begin > 0 && IsSpaceAt(text, PreviousUtf8(text, begin))) {
+      begin = PreviousUtf8(text, begin);
+    }
+    range.begin = std::max(begin, from);  // spaces may already belong to the token before
+  }
+  if (token.strip_right) {
+    while (range.end < size && IsSpaceAt(text, range.end)) {
+      range.end += Utf8Length(text[static_cast<std::size_t>(range.end)]);
+    }
+  }
+  return range;
+}
+
+}  // namespace
+
+std::vector<AddedToken> ReadAddedTokens(const Json& tokenizer, const BpeModel& model,
+                                        std::string_view what) {
+  std::vector<AddedToken> tokens;
+  const Json* list = OptionalArray(tokenizer, "added_tokens", what);
+  if (list == nullptr) return tokens;
+  std::set<std::string> contents;
+  std::set<int64_t> ids;
+  int64_t next_id = model.size();
+  for (const Json& item : *list) {
+    if (!item.is_object()) {
+      Fail(ErrorCode::kCorruptInput, "{}: added_tokens has an entry that is no object", what);
+    }
+    AddedToken token;
+    token.content = RequiredString(item, "content", what);
+    const int64_t id = RequiredInt(item, "id", what);
+    if (id < 0 || id >= kMaxTokenIds || !contents.insert(token.content).second ||
+        !ids.insert(id).second) {
+      Fail(ErrorCode::kCorruptInput,
+           "{}: added token \"{}\" with id {}: expected a new token and a new id from 0 to {}",
+           what, token.content, id, kMaxTokenIds - 1);
+    }
+    if (token.content.empty()) continue;  // can never be found
+    const int64_t expected = model.Find(token.content).value_or(static_cast<int32_t>(next_id));
+    if (id != expected) {
+      Fail(ErrorCode::kCorruptInput,
+           "{}: added token \"{}\" says id {}, but the vocabulary makes it {}", what, token.content,
+           id, expected);
+    }
+    if (id >= next_id) next_id = id + 1;
+    token.id = static_cast<int32_t>(id);
+    token.single_word = OptionalBool(item, "single_word", what).value_or(false);
+    token.strip_left = OptionalBool(item, "lstrip", what).value_or(false);
+    token.strip_right = OptionalBool(item, "rstrip", what).value_or(false);
+    const bool special = OptionalBool(item, "special", what).value_or(false);
+    token.normalized = OptionalBool(item, "normalized", what).value_or(!special);
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens,
+                                   const std::vector<std::string>& patterns)
+    : tokens_(tokens) {
+  NARROW_CHECK(tokens.size() == patterns.size());
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    if (patterns[i].empty()) continue;
+    index_.emplace(patterns[i], i);
+    lengths_[static_cast<uint8_t>(patterns[i][0])].push_back(
+        static_cast<int64_t>(patterns[i].size()));
+  }
+  for (std::vector<int64_t>& lengths : lengths_) {
+    std::sort(lengths.begin(), lengths.end(), std::greater<>());
+    lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+  }
+}
+
+std::optional<AddedTokenFinder::Match> AddedTokenFinder::Find(std::string_view text,
+                                                              int64_t from) const {
+  const auto size = static_cast<int64_t>(text.size());
+  for (int64_t i = from; i < size; ++i) {
+    for (const int64_t length : lengths_[static_cast<uint8_t>(text[static_cast<std::size_t>(i)])]) {
+      if (length > size - i) continue;
+      const auto found = index_.find(std::string(text.substr(static_cast<std::size_t>(i), length)));
+      if (found == index_.end()) continue;
+      return Match{{i, i + length}, &tokens_[found->second]};
+    }
+  }
+  return std::nullopt;
+}
+
+void AddedTokenFinder::Split(std::string_view text, const std::function<void(TextRange)>& text_part,
+                             const std::function<void(int32_t)>& token) const {
+  const auto size = static_cast<int64_t>(text.size());
+  int64_t from = 0;    // first byte that no token has taken
+  int64_t search = 0;  // first byte where the next token may start; behind `from` after strip_right
+  while (const std::optional<Match> match = Find(text, search)) {
+    search = match->range.end;
+    if (match->token->single_word && !StandsAlone(text, match->range)) continue;
+    const TextRange range = Widen(text, match->range, *match->token, from);
+    if (from < range.begin) text_part({from, range.begin});
+    token(match->token->id);
+    from = range.end;
+  }
+  if (from < size) text_part({from, size});
+}
+
+}  // namespace narrow

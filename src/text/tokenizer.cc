@@ -1,0 +1,181 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "base/error.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "text/added_tokens.h"
+#include "text/bpe_model.h"
+#include "text/normalizer.h"
+#include "text/post_processor.h"
+#include "text/pre_tokenizer.h"
+#include "text/utf8.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kMaxTokenizerBytes = int64_t{256} << 20;
+constexpr int64_t kMaxTextBytes = int64_t{1} << 29;  // normalized text must count in 31 bits
+
+const Json& RequiredModel(const Json& json, std::string_view what) {
+  const Json* model = OptionalObject(json, "model", what);
+  if (model == nullptr) {
+    Fail(ErrorCode::kCorruptInput, "{}: expected an object with member model", what);
+  }
+  return *model;
+}
+
+std::vector<AddedToken> Select(const std::vector<AddedToken>& tokens, bool normalized) {
+  std::vector<AddedToken> selected;
+  std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(selected),
+               [=](const AddedToken& token) { return token.normalized == normalized; });
+  return selected;
+}
+
+std::vector<std::string> Patterns(const std::vector<AddedToken>& tokens,
+                                  const Normalizer& normalizer) {
+  std::vector<std::string> patterns;
+  for (const AddedToken& token : tokens) {
+    patterns.push_back(token.normalized ? normalizer.Normalize(token.content) : token.content);
+  }
+  return patterns;
+}
+
+AddedTokenFinder MakeFinder(const std::vector<AddedToken>& tokens, const Normalizer& normalizer,
+                            bool normalized) {
+  const std::vector<AddedToken> selected = Select(tokens, normalized);
+  return AddedTokenFinder(selected, Patterns(selected, normalizer));
+}
+
+}  // namespace
+
+struct Tokenizer::Implementation {
+  Implementation(const Json& json, std::string_view what);
+
+  std::vector<int32_t> Encode(std::string_view text, BpeModel::Scratch& scratch) const;
+
+  // Scratch memory goes from call to call, so that its word cache stays warm.
+  std::unique_ptr<BpeModel::Scratch> TakeScratch();
+  void ReturnScratch(std::unique_ptr<BpeModel::Scratch> scratch);
+
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  BpeModel model;
+  PostProcessor post_processor;
+  std::vector<AddedToken> added_tokens;
+  AddedTokenFinder raw_finder;         // in the text as it comes
+  AddedTokenFinder normalized_finder;  // in the normalized text
+  std::vector<std::string> token_bytes;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<BpeModel::Scratch>> idle_scratch;
+};
+
+Tokenizer::Implementation::Implementation(const Json& json, std::string_view what)
+    : normalizer(json, what),
+      pre_tokenizer(json, what),
+      model(RequiredModel(json, what),
+            pre_tokenizer.byte_level() ? BpeAlphabet::kBytes : BpeAlphabet::kCharacters, what),
+      post_processor(json, what),
+      added_tokens(ReadAddedTokens(json, model, what)),
+      raw_finder(MakeFinder(added_tokens, normalizer, false)),
+      normalized_finder(MakeFinder(added_tokens, normalizer, true)) {
+  int32_t largest = std::max(model.largest_id(), post_processor.largest_id());
+  for (const AddedToken& token : added_tokens) largest = std::max(largest, token.id);
+  token_bytes.resize(static_cast<std::size_t>(largest) + 1);
+  for (const auto& [token, id] : model.vocabulary()) {
+    token_bytes[static_cast<std::size_t>(id)] = model.TokenBytes(token);
+  }
+  for (const AddedToken& token : added_tokens) {
+    token_bytes[static_cast<std::size_t>(token.id)] = token.content;
+  }
+}
+
+std::vector<int32_t> Tokenizer::Implementation::Encode(std::string_view text,
+                                                       BpeModel::Scratch& scratch) const {
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 4 + 8);
+  const auto add_token = [&](int32_t id) { ids.push_back(id); };
+  const PreTokenizer::Sink add_word = [&](std::string_view word) {
+    model.Encode(word, scratch, ids);
+  };
+  const auto add_text = [&](TextRange range) {
+    const std::string_view section = text.substr(static_cast<std::size_t>(range.begin),
+                                                 static_cast<std::size_t>(range.end - range.begin));
+    const std::string owned = normalizer.empty() ? std::string() : normalizer.Normalize(section);
+    const std::string_view normalized = normalizer.empty() ? section : owned;
+    const auto add_part = [&](TextRange part) {
+      const bool start = range.begin == 0 && part.begin == 0;
+      pre_tokenizer.Split(normalized.substr(static_cast<std::size_t>(part.begin),
+                                            static_cast<std::size_t>(part.end - part.begin)),
+                          start ? PreTokenizer::Position::kStart : PreTokenizer::Position::kInside,
+                          add_word);
+    };
+    normalized_finder.Split(normalized, add_part, add_token);
+  };
+  raw_finder.Split(text, add_text, add_token);
+  return ids;
+}
+
+std::unique_ptr<BpeModel::Scratch> Tokenizer::Implementation::TakeScratch() {
+  const std::lock_guard lock(mutex);
+  if (idle_scratch.empty()) return std::make_unique<BpeModel::Scratch>();
+  std::unique_ptr<BpeModel::Scratch> scratch = std::move(idle_scratch.back());
+  idle_scratch.pop_back();
+  return scratch;
+}
+
+void Tokenizer::Implementation::ReturnScratch(std::unique_ptr<BpeModel::Scratch> scratch) {
+  // What one huge word needed is not kept.
+  constexpr std::size_t kKeptSymbols = 1 << 20;
+  if (scratch->merge.symbols.capacity() > kKeptSymbols) scratch->merge = MergeScratch();
+  const std::lock_guard lock(mutex);
+  idle_scratch.push_back(std::move(scratch));
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<Implementation> implementation)
+    : implementation_(std::move(implementation)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+Tokenizer Tokenizer::FromJson(std::string_view json, std::string_view what) {
+  JsonLimits limits;
+  limits.max_bytes = kMaxTokenizerBytes;
+  return Tokenizer(std::make_unique<Implementation>(ParseJson(json, what, limits), what));
+}
+
+Tokenizer Tokenizer::FromDirectory(const std::string& directory) {
+  const std::filesystem::path path = std::filesystem::path(directory) / "tokenizer.json";
+  return FromJson(ReadWholeFile(path, kMaxTokenizerBytes), path.string());
+}
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text, SpecialTokens special_tokens) const {
+  if (static_cast<int64_t>(text.size()) > kMaxTextBytes) {
+    Fail(ErrorCode::kUnsupported, "text of {} bytes; at most {} can be encoded at once",
+         text.size(), kMaxTextBytes);
+  }
+  if (const int64_t offset = FindInvalidUtf8(text); offset >= 0) {
+    Fail(ErrorCode::kCorruptInput, "text is not valid UTF-8 at byte {} (0x{:02x})", offset,
+         static_cast<uint8_t>(text[static_cast<std::size_t>(offset)]));
+  }
+  std::unique_ptr<BpeModel::Scratch> scratch = implementation_->TakeScratch();
+  std::vector<int32_t> ids = implementation_->Encode(text, *scratch);
+  implementation_->ReturnScratch(std::move(scratch));
+  const PostProcessor& post_processor = implementation_->post_processor;
+  return special_tokens == SpecialTokens::kAdd ? post_processor.AddSpecialTokens(std::move(ids))
+                                               : post_processor.Pass(std::move(ids));
+}
+
+int64_t Tokenizer::vocabulary_size() const {
+  return static_cast<int64_t>(implementation_->token_bytes.size());
+}
+
+std::string Tokenizer::TokenText(int32_t id) const {
+  if (id < 0 || id >= vocabulary_size()) return {};
+  return implementation_->token_bytes[static_cast<std::size_t>(id)];
+}
+
+}  // namespace narrow
