@@ -29,10 +29,16 @@ std::span<const ModelFamily> ModelFamilies();
 // The family of a config.json. Throws: kUnsupported naming the architecture and the known ones.
 const ModelFamily& FindModelFamily(const Json& config, std::string_view what);
 
-// Checks that the checkpoint holds every tensor of the model in the expected shape and a floating
-// type this build reads (BF16, F16, F32), and no other tensor that the family does not know.
+// Which weights a job can start from.
+enum class WeightState {
+  kOriginal,       // BF16, F16, F32
+  kQuantizedToo,   // also FP8 E4M3 linears with their scales
+};
+
+// Checks that the checkpoint holds every tensor of the model in the expected shape and a type the job
+// can start from, and no other tensor that the family does not know.
 // Throws: kCorruptInput naming tensor, expected and found.
 void CheckWeights(const ModelFamily& family, const DecoderConfig& config,
-                  const CheckpointReader& checkpoint);
+                  const CheckpointReader& checkpoint, WeightState weights);
 
 }  // namespace narrow

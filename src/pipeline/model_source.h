@@ -1,0 +1,31 @@
+// A checkpoint directory opened for a job: config, family, weights and tokenizer that agree.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "io/checkpoint_reader.h"
+#include "kernels/matmul.h"
+#include "model/family.h"
+#include "text/tokenizer.h"
+
+namespace narrow {
+
+struct ModelSource {
+  std::unique_ptr<CheckpointReader> checkpoint;
+  const ModelFamily* family = nullptr;
+  DecoderConfig config;
+};
+
+// Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
+// before any work. Throws: as CheckpointReader, FindModelFamily and CheckWeights do.
+ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights);
+
+// What --data_type asks for.
+enum class DataType { kAuto, kBfloat16, kFloat32 };
+
+// bf16 products where the CPU has them, unless float32 was asked for. Throws: kUnsupported when
+// bfloat16 was asked for and the CPU cannot.
+ComputeType ChooseComputeType(DataType data_type);
+
+}  // namespace narrow

@@ -1,0 +1,166 @@
+#include "pipeline/output_checkpoint.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kCopyChunkBytes = int64_t{32} << 20;
+
+std::string ConfigDtypeName(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kF16:
+      return "float16";
+    case Dtype::kF32:
+      return "float32";
+    default:
+      return "bfloat16";
+  }
+}
+
+QuantizedLinear Describe(const LinearSpec& linear) {
+  return {linear.module, linear.rows, linear.columns};
+}
+
+AttentionModule DescribeAttention(const LayerSpec& layer) {
+  AttentionModule attention;
+  attention.name = layer.attention_module;
+  for (const LinearSpec& linear : layer.linears) {
+    if (linear.role == WeightRole::kKey) attention.key_projection = linear.module;
+    if (linear.role == WeightRole::kValue) attention.value_projection = linear.module;
+  }
+  return attention;
+}
+
+TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
+  const SafetensorsEntry& entry = source.Get(name).entry;
+  return {entry.name, entry.dtype, entry.shape};
+}
+
+std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelFamily& family,
+                                    const DecoderConfig& config,
+                                    const LayerQuantizationOptions& quantization,
+                                    const ExportFormat& format) {
+  const ModelSpec model = family.model(config);
+  std::vector<TensorSpec> tensors = {SameTensor(source, model.embedding)};
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    tensors.push_back(SameTensor(source, layer.attention_norm.name));
+    for (const LinearSpec& linear : layer.linears) {
+      if (quantization.excluded.contains(linear.module)) {
+        tensors.push_back(SameTensor(source, linear.weight()));
+      } else {
+        LinearTensors added = format.linear_tensors(Describe(linear));
+        tensors.push_back(std::move(added.weight));
+        tensors.push_back(std::move(added.weight_scale));
+        tensors.push_back(std::move(added.input_scale));
+      }
+      if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
+    }
+    if (quantization.cache == CacheScheme::kFp8) {
+      KvScaleTensors scales = format.kv_scale_tensors(DescribeAttention(layer));
+      tensors.push_back(std::move(scales.key_scale));
+      tensors.push_back(std::move(scales.value_scale));
+    }
+    tensors.push_back(SameTensor(source, layer.mlp_norm.name));
+  }
+  tensors.push_back(SameTensor(source, model.final_norm.name));
+  if (model.lm_head != model.embedding) tensors.push_back(SameTensor(source, model.lm_head));
+  return tensors;
+}
+
+}  // namespace
+
+QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family, const DecoderConfig& config,
+                                              const LayerQuantizationOptions& quantization) {
+  QuantizedCheckpointDescription description;
+  description.model_dtype = ConfigDtypeName(config.dtype);
+  description.min_kv_scale = quantization.min_cache_scale;
+  if (quantization.weight_scales == WeightScales::kPerFusedGroup) {
+    description.weight_merge_groups = FusedWeightMergeGroups();
+  }
+  if (quantization.cache == CacheScheme::kFp8) description.kv_cache = KvCacheQuantization::kFp8;
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    for (const LinearSpec& linear : layer.linears) {
+      if (quantization.excluded.contains(linear.module)) {
+        description.excluded_linears.push_back(linear.module);
+      } else {
+        description.linears.push_back(Describe(linear));
+      }
+    }
+    if (description.kv_cache == KvCacheQuantization::kFp8) {
+      description.attention.push_back(DescribeAttention(layer));
+    }
+  }
+  description.excluded_linears.push_back(family.model(config).lm_head_module);
+  return description;
+}
+
+OutputCheckpoint::OutputCheckpoint(const CheckpointReader& source, const ModelFamily& family,
+                                   const DecoderConfig& config,
+                                   const LayerQuantizationOptions& quantization,
+                                   const OutputOptions& options,
+                                   const std::filesystem::path& directory)
+    : source_(source),
+      format_(*options.format),
+      writer_(directory,
+              PlanShards(PlanTensors(source, family, config, quantization, *options.format),
+                         options.max_shard_bytes)) {}
+
+void OutputCheckpoint::WriteScale(const std::string& name, float scale) {
+  writer_.Write(name, std::as_bytes(std::span(&scale, 1)));
+}
+
+void OutputCheckpoint::WriteLayer(const StoredLayer& layer) {
+  Copy(layer.spec.attention_norm.name, {});
+  for (const StoredLinear& linear : layer.linears) {
+    if (linear.quantized()) {
+      const LinearTensors tensors = format_.linear_tensors(Describe(linear.spec));
+      writer_.Write(tensors.weight.name, linear.weight.bytes.span());
+      WriteScale(tensors.weight_scale.name, linear.weight_scale);
+      WriteScale(tensors.input_scale.name, linear.input_scale.value());
+    } else {
+      writer_.Write(linear.spec.weight(), linear.weight.bytes.span());
+    }
+    if (linear.spec.bias == Bias::kPresent) Copy(linear.spec.bias_name(), {});
+  }
+  if (layer.cache) {
+    const KvScaleTensors scales = format_.kv_scale_tensors(DescribeAttention(layer.spec));
+    WriteScale(scales.key_scale.name, layer.cache->key_scale);
+    WriteScale(scales.value_scale.name, layer.cache->value_scale);
+  }
+  Copy(layer.spec.mlp_norm.name, {});
+}
+
+void OutputCheckpoint::Copy(const std::string& name, const ChunkTap& tap) {
+  const SafetensorsEntry& entry = source_.Get(name).entry;
+  const int64_t row_bytes = entry.shape.empty() ? entry.bytes() : entry.bytes() / entry.shape[0];
+  ReadInChunks(source_, name, kCopyChunkBytes,
+               [&](int64_t first_row, std::span<const std::byte> rows) {
+                 writer_.WritePart(name, first_row * row_bytes, rows);
+                 if (tap) tap(first_row, rows);
+               });
+}
+
+void OutputCheckpoint::Finish() { writer_.Finish(); }
+
+void ReadInChunks(const CheckpointReader& source, const std::string& name, int64_t chunk_bytes,
+                  const OutputCheckpoint::ChunkTap& tap) {
+  const CheckpointReader::TensorLocation& location = source.Get(name);
+  const SafetensorsEntry& entry = location.entry;
+  const int64_t rows = entry.shape.empty() ? 1 : entry.shape[0];
+  if (rows == 0) return;
+  const int64_t row_bytes = entry.bytes() / rows;
+  const int64_t chunk_rows = std::clamp<int64_t>(chunk_bytes / std::max<int64_t>(1, row_bytes), 1, rows);
+  AlignedBuffer<std::byte> chunk(chunk_rows * row_bytes);
+  for (int64_t first = 0; first < rows; first += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, rows - first);
+    const auto bytes = chunk.span().subspan(0, static_cast<std::size_t>(count * row_bytes));
+    source.ReadPart(location, first * row_bytes, bytes);
+    tap(first, bytes);
+  }
+}
+
+}  // namespace narrow

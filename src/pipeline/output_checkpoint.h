@@ -1,0 +1,60 @@
+// The quantized checkpoint being written, tensor by tensor, into a staged directory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+
+#include "export/description.h"
+#include "export/registry.h"
+#include "io/checkpoint_reader.h"
+#include "io/checkpoint_writer.h"
+#include "model/family.h"
+#include "pipeline/layer_quantizer.h"
+#include "pipeline/layer_weights.h"
+
+namespace narrow {
+
+struct OutputOptions {
+  const ExportFormat* format = nullptr;
+  int64_t max_shard_bytes = 5'000'000'000;
+};
+
+// What the checkpoint will hold, known before any work.
+QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family, const DecoderConfig& config,
+                                              const LayerQuantizationOptions& quantization);
+
+// Thread-compatible.
+class OutputCheckpoint {
+ public:
+  // Plans every tensor of the output: embedding, layers, final norm, head, in this order.
+  OutputCheckpoint(const CheckpointReader& source, const ModelFamily& family,
+                   const DecoderConfig& config, const LayerQuantizationOptions& quantization,
+                   const OutputOptions& options, const std::filesystem::path& directory);
+
+  // Writes a layer that QuantizeLayer has been through.
+  void WriteLayer(const StoredLayer& layer);
+  // Copies a tensor unchanged, and shows every chunk (whole rows) to `tap` on the way, so that a
+  // tensor that is also computed with is read once. `tap` may be empty.
+  using ChunkTap = std::function<void(int64_t first_row, std::span<const std::byte> rows)>;
+  void Copy(const std::string& name, const ChunkTap& tap);
+  // Throws: kInternal naming a tensor that was planned and not written.
+  void Finish();
+
+ private:
+  void WriteScale(const std::string& name, float scale);
+
+  const CheckpointReader& source_;
+  const ExportFormat& format_;
+  CheckpointWriter writer_;
+};
+
+// Reads a tensor [rows, ...] in chunks of whole rows of about `chunk_bytes` and shows them in order.
+void ReadInChunks(const CheckpointReader& source, const std::string& name, int64_t chunk_bytes,
+                  const OutputCheckpoint::ChunkTap& tap);
+
+}  // namespace narrow

@@ -1,0 +1,66 @@
+// The main job: a checkpoint in, an FP8 checkpoint and its report out.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "export/report.h"
+#include "io/staged_directory.h"
+#include "pipeline/layer_quantizer.h"
+#include "pipeline/model_source.h"
+#include "pipeline/texts.h"
+
+namespace narrow {
+
+struct QuantizeRequest {
+  std::filesystem::path model_directory;
+  std::filesystem::path output_directory;
+  StagedDirectory::Existing existing = StagedDirectory::Existing::kRefuse;
+  std::string scheme = "fp8";
+  CacheScheme cache = CacheScheme::kNone;
+  float min_cache_scale = 0.0f;
+  WeightScales weight_scales = WeightScales::kPerFusedGroup;
+  std::vector<std::string> exclude_patterns;  // shell patterns of full module names
+  std::string export_format = "fp8";
+  int64_t max_shard_bytes = 5'000'000'000;
+  CalibrationOptions calibration;
+  std::optional<EvaluationOptions> evaluation;
+  DataType data_type = DataType::kAuto;
+  std::vector<std::string> command_line;  // for the report
+  std::string version;                    // of the program, for the report
+};
+
+// Leaves the complete output directory (weights, config, side files, report, model card) or nothing.
+// Throws: Error of any kind; everything that can be refused is refused before the pass begins.
+RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
+
+struct EvaluateRequest {
+  std::filesystem::path model_directory;
+  EvaluationOptions evaluation;
+  DataType data_type = DataType::kAuto;
+};
+
+struct EvaluateResult {
+  std::string dataset;
+  std::optional<std::string> notice;
+  int64_t windows = 0;
+  int64_t window_tokens = 0;
+  double perplexity = 0;
+  std::vector<double> window_nll;
+  double seconds = 0;  // of the pass
+  int64_t flops = 0;
+};
+
+// Perplexity of a checkpoint, unquantized or FP8.
+EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress);
+
+// The modules that any of the patterns matches. Throws: kInvalidArgument for a pattern that matches
+// nothing, and for one that splits linears a serving engine fuses (q/k/v, gate/up).
+std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
+                                    const std::vector<std::string>& patterns);
+
+}  // namespace narrow

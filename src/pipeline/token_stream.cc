@@ -1,0 +1,31 @@
+#include "pipeline/token_stream.h"
+
+#include <algorithm>
+
+namespace narrow {
+
+int64_t TokenStream::longest() const {
+  int64_t longest = 0;
+  for (const Sequence& sequence : sequences) longest = std::max(longest, sequence.count);
+  return longest;
+}
+
+void TokenStream::Append(std::span<const int32_t> text) {
+  sequences.push_back({size(), static_cast<int64_t>(text.size())});
+  tokens.insert(tokens.end(), text.begin(), text.end());
+}
+
+std::vector<Batch> MakeBatches(const TokenStream& stream, int64_t target_rows) {
+  std::vector<Batch> batches;
+  for (const Sequence& sequence : stream.sequences) {
+    if (batches.empty() || batches.back().rows + sequence.count > target_rows) {
+      batches.push_back({sequence.first, 0, {}});
+    }
+    Batch& batch = batches.back();
+    batch.sequences.push_back({batch.rows, sequence.count});
+    batch.rows += sequence.count;
+  }
+  return batches;
+}
+
+}  // namespace narrow

@@ -1,0 +1,44 @@
+// Tokens of many texts laid end to end, and the hidden states that travel through the layers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+// Texts laid end to end: sequences[i] says which tokens belong to text i.
+struct TokenStream {
+  std::vector<int32_t> tokens;
+  std::vector<Sequence> sequences;
+
+  int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t longest() const;
+  void Append(std::span<const int32_t> text);
+};
+
+// A run of whole sequences that a layer processes together.
+struct Batch {
+  int64_t first_row = 0;            // in the stream
+  int64_t rows = 0;
+  std::vector<Sequence> sequences;  // rows counted from first_row
+};
+
+// Cuts a stream into batches of at least one sequence and about `target_rows` rows.
+std::vector<Batch> MakeBatches(const TokenStream& stream, int64_t target_rows);
+
+// The hidden states of a stream between two layers.
+struct HiddenStates {
+  HiddenStates(int64_t tokens, int64_t row_width)
+      : rows(tokens), width(row_width), data(tokens * row_width) {}
+  int64_t rows;
+  int64_t width;
+  AlignedBuffer<float> data;  // [rows, width]
+
+  MatrixView<float> view() { return {data.data(), rows, width}; }
+};
+
+}  // namespace narrow
