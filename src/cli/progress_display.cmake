@@ -1,0 +1,3 @@
+add_library(narrow_progress_display STATIC progress_display.cc)
+target_link_libraries(narrow_progress_display PUBLIC narrow_options narrow_base)
+narrow_test(progress_display_test SOURCES progress_display_test.cc LIBRARIES narrow_progress_display)

@@ -1,0 +1,22 @@
+// The config.json of a quantized checkpoint.
+#pragma once
+
+#include <string>
+
+#include "export/description.h"
+#include "export/registry.h"
+#include "io/json.h"
+
+namespace narrow {
+
+// `source` with its keys sorted on every level, its own dtype kept ("torch_dtype" is added when it
+// has none, because a loader would then guess it from the FP8 tensors) and "quantization_config"
+// added. Throws: kCorruptInput when `source` is no object; kUnsupported when it is quantized
+// already.
+Json QuantizedConfig(const Json& source, const ExportFormat& format,
+                     const QuantizedCheckpointDescription& description);
+
+// The bytes of a JSON file: indented by two, a newline at the end.
+std::string RenderJsonFile(const Json& value);
+
+}  // namespace narrow

@@ -1,0 +1,149 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/error.h"
+#include "export/report.h"
+#include "export/text_format.h"
+#include "io/json.h"
+
+namespace narrow {
+namespace {
+
+// A YAML double-quoted scalar, which JSON's strings are.
+std::string YamlString(std::string_view text) {
+  return Json(text).dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+}
+
+// A code block whose fence is longer than any run of backticks in it.
+std::string CodeBlock(std::string_view code) {
+  std::size_t longest = 0;
+  std::size_t run = 0;
+  for (const char c : code) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  const std::string fence(std::max<std::size_t>(3, longest + 1), '`');
+  return fmt::format("{}sh\n{}\n{}\n", fence, code, fence);
+}
+
+std::string FrontMatter(const SourceFacts& source) {
+  std::string text =
+      fmt::format("---\nbase_model: {}\nbase_model_relation: quantized\n", YamlString(source.name));
+  if (source.license) text += fmt::format("license: {}\n", YamlString(*source.license));
+  return text + "tags:\n- fp8\n- vllm\n---\n";
+}
+
+std::string Introduction(const RunReport& report, const SourceFacts& source) {
+  return fmt::format(
+      "## Introduction\n\n"
+      "{} with its linear layers in FP8 E4M3{}, made by narrow {}. The checkpoint is in the "
+      "Hugging "
+      "Face layout and loads in vLLM.\n",
+      MarkdownText(source.name),
+      report.strategy->kv_cache == KvCacheQuantization::kFp8 ? " and scales for an FP8 KV cache"
+                                                             : "",
+      MarkdownText(report.version));
+}
+
+std::string ExcludedList(const std::vector<std::string>& excluded) {
+  std::string names;
+  for (const std::string& name : excluded) {
+    if (!names.empty()) names += ", ";
+    names += MarkdownText(name);
+  }
+  return names.empty() ? "none" : names;
+}
+
+std::string QuantizationStrategy(const RunReport& report) {
+  const RunReport::Strategy& strategy = *report.strategy;
+  std::string text = fmt::format(
+      "## Quantization Strategy\n\n"
+      "- Weights: FP8 E4M3, symmetric, per tensor, static{}\n"
+      "- Inputs of the linear layers: FP8 E4M3, symmetric, per tensor, static\n",
+      strategy.weight_merge_groups ? "; matrices that are fused at load share one scale"
+                                   : "; every matrix has its own scale");
+  if (strategy.kv_cache == KvCacheQuantization::kFp8) {
+    text +=
+        "- KV cache: FP8 E4M3, symmetric, per tensor, static, K after RoPE; own scales for K and "
+        "V\n";
+  } else {
+    text += "- KV cache: not quantized\n";
+  }
+  text += fmt::format("- Left as they are: embeddings, norms and these linear layers: {}\n",
+                      ExcludedList(strategy.excluded_linears));
+  if (report.calibration) {
+    const RunReport::Calibration& calibration = *report.calibration;
+    text +=
+        fmt::format("- Calibration: {}, {} samples, {} tokens\n", MarkdownText(calibration.dataset),
+                    FormatCount(calibration.samples), FormatCount(calibration.tokens));
+    if (calibration.notice) text += fmt::format("\n> {}\n", MarkdownText(*calibration.notice));
+  }
+  return text;
+}
+
+std::string Deployment(const RunReport& report, const std::string& output_name) {
+  const bool kv_cache = report.strategy->kv_cache == KvCacheQuantization::kFp8;
+  std::vector<std::string> words = {"vllm", "serve", output_name};
+  if (kv_cache) words.insert(words.end(), {"--kv-cache-dtype", "fp8"});
+  std::string text = "## Deployment\n\n" + CodeBlock(ShellCommand(words));
+  if (kv_cache) {
+    text +=
+        "\nWithout `--kv-cache-dtype fp8` vLLM keeps the cache in the model's own type and drops "
+        "the K and V scales of this checkpoint without a message.\n";
+  }
+  return text;
+}
+
+std::string EvaluationSection(const RunReport& report) {
+  const std::string heading = "## Evaluation\n\n";
+  if (!report.evaluation) return heading + "No evaluation was made in this run.\n";
+  const RunReport::Evaluation& evaluation = *report.evaluation;
+  const auto& [original, quantized] = evaluation.perplexity;
+  const auto cell = [](const std::optional<double>& value) {
+    return value ? fmt::format("{:.4f}", *value) : std::string("not measured");
+  };
+  std::string text = fmt::format(
+      "{}| Perplexity on | Original | This model | Change |\n|---|---|---|---|\n"
+      "| {} | {} | {} | {} |\n",
+      heading, MarkdownText(DescribeEvaluation(evaluation)), cell(original), cell(quantized),
+      original && quantized ? FormatChange(*original, *quantized) : "not measured");
+  if (quantized) {
+    text +=
+        "\nThe quantized figure is of pseudo-quantization: weights, inputs and, where quantized, K "
+        "and V are rounded to FP8 and computed with in a wider type. An inference engine may "
+        "differ "
+        "slightly.\n";
+  }
+  if (evaluation.notice) text += fmt::format("\n> {}\n", MarkdownText(*evaluation.notice));
+  return text;
+}
+
+std::string License(const SourceFacts& source) {
+  std::string text = "## License\n\nThe license of the base model applies";
+  if (source.license) {
+    text += fmt::format(": {}", MarkdownText(*source.license));
+  } else {
+    text += "; the source directory does not name it, so look it up before you publish";
+  }
+  text += ".";
+  if (source.license_file) {
+    text += fmt::format(" Its text is in [{0}]({0}).", *source.license_file);
+  }
+  return text + "\n";
+}
+
+}  // namespace
+
+std::string RenderModelCard(const RunReport& report, const SourceFacts& source,
+                            const std::string& output_name) {
+  NARROW_CHECK(report.strategy.has_value());
+  return FrontMatter(source) + fmt::format("\n# {}\n\n", MarkdownText(output_name)) +
+         Introduction(report, source) + "\n" + QuantizationStrategy(report) +
+         "\n## Quick Start\n\nThe command that made this checkpoint:\n\n" +
+         CodeBlock(ShellCommand(report.command_line)) + "\n" + Deployment(report, output_name) +
+         "\n" + EvaluationSection(report) + "\n" + License(source);
+}
+
+}  // namespace narrow

@@ -1,0 +1,79 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "export/report.h"
+#include "export/report_fixture.h"
+
+namespace narrow {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+const SourceFacts kSource = {"org/Tiny", "apache-2.0", "LICENSE"};
+
+TEST(ModelCard, HasItsSectionsInOrder) {
+  const std::string card = RenderModelCard(FullReport(), kSource, "Tiny-FP8");
+  EXPECT_THAT(card,
+              StartsWith("---\nbase_model: \"org/Tiny\"\nbase_model_relation: quantized\n"
+                         "license: \"apache-2.0\"\ntags:\n- fp8\n- vllm\n---\n\n# Tiny-FP8\n"));
+  std::size_t previous = 0;
+  for (const char* section : {"## Introduction\n", "## Quantization Strategy\n", "## Quick Start\n",
+                              "## Deployment\n", "## Evaluation\n", "## License\n"}) {
+    const std::size_t at = card.find(section);
+    ASSERT_NE(at, std::string::npos) << section;
+    EXPECT_GT(at, previous) << section;
+    previous = at;
+  }
+}
+
+TEST(ModelCard, SaysWhatWasDone) {
+  const std::string card = RenderModelCard(FullReport(), kSource, "Tiny-FP8");
+  EXPECT_THAT(card, HasSubstr("```sh\nnarrow quantize --model_dir 'models/Tiny Llama'\n```"));
+  EXPECT_THAT(card, HasSubstr("```sh\nvllm serve Tiny-FP8 --kv-cache-dtype fp8\n```"));
+  EXPECT_THAT(card, HasSubstr("own scales for K and V"));
+  EXPECT_THAT(card, HasSubstr("these linear layers: lm_head\n"));
+  EXPECT_THAT(card, HasSubstr("- Calibration: builtin, 128 samples, 46,026 tokens\n\n"
+                              "> Small built-in text.\n"));
+  EXPECT_THAT(card, HasSubstr("| wikitext2, 8 windows of 2,048 tokens | 20.0000 | 20.3000 | "
+                              "+1.50 % |\n"));
+  EXPECT_THAT(card, HasSubstr("applies: apache-2.0. Its text is in [LICENSE](LICENSE).\n"));
+}
+
+TEST(ModelCard, HasNoFiguresThatWereNotMeasured) {
+  RunReport report = FullReport();
+  report.evaluation.reset();
+  report.calibration->notice.reset();
+  report.strategy->kv_cache = KvCacheQuantization::kNone;
+  const std::string card = RenderModelCard(report, {"Tiny", {}, {}}, "out");
+  EXPECT_THAT(card, HasSubstr("## Evaluation\n\nNo evaluation was made in this run.\n"));
+  EXPECT_THAT(card, HasSubstr("vllm serve out\n"));
+  EXPECT_THAT(card, HasSubstr("- KV cache: not quantized\n"));
+  EXPECT_THAT(card, Not(HasSubstr("--kv-cache-dtype")));
+  EXPECT_THAT(card, Not(HasSubstr("license:")));
+  EXPECT_THAT(card, HasSubstr("does not name it"));
+  EXPECT_THAT(card, Not(HasSubstr("20.0000")));
+}
+
+TEST(ModelCard, ForeignTextStaysText) {
+  RunReport report = FullReport();
+  report.command_line = {"narrow", "````", "\n## Evil"};
+  report.evaluation->dataset = "a|b<script>";
+  const std::string card =
+      RenderModelCard(report, {"x\"\nlicense: mit", std::nullopt, std::nullopt}, "o\n# Evil");
+  EXPECT_THAT(card, StartsWith("---\nbase_model: \"x\\\"\\nlicense: mit\"\n"));
+  EXPECT_THAT(card, HasSubstr("\n`````sh\nnarrow '````' $'\\012## Evil'\n`````\n"));
+  EXPECT_THAT(card, HasSubstr("| a\\|b\\<script\\>, 8 windows"));
+  EXPECT_THAT(card, Not(HasSubstr("\n# Evil")));
+}
+
+TEST(ModelCard, NeedsAStrategy) {
+  RunReport report = FullReport();
+  report.strategy.reset();
+  EXPECT_THROW(RenderModelCard(report, kSource, "out"), Error);
+}
+
+}  // namespace
+}  // namespace narrow

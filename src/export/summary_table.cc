@@ -1,0 +1,85 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "export/report.h"
+#include "export/text_format.h"
+
+namespace narrow {
+namespace {
+
+using Rows = std::vector<std::pair<std::string, std::string>>;
+
+// Columns a terminal gives to UTF-8 text without wide characters: its code points.
+std::size_t DisplayWidth(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+void AddPerplexity(const RunReport::Evaluation& evaluation, Rows* rows) {
+  const auto& [original, quantized] = evaluation.perplexity;
+  if (original) rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", *original));
+  if (quantized) rows->emplace_back("Perplexity, quantized", fmt::format("{:.4f}", *quantized));
+  if (original && quantized) rows->emplace_back("Change", FormatChange(*original, *quantized));
+  rows->emplace_back("Measured on", DescribeEvaluation(evaluation));
+}
+
+Rows SummaryRows(const RunReport& report) {
+  Rows rows;
+  rows.emplace_back("Model", report.model);
+  rows.emplace_back("Strategy", DescribeStrategy(report));
+  if (report.calibration) {
+    rows.emplace_back("Calibrated on",
+                      fmt::format("{}, {} samples, {} tokens", report.calibration->dataset,
+                                  FormatCount(report.calibration->samples),
+                                  FormatCount(report.calibration->tokens)));
+  }
+  if (report.evaluation) {
+    AddPerplexity(*report.evaluation, &rows);
+  } else {
+    rows.emplace_back("Perplexity", "not measured");
+  }
+  const RunReport::Seconds& seconds = report.seconds;
+  if (seconds.calibration) rows.emplace_back("Calibration", FormatSeconds(*seconds.calibration));
+  if (seconds.quantization) rows.emplace_back("Quantization", FormatSeconds(*seconds.quantization));
+  if (seconds.evaluation) rows.emplace_back("Evaluation", FormatSeconds(*seconds.evaluation));
+  rows.emplace_back("Total time", FormatSeconds(seconds.total));
+  rows.emplace_back("Peak memory", FormatBytes(report.peak_rss_bytes));
+  return rows;
+}
+
+}  // namespace
+
+std::string DescribeStrategy(const RunReport& report) {
+  if (!report.strategy) return "not quantized";
+  return fmt::format(
+      "FP8 E4M3 weights and inputs ({}), {}", report.strategy->scheme,
+      report.strategy->kv_cache == KvCacheQuantization::kFp8 ? "FP8 KV cache" : "KV cache as is");
+}
+
+std::string DescribeEvaluation(const RunReport::Evaluation& evaluation) {
+  return fmt::format("{}, {} window{} of {} tokens", evaluation.dataset,
+                     FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s",
+                     FormatCount(evaluation.window_tokens));
+}
+
+std::string RenderSummaryTable(const RunReport& report) {
+  Rows rows = SummaryRows(report);
+  std::size_t label_width = 0;
+  std::size_t value_width = 0;
+  for (auto& [label, value] : rows) {
+    value = PrintableText(value);
+    label_width = std::max(label_width, label.size());
+    value_width = std::max(value_width, DisplayWidth(value));
+  }
+  const std::string rule = fmt::format("+-{:-<{}}-+-{:-<{}}-+\n", "", label_width, "", value_width);
+  std::string table = rule;
+  for (const auto& [label, value] : rows) {
+    table += fmt::format("| {:<{}} | {}{:{}} |\n", label, label_width, value, "",
+                         value_width - DisplayWidth(value));
+  }
+  return table + rule;
+}
+
+}  // namespace narrow
