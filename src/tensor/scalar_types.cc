@@ -39,7 +39,10 @@ float ToFloat(Float8E4M3 value) {
   const uint32_t exponent = (value.bits >> 3) & 0xFu;
   const uint32_t mantissa = value.bits & 0x7u;
   const float sign = (value.bits & 0x80u) != 0 ? -1.0f : 1.0f;
-  if (exponent == 0xFu && mantissa == 7u) return std::copysign(std::nanf(""), sign);
+  // The payload is that of PyTorch.
+  if (exponent == 0xFu && mantissa == 7u) {
+    return std::bit_cast<float>((value.bits & 0x80u) << 24 | 0x7FF00000u);
+  }
   if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -9);
   return sign * std::ldexp(static_cast<float>(8u + mantissa), static_cast<int>(exponent) - 10);
 }
