@@ -1,0 +1,306 @@
+#include "kernels/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/every_target.h"
+
+namespace narrow {
+namespace {
+
+// Relative error of one rounding to the type, half a unit in the last place, and a little for the
+// f32 arithmetic before it.
+template <typename T>
+constexpr double kTolerance = 1.0e-6;
+template <>
+constexpr double kTolerance<Bfloat16> = 0x1p-8 * 1.001;
+
+constexpr int64_t kLengths[] = {1, 2, 7, 16, 31, 33, 64, 65, 127, 200};
+
+double Number(float value) { return static_cast<double>(value); }
+double Number(Bfloat16 value) { return static_cast<double>(ToFloat(value)); }
+
+template <typename T>
+T As(float value) {
+  if constexpr (std::is_same_v<T, float>) {
+    return value;
+  } else {
+    return ToBfloat16(value);
+  }
+}
+
+template <typename T>
+std::vector<T> RandomValues(int64_t count, float low, float high, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> distribution(low, high);
+  std::vector<T> values(static_cast<std::size_t>(count));
+  for (T& value : values) value = As<T>(distribution(random));
+  return values;
+}
+
+template <typename T>
+void ExpectNear(T found, double expected, double magnitude) {
+  ASSERT_NEAR(Number(found), expected, kTolerance<T> * std::fabs(magnitude) + 1.0e-36);
+}
+
+template <typename T>
+class ElementwiseTest : public testing::Test {};
+using Types = testing::Types<float, Bfloat16>;
+TYPED_TEST_SUITE(ElementwiseTest, Types);
+
+TYPED_TEST(ElementwiseTest, ScaleTo) {
+  OnEveryTarget([] {
+    for (const int64_t count : kLengths) {
+      const auto x = RandomValues<float>(count, -5.0f, 5.0f, 1);
+      std::vector<TypeParam> y(x.size());
+      ScaleTo<TypeParam>(x, 0.37f, y);
+      for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(y[i], As<TypeParam>(x[i] * 0.37f));
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, RmsNorm) {
+  OnEveryTarget([] {
+    for (const int64_t hidden : kLengths) {
+      const int64_t stride = hidden + 3;
+      const auto x = RandomValues<float>(3 * stride, -4.0f, 6.0f, 2);
+      const auto weight = RandomValues<float>(hidden, -2.0f, 2.0f, 3);
+      std::vector<TypeParam> y(x.size(), As<TypeParam>(99.0f));
+      RmsNorm<TypeParam>({x.data(), 3, hidden, stride}, weight, 1e-5f,
+                         {y.data(), 3, hidden, stride});
+      for (int64_t r = 0; r < 3; ++r) {
+        double squares = 0.0;
+        for (int64_t i = 0; i < hidden; ++i) squares += std::pow(Number(x[r * stride + i]), 2);
+        const double root = std::sqrt(squares / static_cast<double>(hidden) + 1e-5);
+        for (int64_t i = 0; i < hidden; ++i) {
+          const double expected = Number(weight[i]) * Number(x[r * stride + i]) / root;
+          ExpectNear(y[r * stride + i], expected, expected);
+        }
+        EXPECT_EQ(Number(y[r * stride + hidden]), 99.0);
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, RotateHeadInPlace) {
+  OnEveryTarget([] {
+    for (const int64_t half : kLengths) {
+      const auto x = RandomValues<TypeParam>(2 * half, -4.0f, 4.0f, 4);
+      const auto angle = RandomValues<float>(half, 0.0f, 6.0f, 5);
+      std::vector<float> cosine(angle.size()), sine(angle.size());
+      for (std::size_t i = 0; i < angle.size(); ++i) {
+        cosine[i] = std::cos(angle[i]);
+        sine[i] = std::sin(angle[i]);
+      }
+      std::vector<TypeParam> y = x;
+      RotateHead<TypeParam>(y, 0.8f, cosine, sine, y);
+      for (int64_t i = 0; i < half; ++i) {
+        const double a = Number(x[i]) * Number(0.8f);
+        const double b = Number(x[i + half]) * Number(0.8f);
+        const double length = std::hypot(a, b);
+        ExpectNear(y[i], a * Number(cosine[i]) - b * Number(sine[i]), length);
+        ExpectNear(y[i + half], b * Number(cosine[i]) + a * Number(sine[i]), length);
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, SwiGlu) {
+  OnEveryTarget([] {
+    for (const int64_t width : kLengths) {
+      const int64_t stride = width + 5;
+      auto gate = RandomValues<TypeParam>(2 * stride, -30.0f, 30.0f, 6);
+      const auto up = RandomValues<TypeParam>(2 * stride, -3.0f, 3.0f, 7);
+      const float extremes[] = {0.0f, -0.0f, 200.0f, -200.0f, 174.0f, -174.0f, 1e30f, -1e30f};
+      for (std::size_t i = 0; i < std::min<std::size_t>(8, gate.size()); ++i) {
+        gate[i] = As<TypeParam>(extremes[i]);
+      }
+      std::vector<TypeParam> out(gate.size(), As<TypeParam>(99.0f));
+      SwiGlu<TypeParam>({gate.data(), 2, width, stride}, 0.5f, {up.data(), 2, width, stride}, 2.0f,
+                        {out.data(), 2, width, stride});
+      for (int64_t r = 0; r < 2; ++r) {
+        for (int64_t i = 0; i < width; ++i) {
+          const double g = Number(gate[r * stride + i]) * 0.5;
+          const double u = Number(up[r * stride + i]) * 2.0;
+          const double expected = g / (1.0 + std::exp(-g)) * u;
+          // Where e^-g is above f32, the result is at most |g u| e^-88.
+          const double floor = g < -87.0 ? std::fabs(g * u) * 1.0e-38 : 0.0;
+          ASSERT_NEAR(Number(out[r * stride + i]), expected,
+                      kTolerance<TypeParam> * std::fabs(expected) + floor)
+              << g;
+        }
+        EXPECT_EQ(Number(out[r * stride + width]), 99.0);
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, SwiGluKeepsNan) {
+  OnEveryTarget([] {
+    const std::vector<TypeParam> nan(40, As<TypeParam>(std::nanf("")));
+    const std::vector<TypeParam> one(40, As<TypeParam>(1.0f));
+    std::vector<TypeParam> out(40);
+    SwiGlu<TypeParam>({nan.data(), 1, 40}, 1.0f, {one.data(), 1, 40}, 1.0f, {out.data(), 1, 40});
+    for (const TypeParam value : out) EXPECT_TRUE(std::isnan(Number(value)));
+  });
+}
+
+// The softmax of a long row fed block by block, against the definition in f64.
+TYPED_TEST(ElementwiseTest, SoftmaxStepsGiveTheSoftmax) {
+  constexpr int64_t kRows = 5;
+  constexpr int64_t kColumns = 45;
+  constexpr int64_t kBlocks = 4;
+  constexpr float kScale = 0.125f;
+  OnEveryTarget([] {
+    std::vector<float> maximum(kRows, -std::numeric_limits<float>::infinity());
+    std::vector<float> sum(kRows, 0.0f);
+    std::vector<float> accumulator(kRows * 3, 0.0f);
+    std::vector<double> expected_sum(kRows, 0.0);
+    std::vector<std::vector<double>> seen(kRows);
+    for (int64_t block = 0; block < kBlocks; ++block) {
+      const auto scores =
+          RandomValues<float>(kRows * kColumns, -400.0f, 400.0f, static_cast<uint32_t>(block));
+      // Row 0 sees nothing at all, row 1 nothing in the first blocks.
+      const std::vector<int64_t> valid = {0, block < 2 ? 0 : 7, kColumns, 1 + 16 * (block % 2), 33};
+      std::vector<TypeParam> p(kRows * kColumns, As<TypeParam>(99.0f));
+      SoftmaxStep<TypeParam>({scores.data(), kRows, kColumns}, kScale, valid,
+                             {p.data(), kRows, kColumns}, maximum, sum,
+                             {accumulator.data(), kRows, 3});
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int64_t i = 0; i < kColumns; ++i) {
+          const double score = Number(scores[r * kColumns + i]) * Number(kScale);
+          const double expected = i < valid[r] ? std::exp(score - Number(maximum[r])) : 0.0;
+          // The difference of two numbers up to 50 carries an absolute error into the exponent.
+          const double slack = kTolerance<TypeParam> + 50.0 * 0x1p-24;
+          // Below e^-87.33 the kernel stays at that, 1.2e-38.
+          ASSERT_NEAR(Number(p[r * kColumns + i]), expected, slack * expected + 1.2e-38);
+          if (i < valid[r]) seen[r].push_back(score);
+          if (r != 0 && i < valid[r]) accumulator[r * 3 + 1] += static_cast<float>(expected);
+        }
+      }
+    }
+    EXPECT_EQ(sum[0], 0.0f);
+    EXPECT_EQ(maximum[0], -std::numeric_limits<float>::infinity());
+    for (int64_t r = 1; r < kRows; ++r) {
+      const double top = *std::max_element(seen[r].begin(), seen[r].end());
+      double total = 0.0;
+      for (const double score : seen[r]) total += std::exp(score - top);
+      EXPECT_NEAR(Number(maximum[r]), top, 1.0e-5);
+      EXPECT_NEAR(Number(sum[r]), total, 1.0e-5 * total);
+      EXPECT_NEAR(Number(accumulator[r * 3 + 1]), total, 1.0e-5 * total);
+      EXPECT_EQ(accumulator[r * 3], 0.0f);
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, SoftmaxStepFarBelowTheMaximumGivesNothing) {
+  OnEveryTarget([] {
+    const std::vector<float> scores = {0.0f, -1.0e4f, -3.0e38f, -90.0f,
+                                       -std::numeric_limits<float>::infinity()};
+    std::vector<TypeParam> p(5);
+    std::vector<float> maximum = {-3.0e38f}, sum = {0.0f}, accumulator = {4.0f};
+    SoftmaxStep<TypeParam>({scores.data(), 1, 5}, 1.0f, std::vector<int64_t>{5}, {p.data(), 1, 5},
+                           maximum, sum, {accumulator.data(), 1, 1});
+    EXPECT_EQ(Number(p[0]), 1.0);
+    for (std::size_t i = 1; i < 5; ++i) EXPECT_LT(Number(p[i]), 1.3e-38);
+    EXPECT_EQ(sum[0], 1.0f);
+    EXPECT_EQ(maximum[0], 0.0f);
+    EXPECT_EQ(accumulator[0], 0.0f);
+  });
+}
+
+// e^x of the kernels, seen through SoftmaxStep with a maximum of 0: at most 1.5 units in the last
+// place over the whole range.
+TEST(Exponential, IsAccurateToOneAndAHalfUnits) {
+  constexpr int64_t kCount = 1'000'000;
+  std::vector<float> x(kCount);
+  for (int64_t i = 0; i < kCount; ++i) x[i] = -87.3f * static_cast<float>(i) / kCount;
+  OnEveryTarget([&] {
+    std::vector<float> p(kCount), maximum = {0.0f}, sum = {0.0f}, accumulator = {0.0f};
+    SoftmaxStep<float>({x.data(), 1, kCount}, 1.0f, std::vector<int64_t>{kCount},
+                       {p.data(), 1, kCount}, maximum, sum, {accumulator.data(), 1, 1});
+    double worst = 0.0;
+    for (int64_t i = 0; i < kCount; ++i) {
+      const double expected = std::exp(Number(x[i]));
+      const double unit = std::ldexp(1.0, std::ilogb(expected) - 23);
+      worst = std::max(worst, std::fabs(Number(p[i]) - expected) / unit);
+    }
+    EXPECT_LE(worst, 1.5);
+    RecordProperty("worst_units", std::to_string(worst));
+  });
+}
+
+TEST(LogSumExp, MatchesF64SliceBySlice) {
+  const auto logits = RandomValues<float>(50'000, -30.0f, 25.0f, 8);
+  double top = -1.0e30, total = 0.0;
+  for (const float logit : logits) top = std::max(top, Number(logit));
+  for (const float logit : logits) total += std::exp(Number(logit) - top);
+  const double expected = top + std::log(total);
+  OnEveryTarget([&] {
+    for (const std::size_t slice : {std::size_t{50'000}, std::size_t{4096}, std::size_t{777}}) {
+      LogSumExp state;
+      for (std::size_t i = 0; i < logits.size(); i += slice) {
+        AccumulateLogSumExp(std::span(logits).subspan(i, std::min(slice, logits.size() - i)),
+                            state);
+      }
+      EXPECT_NEAR(Value(state), expected, 2.0e-7);
+    }
+  });
+}
+
+TEST(LogSumExp, OfOneLogitIsTheLogitAndNanStays) {
+  OnEveryTarget([] {
+    LogSumExp state;
+    AccumulateLogSumExp(std::vector<float>{-12.5f}, state);
+    AccumulateLogSumExp(std::vector<float>{}, state);
+    EXPECT_EQ(Value(state), -12.5);
+    AccumulateLogSumExp(std::vector<float>{1.0f, std::nanf(""), 2.0f}, state);
+    EXPECT_TRUE(std::isnan(Value(state)));
+  });
+}
+
+TEST(Convert, EveryPatternLikeTheScalarReference) {
+  std::vector<Bfloat16> bfloats(65536);
+  std::vector<Float16> halves(65536);
+  for (uint32_t i = 0; i < 65536; ++i) {
+    bfloats[i].bits = static_cast<uint16_t>(i);
+    halves[i].bits = static_cast<uint16_t>(i);
+  }
+  OnEveryTarget([&] {
+    std::vector<float> from_bfloats(65536), from_halves(65536);
+    std::vector<Bfloat16> narrowed(65536);
+    ConvertToFloat(std::span<const Bfloat16>(bfloats), from_bfloats);
+    ConvertToFloat(std::span<const Float16>(halves), from_halves);
+    ConvertToBfloat16(std::span<const Float16>(halves), narrowed);
+    for (uint32_t i = 0; i < 65536; ++i) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(from_bfloats[i]), i << 16);
+      ASSERT_EQ(std::bit_cast<uint32_t>(from_halves[i]),
+                std::bit_cast<uint32_t>(ToFloat(halves[i])));
+      ASSERT_EQ(narrowed[i], ToBfloat16(ToFloat(halves[i])));
+    }
+  });
+}
+
+TEST(Convert, FloatsToBfloat16LikeTheScalarReference) {
+  // Every upper half with lower halves around the tie.
+  std::vector<float> values;
+  for (uint32_t i = 0; i < 65536; ++i) {
+    for (const uint32_t low : {0u, 1u, 0x7FFFu, 0x8000u, 0x8001u, 0xFFFFu}) {
+      values.push_back(std::bit_cast<float>(i << 16 | low));
+    }
+  }
+  values.resize(values.size() - 5);  // not a multiple of any vector
+  OnEveryTarget([&] {
+    std::vector<Bfloat16> narrowed(values.size());
+    ConvertToBfloat16(std::span<const float>(values), narrowed);
+    for (std::size_t i = 0; i < values.size(); ++i) ASSERT_EQ(narrowed[i], ToBfloat16(values[i]));
+  });
+}
+
+}  // namespace
+}  // namespace narrow
