@@ -1,0 +1,59 @@
+#include "inspection/inspect.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "inspection/findings.h"
+#include "inspection/inventory.h"
+#include "inspection/llama_tensors.h"
+#include "inspection/quantization_checks.h"
+
+namespace narrow {
+namespace {
+
+std::vector<DtypeTotal> Totals(const std::vector<InspectedTensor>& tensors) {
+  std::vector<DtypeTotal> totals;
+  for (const InspectedTensor& tensor : tensors) {
+    auto total = std::find_if(totals.begin(), totals.end(), [&](const DtypeTotal& candidate) {
+      return candidate.dtype == tensor.dtype;
+    });
+    if (total == totals.end()) {
+      total = totals.insert(total, {tensor.dtype, 0, 0, 0});
+    }
+    ++total->tensors;
+    total->elements += tensor.bytes / ElementBytes(tensor.dtype);
+    total->bytes += tensor.bytes;
+  }
+  std::stable_sort(totals.begin(), totals.end(),
+                   [](const DtypeTotal& a, const DtypeTotal& b) { return a.bytes > b.bytes; });
+  return totals;
+}
+
+}  // namespace
+
+InspectionReport Inspect(const std::filesystem::path& directory) {
+  Findings findings;
+  Inventory inventory = ReadInventory(directory, findings);
+  InspectionReport report;
+  report.directory = directory.string();
+  report.files = inventory.files;
+  try {
+    report.model_type = OptionalString(inventory.config, "model_type", "config.json").value_or("");
+    report.quant_method = QuantMethod(inventory.config);
+  } catch (const Error&) {
+    // The checks below meet the same value and report it.
+  }
+  const std::optional<LlamaTensors> llama = ExpectedLlamaTensors(inventory.config, findings);
+  if (llama) CheckLlamaTensors(*llama, inventory, findings);
+  CheckQuantization(inventory, llama ? &*llama : nullptr, findings);
+
+  report.tensors = std::move(inventory.tensors);
+  report.totals = Totals(report.tensors);
+  for (const DtypeTotal& total : report.totals) report.bytes += total.bytes;
+  report.problems = findings.Take();
+  return report;
+}
+
+}  // namespace narrow

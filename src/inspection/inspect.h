@@ -1,0 +1,55 @@
+// What a checkpoint holds and what is wrong with it, from its headers, scales and configuration.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tensor/dtype.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+struct InspectedTensor {
+  std::string name;
+  Dtype dtype = Dtype::kF32;
+  Shape shape;
+  int64_t bytes = 0;
+  std::string file;          // relative to the directory
+  std::vector<float> scale;  // its values, when it is a floating scale of at most 16 elements
+};
+
+struct DtypeTotal {
+  Dtype dtype = Dtype::kF32;
+  int64_t tensors = 0;
+  int64_t elements = 0;
+  int64_t bytes = 0;
+};
+
+enum class Severity { kError, kWarning };
+
+struct Finding {
+  Severity severity = Severity::kError;
+  std::string text;  // one line
+};
+
+struct InspectionReport {
+  std::string directory;
+  std::string model_type;    // of config.json; empty when it has none
+  std::string quant_method;  // of quantization_config; empty for an unquantized checkpoint
+  std::vector<InspectedTensor> tensors;  // by name
+  std::vector<DtypeTotal> totals;        // most bytes first
+  int64_t files = 0;
+  int64_t bytes = 0;  // of all tensors
+  std::vector<Finding> problems;
+};
+
+// Errors are what keeps vLLM from loading the checkpoint or makes it compute with other numbers
+// than meant; warnings are what it ignores. Damaged weights and an index that does not fit the
+// files are errors in the report, beside the tensors of the files that can be read. Throws:
+// kNotFound without directory, config.json or any weights; kCorruptInput for a config.json that is
+// no JSON object; kIo. Source: docs/formats/checkpoint.md, loading rules of vLLM 0.32.
+InspectionReport Inspect(const std::filesystem::path& directory);
+
+}  // namespace narrow

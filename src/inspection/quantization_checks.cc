@@ -1,0 +1,214 @@
+#include "inspection/quantization_checks.h"
+
+#include <algorithm>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "inspection/scale_checks.h"
+
+namespace narrow {
+namespace {
+
+constexpr std::string_view kConfig = "quantization_config";
+constexpr const char* kConfigKind = "configuration errors";
+
+using Names = std::set<std::string, std::less<>>;
+
+// What the configuration says, as far as the checks need it.
+struct Promise {
+  ActivationScales activation = ActivationScales::kNotRequired;
+  KvScales kv = KvScales::kOptional;
+  Names ignored;
+};
+
+// The modules left unquantized, of a list under `key`; null and absent are empty.
+void ReadIgnored(const Json& config, std::string_view key, Names& ignored, Findings& findings) {
+  const Json* list = OptionalArray(config, key, kConfig);
+  if (list == nullptr) return;
+  for (const Json& name : *list) {
+    if (!name.is_string()) {
+      findings.Error(kConfigKind,
+                     fmt::format("{}: {} holds a value that is not a string", kConfig, key));
+      continue;
+    }
+    const auto& text = name.get_ref<const std::string&>();
+    if (text.find_first_of("*?[") != std::string::npos && !text.starts_with("re:")) {
+      findings.Warning("patterns", fmt::format("{}: {} holds the pattern {}; vLLM compares full "
+                                               "names, so it matches nothing",
+                                               kConfig, key, Quoted(text)));
+    }
+    ignored.insert(text);
+  }
+}
+
+Promise ReadFp8(const Json& config, Findings& findings) {
+  Promise promise;
+  const auto activation = OptionalString(config, "activation_scheme", kConfig);
+  if (!activation) {
+    findings.Error(kConfigKind,
+                   fmt::format("{}: activation_scheme is missing; vLLM requires it", kConfig));
+  } else if (*activation != "static" && *activation != "dynamic") {
+    findings.Error(kConfigKind,
+                   fmt::format("{}: activation_scheme is {}, vLLM knows \"static\" and "
+                               "\"dynamic\"",
+                               kConfig, Quoted(*activation)));
+  }
+  if (activation == "static") promise.activation = ActivationScales::kRequired;
+  const auto block = config.find("weight_block_size");
+  if (block != config.end() && !block->is_null()) {
+    findings.Error(kConfigKind, fmt::format("{}: weight_block_size must be absent for per-tensor "
+                                            "scales",
+                                            kConfig));
+  }
+  if (OptionalString(config, "kv_cache_scheme", kConfig) == "static") {
+    promise.kv = KvScales::kPromised;
+  }
+  ReadIgnored(config, "ignored_layers", promise.ignored, findings);
+  ReadIgnored(config, "modules_to_not_convert", promise.ignored, findings);
+  return promise;
+}
+
+// True when the specification of inputs is there and not dynamic.
+bool HasStaticInputs(const Json& global) {
+  const Json* inputs = OptionalObject(global, "input_tensors", kConfig);
+  return inputs != nullptr && OptionalBool(*inputs, "is_dynamic", kConfig) == false;
+}
+
+Promise ReadQuark(const Json& config, Findings& findings) {
+  Promise promise;
+  const auto required = [&](std::string_view key, const Json* value) {
+    if (value == nullptr) {
+      findings.Error(kConfigKind, fmt::format("{}: {} is missing; vLLM requires it", kConfig, key));
+    }
+    return value;
+  };
+  const auto object = [&](std::string_view key) {
+    return required(key, OptionalObject(config, key, kConfig));
+  };
+  object("layer_quant_config");
+  object("layer_type_quant_config");
+  required("exclude", OptionalArray(config, "exclude", kConfig));
+  if (const Json* global = object("global_quant_config"); global && HasStaticInputs(*global)) {
+    promise.activation = ActivationScales::kRequired;
+  }
+  if (const Json* exported = object("export")) {
+    const Json* group =
+        required("export.kv_cache_group", OptionalArray(*exported, "kv_cache_group", kConfig));
+    if (group != nullptr && !group->empty()) promise.kv = KvScales::kPromised;
+    if (!OptionalString(*exported, "pack_method", kConfig)) required("export.pack_method", nullptr);
+  }
+  ReadIgnored(config, "exclude", promise.ignored, findings);
+  return promise;
+}
+
+// The name vLLM gives to the fused module of `group`.
+std::string FusedName(const std::vector<std::string>& group) {
+  const std::string parent = group.front().substr(0, group.front().rfind('.') + 1);
+  return parent + (group.size() == 3 ? "qkv_proj" : "gate_up_proj");
+}
+
+void CheckModule(const std::string& module, bool ignored, const Inventory& inventory,
+                 Findings& findings) {
+  const InspectedTensor* weight = inventory.Find(module + ".weight");
+  if (weight == nullptr) return;  // reported as missing
+  const bool fp8 = weight->dtype == Dtype::kF8E4M3;
+  if (fp8 && ignored) {
+    findings.Error("FP8 weights that are listed as unquantized",
+                   fmt::format("{} is FP8, but the configuration lists it as unquantized", module));
+  } else if (!fp8 && !ignored) {
+    findings.Error("unquantized weights that are not listed",
+                   fmt::format("{} is {}, but the configuration does not list it as unquantized",
+                               module, Name(weight->dtype)));
+  }
+}
+
+void CheckIgnored(const Inventory& inventory, int64_t layers, Names ignored, Findings& findings) {
+  Names known = {"lm_head"};
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = LayerName(i);
+    for (const std::vector<std::string>& group : FusedGroups(layer)) {
+      known.insert(FusedName(group));
+      if (ignored.contains(FusedName(group))) ignored.insert(group.begin(), group.end());
+      const auto listed = std::count_if(group.begin(), group.end(), [&](const std::string& module) {
+        return ignored.contains(module);
+      });
+      if (listed != 0 && listed != static_cast<int64_t>(group.size())) {
+        findings.Error(
+            "partly listed groups",
+            fmt::format("{}: {} of {} parts are listed as unquantized; vLLM loads all or "
+                        "none",
+                        FusedName(group), listed, group.size()));
+      }
+    }
+    for (const std::string& module : LinearModules(layer)) {
+      known.insert(module);
+      CheckModule(module, ignored.contains(module), inventory, findings);
+    }
+  }
+  const InspectedTensor* head = inventory.Find("lm_head.weight");
+  if (head != nullptr && head->dtype == Dtype::kF8E4M3) {
+    findings.Error("FP8 heads", "lm_head is FP8; vLLM never loads it quantized");
+  }
+  for (const std::string& name : ignored) {
+    const bool pattern = name.find_first_of("*?[") != std::string::npos || name.starts_with("re:");
+    if (!pattern && !known.contains(name)) {
+      findings.Warning("names that match nothing",
+                       fmt::format("{} is listed as unquantized, but the model has no such module",
+                                   Quoted(name)));
+    }
+  }
+}
+
+bool HasRegularExpression(const Names& names) {
+  return std::any_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name.starts_with("re:"); });
+}
+
+void CheckUnquantized(const Inventory& inventory, Findings& findings) {
+  for (const InspectedTensor& tensor : inventory.tensors) {
+    if (tensor.dtype != Dtype::kF8E4M3) continue;
+    findings.Error(kConfigKind, fmt::format("tensor {} is F8_E4M3, but config.json has no {}",
+                                            Quoted(tensor.name), kConfig));
+    break;
+  }
+}
+
+}  // namespace
+
+std::string QuantMethod(const Json& config) {
+  const Json* quantization = OptionalObject(config, kConfig, "config.json");
+  if (quantization == nullptr) return "";
+  return OptionalString(*quantization, "quant_method", kConfig).value_or("unknown");
+}
+
+void CheckQuantization(const Inventory& inventory, const LlamaTensors* llama, Findings& findings) {
+  Promise promise;
+  bool names_known = false;
+  try {
+    const std::string method = QuantMethod(inventory.config);
+    const Json* config = OptionalObject(inventory.config, kConfig, "config.json");
+    if (method.empty()) {
+      CheckUnquantized(inventory, findings);
+    } else if (method == "quark") {
+      promise = ReadQuark(*config, findings);
+      names_known = !HasRegularExpression(promise.ignored);
+    } else if (method.find("fp8") != std::string::npos) {
+      promise = ReadFp8(*config, findings);
+      names_known = true;
+    } else {
+      findings.Warning("limits", fmt::format("quant_method {} is not checked, only tensors and "
+                                             "scales are",
+                                             Quoted(method)));
+    }
+  } catch (const Error& error) {
+    findings.Error(kConfigKind, error.what());
+  }
+  CheckScales(inventory, promise.activation, findings);
+  if (llama == nullptr) return;
+  if (names_known) CheckIgnored(inventory, llama->layers, promise.ignored, findings);
+  CheckKvScales(inventory, llama->layers, promise.kv, findings);
+}
+
+}  // namespace narrow

@@ -1,0 +1,122 @@
+#include "inspection/scale_checks.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "inspection/llama_tensors.h"
+
+namespace narrow {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+void CheckScaleValue(const InspectedTensor& tensor, Findings& findings) {
+  const std::string name = Quoted(tensor.name);
+  if (!Info(tensor.dtype).floating) {
+    findings.Error("scales of a wrong type", fmt::format("scale {} is {}, expected a floating type",
+                                                         name, Name(tensor.dtype)));
+    return;
+  }
+  if (tensor.bytes != ElementBytes(tensor.dtype)) {
+    findings.Error("scales that are no scalar",
+                   fmt::format("scale {} has {} elements, vLLM takes one", name,
+                               tensor.bytes / ElementBytes(tensor.dtype)));
+  }
+  for (const float value : tensor.scale) {
+    if (std::isfinite(value) && value > 0) continue;
+    findings.Error("scales that are not positive",
+                   fmt::format("scale {} is {}, expected a positive number", name, value));
+  }
+}
+
+void CheckFp8Weight(const InspectedTensor& tensor, const Inventory& inventory,
+                    ActivationScales activation, Findings& findings) {
+  const std::string module = tensor.name.substr(0, tensor.name.size() - kWeight.size());
+  if (inventory.Find(module + ".weight_scale") == nullptr) {
+    findings.Error("FP8 weights without weight_scale",
+                   fmt::format("FP8 weight {} has no weight_scale: vLLM would compute garbage "
+                               "without a word",
+                               Quoted(tensor.name)));
+  }
+  if (activation == ActivationScales::kRequired &&
+      inventory.Find(module + ".input_scale") == nullptr) {
+    findings.Error("FP8 weights without input_scale",
+                   fmt::format("FP8 weight {} has no input_scale, although activations are "
+                               "quantized statically",
+                               Quoted(tensor.name)));
+  }
+}
+
+// A weight_scale or input_scale needs an FP8 weight beside it.
+void CheckOwner(const InspectedTensor& tensor, const Inventory& inventory, Findings& findings) {
+  for (const std::string_view suffix : {".weight_scale", ".input_scale"}) {
+    if (!tensor.name.ends_with(suffix)) continue;
+    const std::string module = tensor.name.substr(0, tensor.name.size() - suffix.size());
+    const InspectedTensor* weight = inventory.Find(module + ".weight");
+    if (weight == nullptr || weight->dtype != Dtype::kF8E4M3) {
+      findings.Error("scales without an FP8 weight",
+                     fmt::format("scale {} belongs to no F8_E4M3 weight", Quoted(tensor.name)));
+    }
+  }
+}
+
+bool HasAny(const Inventory& inventory, const std::string& attention,
+            std::initializer_list<std::string_view> names) {
+  return std::any_of(names.begin(), names.end(), [&](std::string_view name) {
+    return inventory.Find(fmt::format("{}.{}", attention, name)) != nullptr;
+  });
+}
+
+}  // namespace
+
+void CheckScales(const Inventory& inventory, ActivationScales activation, Findings& findings) {
+  for (const InspectedTensor& tensor : inventory.tensors) {
+    if (IsScaleName(tensor.name)) {
+      CheckScaleValue(tensor, findings);
+      CheckOwner(tensor, inventory, findings);
+    } else if (tensor.name.ends_with(kWeight) && tensor.dtype == Dtype::kF8E4M3) {
+      CheckFp8Weight(tensor, inventory, activation, findings);
+    } else if (tensor.dtype == Dtype::kF8E5M2) {
+      findings.Error("E5M2 weights", fmt::format("tensor {} is F8_E5M2; vLLM loads F8_E4M3 weights",
+                                                 Quoted(tensor.name)));
+    }
+  }
+}
+
+void CheckKvScales(const Inventory& inventory, int64_t layers, KvScales promise,
+                   Findings& findings) {
+  std::vector<std::string> without;
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string attention = LayerName(i) + ".self_attn";
+    const bool merged = HasAny(inventory, attention, {"kv_scale"});
+    const bool k =
+        merged || HasAny(inventory, attention,
+                         {"k_scale", "k_proj.output_scale", "k_proj.k_scale", "qkv_proj.k_scale"});
+    const bool v =
+        merged || HasAny(inventory, attention,
+                         {"v_scale", "v_proj.output_scale", "v_proj.v_scale", "qkv_proj.v_scale"});
+    if (merged) {
+      findings.Warning("deprecated scales",
+                       fmt::format("{}.kv_scale is deprecated: one scale for K and V", attention));
+    }
+    if (k != v) {
+      findings.Error("half KV scales", fmt::format("{} has a {} scale but no {} scale", attention,
+                                                   k ? "K" : "V", k ? "V" : "K"));
+    }
+    if (!k && !v) without.push_back(attention);
+  }
+  const bool none = static_cast<int64_t>(without.size()) == layers;
+  if (none && promise == KvScales::kOptional) return;
+  for (const std::string& attention : without) {
+    findings.Error(
+        "missing KV scales",
+        fmt::format("{} has no K and V scales although {}: vLLM would use 1.0", attention,
+                    none ? "the configuration promises them" : "other layers do"));
+  }
+}
+
+}  // namespace narrow
