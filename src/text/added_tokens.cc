@@ -68,15 +68,15 @@ std::vector<AddedToken> ReadAddedTokens(const Json& tokenizer, const BpeModel& m
     if (id < 0 || id >= kMaxTokenIds || !contents.insert(token.content).second ||
         !ids.insert(id).second) {
       Fail(ErrorCode::kCorruptInput,
-           "{}: added token \"{}\" with id {}: expected a new token and a new id from 0 to {}",
-           what, token.content, id, kMaxTokenIds - 1);
+           "{}: added token {} with id {}: expected a new token and a new id from 0 to {}", what,
+           Quoted(token.content), id, kMaxTokenIds - 1);
     }
     if (token.content.empty()) continue;  // can never be found
     const int64_t expected = model.Find(token.content).value_or(static_cast<int32_t>(next_id));
     if (id != expected) {
       Fail(ErrorCode::kCorruptInput,
-           "{}: added token \"{}\" says id {}, but the vocabulary makes it {}", what, token.content,
-           id, expected);
+           "{}: added token {} says id {}, but the vocabulary makes it {}", what,
+           Quoted(token.content), id, expected);
     }
     if (id >= next_id) next_id = id + 1;
     token.id = static_cast<int32_t>(id);

@@ -9,7 +9,6 @@
 namespace narrow {
 namespace {
 
-// The length of `token` if it is one character, else 0.
 bool IsOneCharacter(std::string_view token) {
   return !token.empty() && static_cast<int64_t>(token.size()) == Utf8Length(token[0]);
 }
@@ -55,8 +54,9 @@ void BpeModel::ReadVocabulary(const Json& model, std::string_view what) {
   for (const auto& [token, value] : tokens) {
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id >= kMaxTokenIds) {
-      Fail(ErrorCode::kCorruptInput, "{}: token \"{}\" has id {}, expected an integer from 0 to {}",
-           what, token, value.is_number() ? value.dump() : value.type_name(), kMaxTokenIds - 1);
+      Fail(ErrorCode::kCorruptInput, "{}: token {} has id {}, expected an integer from 0 to {}",
+           what, Quoted(token), value.is_number() ? value.dump() : value.type_name(),
+           kMaxTokenIds - 1);
     }
     const auto id32 = static_cast<int32_t>(id);
     ids_.emplace(token, id32);
@@ -71,7 +71,8 @@ void BpeModel::ReadVocabulary(const Json& model, std::string_view what) {
   std::vector<bool> seen(static_cast<std::size_t>(largest_id_ + 1));
   for (const auto& [token, id] : ids_) {
     if (seen[static_cast<std::size_t>(id)]) {
-      Fail(ErrorCode::kCorruptInput, "{}: two tokens have id {}, one is \"{}\"", what, id, token);
+      Fail(ErrorCode::kCorruptInput, "{}: two tokens have id {}, one is {}", what, id,
+           Quoted(token));
     }
     seen[static_cast<std::size_t>(id)] = true;
   }
@@ -103,8 +104,8 @@ void BpeModel::ReadMerges(const Json& model, std::string_view what) {
       if (text.starts_with("#version")) continue;
       const std::size_t space = text.find(' ');
       if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-        Fail(ErrorCode::kCorruptInput, "{}: merge \"{}\" is not two tokens and a space", what,
-             text);
+        Fail(ErrorCode::kCorruptInput, "{}: merge {} is not two tokens and a space", what,
+             Quoted(text));
       }
       AddMerge(text.substr(0, space), text.substr(space + 1), rank++, what);
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
@@ -125,8 +126,8 @@ void BpeModel::AddMerge(std::string_view left, std::string_view right, uint32_t 
   const std::string_view names[] = {left, right, merged};
   for (std::size_t i = 0; i < 3; ++i) {
     if (names[i].empty() || !ids[i]) {
-      Fail(ErrorCode::kCorruptInput, "{}: merge {} (\"{}\" and \"{}\") needs \"{}\", not in vocab",
-           what, rank, left, right, names[i]);
+      Fail(ErrorCode::kCorruptInput, "{}: merge {} ({} and {}) needs {}, not in vocab", what, rank,
+           Quoted(left), Quoted(right), Quoted(names[i]));
     }
   }
   rules_.Add(*ids[0], *ids[1], rank, *ids[2]);
@@ -147,7 +148,7 @@ void BpeModel::ReadUnknown(const Json& model, std::string_view what) {
       alphabet_ == BpeAlphabet::kBytes &&
       std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t byte) { return byte >= 0; });
   if (!id && !never_needed) {
-    Fail(ErrorCode::kCorruptInput, "{}: unk_token \"{}\" is not in vocab", what, *token);
+    Fail(ErrorCode::kCorruptInput, "{}: unk_token {} is not in vocab", what, Quoted(*token));
   }
 }
 

@@ -42,7 +42,8 @@ void Normalizer::Add(const Json& normalizer, std::string_view what, int depth) {
         {{ReadPattern(normalizer, what)}, RequiredString(normalizer, "content", what)});
   } else {
     Fail(ErrorCode::kUnsupported,
-         "{}: normalizer {} is not supported, only Sequence, Prepend and Replace", what, type);
+         "{}: normalizer {} is not supported, only Sequence, Prepend and Replace", what,
+         Quoted(type));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "io/json.h"
 #include "text/utf8.h"
 
 namespace narrow {
@@ -103,7 +104,7 @@ Regex::Regex(std::string_view original, const std::string& translated) {
                              error == PCRE2_ERROR_LOOKBEHIND_NOT_FIXED_LENGTH ||
                              error == PCRE2_ERROR_PATTERN_TOO_LARGE;
     Fail(known_limit ? ErrorCode::kUnsupported : ErrorCode::kCorruptInput,
-         "regular expression \"{}\" does not compile: {}", original, ErrorText(error));
+         "regular expression {} does not compile: {}", Quoted(original), ErrorText(error));
   }
   code->jit = pcre2_jit_compile(code->compiled, PCRE2_JIT_COMPLETE) == 0;
   code_ = std::move(code);
@@ -121,13 +122,14 @@ std::optional<TextRange> Regex::Find(std::string_view text, int64_t from) const 
   if (count == PCRE2_ERROR_NOMATCH) return std::nullopt;
   if (count < 0) {
     Fail(ErrorCode::kUnsupported,
-         "regular expression \"{}\" gave up {} bytes into a text of {} bytes: {}", code_->pattern,
-         from, text.size(), ErrorText(count));
+         "regular expression {} gave up {} bytes into a text of {} bytes: {}",
+         Quoted(code_->pattern), from, text.size(), ErrorText(count));
   }
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(workspace.data());
   // \K inside a lookahead can put the start behind the end.
   if (range[0] > range[1]) {
-    Fail(ErrorCode::kUnsupported, "regular expression \"{}\" matches backwards", code_->pattern);
+    Fail(ErrorCode::kUnsupported, "regular expression {} matches backwards",
+         Quoted(code_->pattern));
   }
   return TextRange{static_cast<int64_t>(range[0]), static_cast<int64_t>(range[1])};
 }

@@ -2,6 +2,7 @@
 #include <cctype>
 
 #include "base/error.h"
+#include "io/json.h"
 #include "text/regex.h"
 
 namespace narrow {
@@ -56,8 +57,9 @@ std::string PropertyMembers(std::string_view name) {
 std::string ShorthandMembers(char letter) {
   if (letter == 's') return std::string(kSpaces);
   if (letter == 'd') return PropertyMembers("Nd");
-  return PropertyMembers("L") + PropertyMembers("M") + PropertyMembers("N") +
-         Concatenate({R"(\p{Pc})", kCircledLetters});
+  // Superscripts and fractions count below U+0100, where Oniguruma goes by its Latin-1 table.
+  return PropertyMembers("L") + PropertyMembers("M") + PropertyMembers("Nd") +
+         Concatenate({R"(\p{Nl}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})", kCircledLetters});
 }
 
 // One pass over the pattern; position_ is the next byte to read.
@@ -87,8 +89,8 @@ class Translator {
 
  private:
   [[noreturn]] void Refuse(std::string_view what) const {
-    Fail(ErrorCode::kUnsupported, "regular expression \"{}\": {} at byte {} is not supported",
-         pattern_, what, position_);
+    Fail(ErrorCode::kUnsupported, "regular expression {}: {} at byte {} is not supported",
+         Quoted(pattern_), what, position_);
   }
   char At(std::size_t offset) const {
     return position_ + offset < pattern_.size() ? pattern_[position_ + offset] : '\0';
