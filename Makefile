@@ -1,0 +1,63 @@
+# make         builds the program: build/narrow
+# make demo    installs what is missing, builds, fetches a real model and quantizes it
+# make test    installs what is missing, builds, runs every test
+# make bench   throughput against the peak of this machine
+# make lint    format, layers, clang-tidy          make lint-fast  the first two
+# make asan    the fast tests under AddressSanitizer and UBSan (build-asan/)
+# make fuzz    every parser under libFuzzer for FUZZ_SECONDS each (build-fuzz/)
+BUILD ?= build
+FUZZ_SECONDS ?= 60
+MODEL := SmolLM2-135M-Instruct
+
+.NOTPARALLEL:
+.PHONY: program setup everything demo test bench lint lint-fast asan fuzz clean
+
+program: $(BUILD)/build.ninja
+	cmake --build $(BUILD) --target narrow
+
+setup:
+	@tools/setup.sh
+
+$(BUILD)/build.ninja:
+	cmake -S . -B $(BUILD) -G Ninja
+
+everything: $(BUILD)/build.ninja
+	cmake --build $(BUILD)
+
+demo: setup program
+	tools/prepare_demo_model.sh $(BUILD)
+	$(BUILD)/narrow quantize --model_dir $(BUILD)/models/$(MODEL) \
+	  --output_dir $(BUILD)/$(MODEL)-FP8-KV \
+	  --quant_scheme w_fp8_a_fp8 --kv_cache_dtype fp8 --num_calib_data 128 \
+	  --model_export quark_safetensors --no_weight_matrix_merge --custom_mode fp8 \
+	  --eval_windows 4 --overwrite
+
+test: setup everything
+	tools/run_tests.sh $(BUILD)
+
+bench: setup everything
+	tools/bench.sh $(BUILD)
+
+lint:
+	@tools/setup.sh lint
+	cmake -S . -B $(BUILD) -G Ninja >/dev/null
+	tools/lint.sh $(BUILD)
+
+lint-fast:
+	@tools/setup.sh lint
+	@mkdir -p $(BUILD)
+	tools/lint.sh $(BUILD) fast
+
+asan: setup
+	cmake --preset asan
+	cmake --build --preset asan
+	tools/run_tests.sh build-asan -L fast
+
+fuzz:
+	@tools/setup.sh fuzz
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
+
+clean:
+	rm -rf $(BUILD) build-asan build-dev build-fuzz

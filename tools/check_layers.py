@@ -1,0 +1,97 @@
+"""Checks that the modules of src/ include each other in one direction only.
+
+  cli > pipeline > model, quantization, evaluation, export, import, inspection > kernels, io, text
+      > tensor > base
+
+A module includes modules of lower levels. Modules of one level do not know each other, except that
+text reads JSON and files. Third-party headers appear only in the module that wraps them.
+
+Usage: check_layers.py [SOURCE_DIR]     (src/ of this repository by default)
+"""
+import pathlib
+import re
+import sys
+
+LEVELS = (('base',), ('tensor',), ('kernels', 'io', 'text'),
+          ('model', 'quantization', 'evaluation', 'export', 'import', 'inspection'),
+          ('pipeline',), ('cli',))
+LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
+
+# Headers of a neighbour that a module may include all the same.
+NEIGHBOURS = {'text': ('io/json.h', 'io/file.h')}
+
+# Third-party headers, by how they begin: files (below src/) that may include them. What a header may
+# include is part of our interfaces, so libraries are kept in .cc files.
+WRAPPERS = {
+    'dnnl': r'kernels/[^/]*\.cc',
+    'oneapi/': r'kernels/[^/]*\.cc',
+    'hwy/': r'kernels/[^/]*(\.cc|-inl\.h|every_target\.h)',
+    'omp.h': r'(base|kernels)/[^/]*\.cc',
+    'nlohmann/': r'io/json\.h',
+    'pcre2': r'text/[^/]*\.cc',
+    'zstd': r'text/[^/]*\.cc',
+    'CLI/': r'cli/.*',
+    'gtest/': r'.*(_test\.cc|\.h)',  # a header for tests; a program that used one would not link
+    'gmock/': r'.*_test\.cc',
+    'fmt/': r'.*',
+    'sys/': r'.*',
+}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def own_include_problem(source, module, included):
+    """What is wrong with #include "included" in a file of the module, or None."""
+    target = included.split('/')[0]
+    if '/' not in included or not (source / included).is_file():
+        return f'"{included}" is not a file below {source.name}/'
+    if target == module or included in NEIGHBOURS.get(module, ()):
+        return None
+    if LEVEL[target] >= LEVEL[module]:
+        return f'{module} must not include {target} ("{included}")'
+    return None
+
+
+def library_include_problem(path, included):
+    """What is wrong with #include <included> in the file, or None."""
+    for start, pattern in WRAPPERS.items():
+        if included.startswith(start):
+            return None if re.fullmatch(pattern, path) else f'<{included}> does not belong here'
+    return f'<{included}> is a library no module wraps' if '/' in included else None
+
+
+def problems(source):
+    for file in sorted(source.rglob('*')):
+        if file.suffix not in ('.h', '.cc'):
+            continue
+        path = file.relative_to(source).as_posix()
+        module = path.split('/')[0]
+        if module not in LEVEL:
+            yield f'{path}: "{module}" is not a module; the table is in check_layers.py'
+            continue
+        for number, line in enumerate(file.read_text(encoding='utf8').splitlines(), 1):
+            found = INCLUDE.match(line)
+            if not found:
+                continue
+            if found.group(1) == '"':
+                problem = own_include_problem(source, module, found.group(2))
+            else:
+                problem = library_include_problem(path, found.group(2))
+            if problem:
+                yield f'{path}:{number}: {problem}'
+
+
+def main():
+    default = pathlib.Path(__file__).resolve().parent.parent / 'src'
+    source = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    found = list(problems(source))
+    for problem in found:
+        print(problem)
+    if not any(source.rglob('*.cc')):
+        found.append('nothing checked')
+        print(f'{source}: no sources here')
+    return 1 if found else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
