@@ -27,12 +27,12 @@ struct BlockState {
         row_sum(kQueryBlock),
         valid(kQueryBlock) {}
 
-  AlignedBuffer<float> scores;         // [kQueryBlock, kKeyBlock]
-  AlignedBuffer<T> probabilities;      // [kQueryBlock, kKeyBlock]
-  AlignedBuffer<float> accumulator;    // [kQueryBlock, head_size]
-  AlignedBuffer<float> row_maximum;    // [kQueryBlock]
-  AlignedBuffer<float> row_sum;        // [kQueryBlock]
-  AlignedBuffer<int64_t> valid;        // [kQueryBlock]
+  AlignedBuffer<float> scores;       // [kQueryBlock, kKeyBlock]
+  AlignedBuffer<T> probabilities;    // [kQueryBlock, kKeyBlock]
+  AlignedBuffer<float> accumulator;  // [kQueryBlock, head_size]
+  AlignedBuffer<float> row_maximum;  // [kQueryBlock]
+  AlignedBuffer<float> row_sum;      // [kQueryBlock]
+  AlignedBuffer<int64_t> valid;      // [kQueryBlock]
 };
 
 template <typename T>

@@ -77,8 +77,12 @@ Product CreateProduct(const memory::desc& source, const memory::desc& weights,
                                       ? dnnl::matmul::desc(source, weights, destination)
                                       : dnnl::matmul::desc(source, weights, bias, destination);
   const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, Engine());
-  return {dnnl::matmul(primitive_desc), primitive_desc.src_desc(),  primitive_desc.weights_desc(),
-          primitive_desc.dst_desc(),    bias,                       primitive_desc.scratchpad_desc()};
+  return {dnnl::matmul(primitive_desc),
+          primitive_desc.src_desc(),
+          primitive_desc.weights_desc(),
+          primitive_desc.dst_desc(),
+          bias,
+          primitive_desc.scratchpad_desc()};
 }
 
 // Grows with the largest product of the thread.
@@ -104,7 +108,8 @@ void Execute(const Product& product, const void* source, const void* weights, co
 }
 
 [[noreturn]] void FailOneDnn(const dnnl::error& error) {
-  Fail(ErrorCode::kInternal, "oneDNN: {} (status {})", error.what(), static_cast<int>(error.status));
+  Fail(ErrorCode::kInternal, "oneDNN: {} (status {})", error.what(),
+       static_cast<int>(error.status));
 }
 
 // The row count the packed layout is chosen for; any other row count uses the same layout.
@@ -160,9 +165,7 @@ struct PackedMatrix<T>::Implementation {
   std::mutex mutex;
   std::map<Key, Product> products;
 
-  int64_t RowsOf(int64_t panel) const {
-    return std::min(panel_rows, rows - panel * panel_rows);
-  }
+  int64_t RowsOf(int64_t panel) const { return std::min(panel_rows, rows - panel * panel_rows); }
 
   const memory::desc& Layout(int64_t count) {
     const auto found = layouts.find(count);
@@ -185,9 +188,9 @@ struct PackedMatrix<T>::Implementation {
     const memory::desc bias_desc =
         bias.size() == 0 ? memory::desc() : PlainDesc(1, count, count, memory::data_type::f32);
     return products
-        .emplace(key, CreateProduct(PlainDesc(m, columns, x_stride, kType<T>), Layout(count),
-                                    bias_desc, PlainDesc(m, count, out_stride, kType<Out>), epilogue,
-                                    scale))
+        .emplace(key,
+                 CreateProduct(PlainDesc(m, columns, x_stride, kType<T>), Layout(count), bias_desc,
+                               PlainDesc(m, count, out_stride, kType<Out>), epilogue, scale))
         .first->second;
   }
 
@@ -306,18 +309,18 @@ void PackedMatrix<T>::SetBias(std::span<const float> bias) {
 template <typename T>
 void PackedMatrix<T>::Multiply(MatrixView<const T> x, MatrixView<T> out) const {
   for (int64_t panel = 0; panel < panel_count(); ++panel) {
-    implementation_->Run(
-        panel, x, out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
-        Epilogue::kStore, 1.0f);
+    implementation_->Run(panel, x,
+                         out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
+                         Epilogue::kStore, 1.0f);
   }
 }
 
 template <typename T>
 void PackedMatrix<T>::MultiplyAdd(MatrixView<const T> x, float scale, MatrixView<float> out) const {
   for (int64_t panel = 0; panel < panel_count(); ++panel) {
-    implementation_->Run(
-        panel, x, out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
-        Epilogue::kScaleAndAdd, scale);
+    implementation_->Run(panel, x,
+                         out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
+                         Epilogue::kScaleAndAdd, scale);
   }
 }
 
@@ -337,7 +340,8 @@ enum class SecondOperand { kPlain, kTransposed };
 template <typename T>
 const Product& FindPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand layout,
                                 MatrixView<float> c, Epilogue epilogue) {
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, SecondOperand, Epilogue>;
+  using Key =
+      std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, SecondOperand, Epilogue>;
   thread_local std::map<Key, Product> products;
   const Key key = {a.rows, a.columns, c.columns, a.stride, b.stride, c.stride, layout, epilogue};
   const auto found = products.find(key);

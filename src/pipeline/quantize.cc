@@ -121,6 +121,10 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   const auto start = Clock::now();
   RunReport report;
+  const auto warn = [&](const std::string& warning) {
+    report.warnings.push_back(warning);
+    progress.Warning(warning);
+  };
   report.command_line = request.command_line;
   report.version = request.version;
   const ModelSource model = OpenModel(request.model_directory, WeightState::kOriginal);
@@ -134,7 +138,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   const Json config =
       QuantizedConfig(model.checkpoint->config(), *output_options.format, description);
   const SideFilePlan side_files = PlanSideFiles(request.model_directory);
-  for (const std::string& warning : side_files.warnings) progress.Warning(warning);
+  for (const std::string& warning : side_files.warnings) warn(warning);
   FillStrategy(request, description, report);
 
   PassRequest pass;
@@ -144,12 +148,12 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   const Tokenizer tokenizer = Tokenizer::FromDirectory(request.model_directory.string());
   const TokenizedText calibration =
       TokenizeCalibration(request.calibration, tokenizer, model.config.vocabulary);
-  if (calibration.notice) progress.Warning(*calibration.notice);
+  if (calibration.notice) warn(*calibration.notice);
   FillCalibration(calibration, report);
   std::optional<TokenizedText> evaluation;
   if (request.evaluation) {
     evaluation = TokenizeEvaluation(*request.evaluation, tokenizer, model.config.vocabulary);
-    if (evaluation->notice) progress.Warning(*evaluation->notice);
+    if (evaluation->notice) warn(*evaluation->notice);
   }
 
   StagedDirectory directory(request.output_directory, request.existing);

@@ -1,0 +1,98 @@
+#include "cli/arguments.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace narrow {
+
+std::vector<std::string> NormalizeFlags(std::vector<std::string> arguments) {
+  for (std::string& argument : arguments) {
+    if (!argument.starts_with("--")) continue;
+    const std::size_t end = std::min(argument.find('='), argument.size());
+    std::replace(argument.begin() + std::min<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(end)),
+                 argument.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
+  }
+  return arguments;
+}
+
+int64_t ParseByteSize(const std::string& text, const std::string& flag) {
+  static const std::map<std::string, double> kUnits = {
+      {"", 1.0},      {"B", 1.0},      {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+      {"TB", 1e12},   {"KIB", 0x1p10}, {"MIB", 0x1p20}, {"GIB", 0x1p30}, {"TIB", 0x1p40},
+      {"K", 0x1p10},  {"M", 0x1p20},   {"G", 0x1p30},   {"T", 0x1p40}};
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string unit(rest, text.data() + text.size());
+  std::transform(unit.begin(), unit.end(), unit.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  const auto found = kUnits.find(unit);
+  if (error != std::errc() || found == kUnits.end() || !(number * found->second >= 1.0) ||
+      !(number * found->second < 0x1p62)) {
+    Fail(ErrorCode::kInvalidArgument, "{} {}: expected a size such as 500MB, 5GB or 12GiB", flag,
+         text);
+  }
+  return static_cast<int64_t>(number * found->second);
+}
+
+void EvaluationFlags::AddTo(CLI::App& command) {
+  command.add_option("--eval_data", eval_data,
+                     "Evaluation text: a path (.txt, .raw, .jsonl, .jsonl.zst) or wikitext2, pileval, "
+                     "builtin (default: wikitext2 if it is there, else builtin)");
+  command.add_option("--data_dir", data_dir,
+                     "Where named texts are (default: $NARROW_DATA_DIR, else the user's cache)");
+  command.add_option("--eval_windows", windows, "Windows to evaluate; 0 means all (default: 0)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--window_tokens", window_tokens, "Tokens of a window (default: 2048)")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20));
+  command.add_option("--eval_window_order", order,
+                     "spread: evenly over the text (default); first: from its beginning")
+      ->check(CLI::IsMember({"spread", "first"}));
+}
+
+EvaluationOptions EvaluationFlags::Options() const {
+  EvaluationOptions options;
+  options.dataset = MakeDatasetRequest(eval_data, data_dir);
+  options.windows = windows;
+  options.window_tokens = window_tokens;
+  options.choice = order == "first" ? WindowChoice::kFirst : WindowChoice::kSpread;
+  return options;
+}
+
+void ComputeFlags::AddTo(CLI::App& command) {
+  command.add_option("--data_type", data_type,
+                     "Type of the matrix products: auto (bfloat16 where the CPU has it), bfloat16, "
+                     "float32")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}));
+  command.add_option("--device", device, "cpu is the only device of this build");
+  command.add_option("--threads", threads, "Threads; 0 means one per core (default: 0)")
+      ->check(CLI::Range(0, 4096));
+}
+
+DataType ComputeFlags::Apply() const {
+  if (device != "cpu") {
+    Fail(ErrorCode::kUnsupported, "--device {}: this build computes on the CPU; use --device cpu",
+         device);
+  }
+  if (data_type == "float16") {
+    Fail(ErrorCode::kUnsupported,
+         "--data_type float16: CPUs have no fast float16 products; use auto, bfloat16 or float32");
+  }
+  SetThreadCount(threads);
+  if (data_type == "bfloat16") return DataType::kBfloat16;
+  if (data_type == "float32") return DataType::kFloat32;
+  return DataType::kAuto;
+}
+
+DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir) {
+  DatasetRequest request;
+  if (!source.empty()) request.source = source;
+  if (!data_dir.empty()) request.data_directory = data_dir;
+  return request;
+}
+
+}  // namespace narrow

@@ -1,0 +1,47 @@
+// What flags have in common across the subcommands.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pipeline/model_source.h"
+#include "pipeline/texts.h"
+
+namespace narrow {
+
+// Writes underscores for dashes in the names of long flags ("--model-dir=X" -> "--model_dir=X").
+std::vector<std::string> NormalizeFlags(std::vector<std::string> arguments);
+
+// "5GB", "500MB", "1.5GiB", "123456": bytes. Throws: kInvalidArgument.
+int64_t ParseByteSize(const std::string& text, const std::string& flag);
+
+// Flags of everything that evaluates.
+struct EvaluationFlags {
+  std::string eval_data;
+  std::string data_dir;
+  int64_t windows = 0;
+  int64_t window_tokens = 2048;
+  std::string order = "spread";
+
+  void AddTo(CLI::App& command);
+  EvaluationOptions Options() const;
+};
+
+// Flags of everything that computes.
+struct ComputeFlags {
+  std::string data_type = "auto";
+  std::string device = "cpu";
+  int threads = 0;
+
+  void AddTo(CLI::App& command);
+  // Sets the number of threads.
+  DataType Apply() const;
+};
+
+// A dataset named by --dataset or --eval_data, or nothing.
+DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir);
+
+}  // namespace narrow

@@ -1,0 +1,186 @@
+#include "cli/commands.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <memory>
+
+#include "base/error.h"
+#include "base/version.h"
+#include "cli/arguments.h"
+#include "cli/progress_display.h"
+#include "cli/quantize_command.h"
+#include "import/gguf_import.h"
+#include "inspection/inspect.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "pipeline/quantize.h"
+#include "text/tokenizer.h"
+
+namespace narrow {
+namespace {
+
+constexpr const char* kExitStatuses =
+    "Exit status: 0 done, 1 internal error, 2 wrong flag, 3 not found, 4 damaged input,\n"
+    "5 not supported, 6 read or write failed, 7 NaN or infinity, 8 memory.";
+
+void PrintLine(const std::string& line) {
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  std::fputc('\n', stdout);
+}
+
+void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
+  struct Flags {
+    std::string model_dir;
+    std::string json;
+    EvaluationFlags evaluation;
+    ComputeFlags compute;
+  };
+  CLI::App& command =
+      *program.add_subcommand("evaluate", "Perplexity of a checkpoint, unquantized or FP8");
+  const auto flags = std::make_shared<Flags>();
+  command.add_option("--model_dir", flags->model_dir, "Checkpoint")->required();
+  command.add_option("--json", flags->json, "Also write the result to this file");
+  flags->evaluation.AddTo(command);
+  flags->compute.AddTo(command);
+  command.callback([flags, &run] {
+    run = [flags] {
+      ProgressDisplay progress(ProgressDisplay::StandardError());
+      EvaluateRequest request;
+      request.model_directory = flags->model_dir;
+      request.evaluation = flags->evaluation.Options();
+      request.data_type = flags->compute.Apply();
+      const EvaluateResult result = RunEvaluate(request, progress);
+      if (!flags->json.empty()) {
+        Json json = Json::object();
+        json["perplexity"] = result.perplexity;
+        json["windows"] = result.windows;
+        json["window_tokens"] = result.window_tokens;
+        json["dataset"] = result.dataset;
+        json["window_nll"] = result.window_nll;
+        json["seconds"] = result.seconds;
+        WriteFileAtomically(flags->json, json.dump(1) + "\n");
+      }
+      PrintLine(fmt::format("perplexity {:.4f} ({} windows of {} tokens of {})", result.perplexity,
+                            result.windows, result.window_tokens, result.dataset));
+      return 0;
+    };
+  });
+}
+
+void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
+  struct Flags {
+    std::string model_dir;
+    std::string input_file;
+    bool no_special_tokens = false;
+  };
+  CLI::App& command = *program.add_subcommand(
+      "tokenize", "Print the token ids of each line's \"text\" as a JSON array");
+  const auto flags = std::make_shared<Flags>();
+  command.add_option("--model_dir", flags->model_dir, "Directory with tokenizer.json")->required();
+  command.add_option("--input_file", flags->input_file, "JSON lines with a field \"text\"")
+      ->required();
+  command.add_flag("--no_special_tokens", flags->no_special_tokens,
+                   "Leave out what the tokenizer adds (such as the begin-of-text token)");
+  command.callback([flags, &run] {
+    run = [flags] {
+      const Tokenizer tokenizer = Tokenizer::FromDirectory(flags->model_dir);
+      const SpecialTokens special =
+          flags->no_special_tokens ? SpecialTokens::kNone : SpecialTokens::kAdd;
+      std::ifstream input(flags->input_file, std::ios::binary);
+      if (!input) {
+        Fail(ErrorCode::kNotFound, "{}: cannot be opened; --input_file names a JSON-lines file",
+             flags->input_file);
+      }
+      std::string line;
+      for (int64_t number = 1; std::getline(input, line); ++number) {
+        const std::string what = fmt::format("{} line {}", flags->input_file, number);
+        const Json object = ParseJson(line, what);
+        const std::vector<int32_t> ids =
+            tokenizer.Encode(RequiredString(object, "text", what), special);
+        PrintLine(fmt::format("[{}]", fmt::join(ids, ", ")));
+      }
+      return 0;
+    };
+  });
+}
+
+void AddImportCommand(CLI::App& program, std::function<int()>& run) {
+  struct Flags {
+    std::string gguf;
+    std::string directory;
+    bool overwrite = false;
+  };
+  CLI::App& command = *program.add_subcommand(
+      "import", "Make a Hugging Face BF16 checkpoint with tokenizer from a Llama GGUF file");
+  const auto flags = std::make_shared<Flags>();
+  command.add_option("gguf", flags->gguf, "GGUF file")->required();
+  command.add_option("directory", flags->directory, "Directory to make")->required();
+  command.add_flag("--overwrite", flags->overwrite, "Replace an existing directory");
+  command.callback([flags, &run] {
+    run = [flags] {
+      ProgressDisplay progress(ProgressDisplay::StandardError());
+      ImportOptions options;
+      if (flags->overwrite) options.existing = StagedDirectory::Existing::kReplace;
+      ImportGguf(flags->gguf, flags->directory, options, progress);
+      return 0;
+    };
+  });
+}
+
+void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
+  struct Flags {
+    std::string directory;
+    bool json = false;
+  };
+  CLI::App& command = *program.add_subcommand(
+      "inspect", "List a checkpoint's tensors, scales and sizes, and check it");
+  const auto flags = std::make_shared<Flags>();
+  command.add_option("directory", flags->directory, "Checkpoint directory")->required();
+  command.add_flag("--json", flags->json, "Print JSON");
+  command.callback([flags, &run] {
+    run = [flags] {
+      const InspectionReport report = Inspect(flags->directory);
+      const std::string text = flags->json ? RenderInspectionJson(report) : RenderInspection(report);
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      return report.HasErrors() ? static_cast<int>(ErrorCode::kCorruptInput) : 0;
+    };
+  });
+}
+
+// One line for the user from what CLI11 says.
+[[noreturn]] void FailParse(const CLI::ParseError& error) {
+  std::string message = error.what();
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  Fail(ErrorCode::kInvalidArgument, "{} (see narrow --help and narrow COMMAND --help)", message);
+}
+
+}  // namespace
+
+int RunCommandLine(std::vector<std::string> arguments) {
+  CLI::App program("narrow: Hugging Face checkpoints to FP8 on the machine you have", "narrow");
+  program.set_version_flag("--version", std::string("narrow ") + kVersion);
+  program.require_subcommand(1);
+  program.footer(kExitStatuses);
+  std::function<int()> run;
+  AddQuantizeCommand(program, arguments, run);
+  AddEvaluateCommand(program, run);
+  AddTokenizeCommand(program, run);
+  AddImportCommand(program, run);
+  AddInspectCommand(program, run);
+  try {
+    // CLI11 takes the arguments without the program's name, last one first.
+    std::vector<std::string> reversed =
+        NormalizeFlags({arguments.begin() + 1, arguments.end()});
+    std::reverse(reversed.begin(), reversed.end());
+    program.parse(std::move(reversed));
+  } catch (const CLI::Success& request) {  // --help, --version
+    return program.exit(request);
+  } catch (const CLI::ParseError& error) {
+    FailParse(error);
+  }
+  return run();
+}
+
+}  // namespace narrow
