@@ -36,6 +36,7 @@ function(narrow_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE narrow_options ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})  # "tests/..."
   target_compile_definitions(${name} PRIVATE NARROW_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
     NARROW_BINARY_DIR="${PROJECT_BINARY_DIR}")
   if(NOT ARG_LABELS)
