@@ -17,19 +17,30 @@ namespace narrow {
 namespace HWY_NAMESPACE {
 
 template <typename From, typename To>
-HWY_INLINE void Convert(const From* from, size_t count, To* to) {
+HWY_INLINE void Widen(const From* from, size_t count, To* to) {
   ForEachStep(from, count, hn::Lanes(DF32()), to,
               [](const From* x, To* y) HWY_ATTR { StoreVector(LoadVector(x), y); });
 }
-void Bf16ToF32(const Bfloat16* from, size_t count, float* to) { Convert(from, count, to); }
-void F16ToF32(const Float16* from, size_t count, float* to) { Convert(from, count, to); }
-void F32ToBf16(const float* from, size_t count, Bfloat16* to) { Convert(from, count, to); }
-void F16ToBf16(const Float16* from, size_t count, Bfloat16* to) { Convert(from, count, to); }
+void Bf16ToF32(const Bfloat16* from, size_t count, float* to) { Widen(from, count, to); }
+void F16ToF32(const Float16* from, size_t count, float* to) { Widen(from, count, to); }
+
+template <typename From>
+HWY_INLINE void Narrow(const From* from, size_t count, Bfloat16* to) {
+  const size_t lanes = hn::Lanes(DF32());
+  ForEachStep(from, count, 2 * lanes, to, [lanes](const From* x, Bfloat16* y) HWY_ATTR {
+    StoreUpperHalves(RoundBitsKeepingNan(LoadVector(x)), RoundBitsKeepingNan(LoadVector(x + lanes)),
+                     y);
+  });
+}
+void F32ToBf16(const float* from, size_t count, Bfloat16* to) { Narrow(from, count, to); }
+void F16ToBf16(const Float16* from, size_t count, Bfloat16* to) { Narrow(from, count, to); }
 
 template <typename T>
 HWY_INLINE void Scale(const float* from, size_t count, float scale, T* to) {
-  ForEachStep(from, count, hn::Lanes(DF32()), to, [scale](const float* x, T* y) HWY_ATTR {
-    StoreVector(hn::Mul(LoadVector(x), hn::Set(DF32(), scale)), y);
+  const size_t lanes = hn::Lanes(DF32());
+  ForEachStep(from, count, 2 * lanes, to, [scale, lanes](const float* x, T* y) HWY_ATTR {
+    const VF32 factor = hn::Set(DF32(), scale);
+    StoreTwo(hn::Mul(LoadVector(x), factor), hn::Mul(LoadVector(x + lanes), factor), y);
   });
 }
 void ScaleF32(const float* from, size_t count, float scale, float* to) {
@@ -70,10 +81,14 @@ HWY_INLINE void NormRow(const float* x, const float* weight, size_t count, float
   const size_t lanes = hn::Lanes(df);
   const float mean = SumOfSquares(x, count) / static_cast<float>(count);
   const VF32 factor = hn::Set(df, 1.0f / std::sqrt(mean + epsilon));
+  const auto product = [&](size_t i) HWY_ATTR {
+    return hn::Mul(hn::Mul(LoadVector(x + i), factor), LoadVector(weight + i));
+  };
   size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    StoreVector(hn::Mul(hn::Mul(LoadVector(x + i), factor), LoadVector(weight + i)), y + i);
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    StoreTwo(product(i), product(i + lanes), y + i);
   }
+  for (; i + lanes <= count; i += lanes) StoreVector(product(i), y + i);
   // The same products, one by one.
   for (; i < count; ++i) {
     const float value = x[i] * hn::GetLane(factor) * weight[i];
@@ -141,13 +156,13 @@ void RotateBf16(const Bfloat16* x, size_t half, float scale, const float* cosine
   Rotate(x, half, scale, cosine, sine, y);
 }
 
-// silu(gate) * up = gate * up / (1 + e^-gate). The exponent is limited to where e^x is a normal
-// number; beyond, silu is the gate itself or less than 1e-36 in magnitude.
+// silu(gate) * up = gate / (1 + e^-gate) * up. The exponent is limited to the range of Exp; beyond,
+// silu is the gate itself or less than 1e-35 in magnitude.
 HWY_INLINE VF32 SwiGluVector(VF32 gate, VF32 up) {
   const DF32 df;
   const VF32 exponent =
       hn::Max(hn::Set(df, kExpMinimum), hn::Min(hn::Set(df, kExpMaximum), hn::Neg(gate)));
-  return hn::Div(hn::Mul(gate, up), hn::Add(hn::Set(df, 1.0f), Exp(exponent)));
+  return hn::Mul(FastDivide(gate, hn::Add(hn::Set(df, 1.0f), Exp(exponent))), up);
 }
 template <typename T>
 HWY_INLINE void SwiGluRow(const T* gate, float scale_gate, const T* up, float scale_up,

@@ -45,7 +45,8 @@ void SwiGlu(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up, 
 //   row_maximum = m', accumulator row *= correction.
 // scores: [rows, columns] f32; only the first valid[r] columns of row r count, the others give p = 0.
 // (valid[r] may be 0: then p = 0 and the state of the row is unchanged.)
-// probabilities: [rows, columns] of T; row_maximum, row_sum: [rows]; accumulator: [rows, width] f32.
+// probabilities: [rows, columns] of T, ties rounded either way; row_maximum, row_sum: [rows];
+// accumulator: [rows, width] f32. REQUIRES: scale > 0.
 // Source: Milakov and Gimelshein, Online normalizer calculation for softmax, 2018.
 template <typename T>  // float or Bfloat16
 void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const int64_t> valid,

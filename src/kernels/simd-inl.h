@@ -58,14 +58,24 @@ HWY_INLINE void ForEachStep(const From* from, size_t count, size_t step, To* to,
   std::copy(to_tail, to_tail + (count - i), to + i);
 }
 
-// f32 bits whose upper half is the value rounded to bfloat16, to nearest even; NaN stays a NaN.
-HWY_INLINE VU32 RoundBitsToBfloat16(VF32 value) {
+// f32 bits whose upper half is the value rounded to bfloat16, to nearest even. A NaN stays one if
+// its lower half is zero, as in a NaN of arithmetic or of bfloat16.
+HWY_INLINE VU32 RoundBits(VF32 value) {
   const DU32 du;
   const VU32 bits = hn::BitCast(du, value);
   const VU32 lsb = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-  const VU32 rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7FFF)), lsb);
-  const VU32 quiet = hn::Or(bits, hn::Set(du, 0x400000));
-  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, rounded);
+  return hn::Add(hn::Add(bits, hn::Set(du, 0x7FFF)), lsb);
+}
+// The same for values that may be any NaN.
+HWY_INLINE VU32 RoundBitsKeepingNan(VF32 value) {
+  const DU32 du;
+  const VU32 quiet = hn::Or(hn::BitCast(du, value), hn::Set(du, 0x400000));
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, RoundBits(value));
+}
+// The same with ties away from zero, which costs a third.
+HWY_INLINE VU32 RoundBitsTiesAway(VF32 value) {
+  const DU32 du;
+  return hn::Add(hn::BitCast(du, value), hn::Set(du, 0x8000));
 }
 
 // One vector of consecutive elements.
@@ -92,8 +102,21 @@ HWY_INLINE VF32 LoadVector(const Float16* p) {
 }
 HWY_INLINE void StoreVector(VF32 value, float* p) { hn::StoreU(value, DF32(), p); }
 HWY_INLINE void StoreVector(VF32 value, Bfloat16* p) {
-  const VU32 upper = hn::ShiftRight<16>(RoundBitsToBfloat16(value));
+  const VU32 upper = hn::ShiftRight<16>(RoundBits(value));
   hn::StoreU(hn::TruncateTo(DU16Half(), upper), DU16Half(), Bits(p));
+}
+
+// Two vectors of consecutive elements, in order.
+HWY_INLINE void StoreTwo(VF32 first, VF32 second, float* p) {
+  StoreVector(first, p);
+  StoreVector(second, p + hn::Lanes(DF32()));
+}
+HWY_INLINE void StoreUpperHalves(VU32 first, VU32 second, Bfloat16* p) {
+  const DU16 du;
+  hn::StoreU(hn::ConcatOdd(du, hn::BitCast(du, second), hn::BitCast(du, first)), du, Bits(p));
+}
+HWY_INLINE void StoreTwo(VF32 first, VF32 second, Bfloat16* p) {
+  StoreUpperHalves(RoundBits(first), RoundBits(second), p);
 }
 
 // Two vectors of consecutive elements in the order that is cheapest to take apart: halves for f32,
@@ -108,47 +131,57 @@ HWY_INLINE void LoadPair(const Bfloat16* p, VF32& a, VF32& b) {
   a = hn::BitCast(DF32(), hn::ShiftLeft<16>(both));
   b = hn::BitCast(DF32(), hn::And(both, hn::Set(du, 0xFFFF0000u)));
 }
-HWY_INLINE void StorePair(VF32 a, VF32 b, float* p) {
-  StoreVector(a, p);
-  StoreVector(b, p + hn::Lanes(DF32()));
-}
+HWY_INLINE void StorePair(VF32 a, VF32 b, float* p) { StoreTwo(a, b, p); }
 HWY_INLINE void StorePair(VF32 a, VF32 b, Bfloat16* p) {
   const DU32 du;
-  const VU32 even = hn::ShiftRight<16>(RoundBitsToBfloat16(a));
-  const VU32 odd = hn::And(RoundBitsToBfloat16(b), hn::Set(du, 0xFFFF0000u));
+  const VU32 even = hn::ShiftRight<16>(RoundBits(a));
+  const VU32 odd = hn::And(RoundBits(b), hn::Set(du, 0xFFFF0000u));
   hn::StoreU(hn::BitCast(DU16(), hn::Or(even, odd)), DU16(), Bits(p));
 }
 
-// The range where 2^n of Exp stays a normal number.
+// The range of Exp: where 2^n is a normal number, and its reciprocal too.
 constexpr float kExpMinimum = -87.33f;
-constexpr float kExpMaximum = 88.0f;
+constexpr float kExpMaximum = 87.0f;
 
-// e^x within 1.5 units in the last place. x = n ln 2 + r, |r| <= ln 2 / 2, n an integer; e^r by the
-// polynomial of degree 6 with the least largest relative error (3.1e-9, by Remez exchange).
+// e^x with a relative error up to 2^-23 (1 + |x| / 9), the second term from rounding log2 e; on
+// targets without fused multiply-add up to 2^-23 (1 + |x| / 1.6), from rounding x log2 e.
+// x log2 e = n + f with n an integer and |f| <= 1/2; 2^f by the polynomial of degree 6 with value 1
+// at 0 that has the least largest relative error (3.9e-9, by Remez exchange).
 // REQUIRES: kExpMinimum <= x <= kExpMaximum, or NaN (which stays NaN).
 HWY_INLINE VF32 Exp(VF32 x) {
   const DF32 df;
   const DU32 du;
+  const VF32 log2e = hn::Set(df, 1.44269504088896340736f);
   // Adding 1.5 * 2^23 leaves the nearest integer in the low mantissa bits.
   const VF32 magic = hn::Set(df, 0x1.8p23f);
-  const VF32 shifted = hn::MulAdd(x, hn::Set(df, 1.44269504088896340736f), magic);
-  const VF32 n = hn::Sub(shifted, magic);
-  // ln 2 in two parts; the first has so few bits that n times it is exact.
-  VF32 r = hn::NegMulAdd(n, hn::Set(df, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(df, -2.12194440e-4f), r);
-  VF32 p = hn::Set(df, 0.0013814540f);
-  p = hn::MulAdd(p, r, hn::Set(df, 0.0083687451f));
-  p = hn::MulAdd(p, r, hn::Set(df, 0.0416683908f));
-  p = hn::MulAdd(p, r, hn::Set(df, 0.1666652040f));
-  p = hn::MulAdd(p, r, hn::Set(df, 0.4999999343f));
-  const VF32 power = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(df, 1.0f));
+  const VF32 shifted = hn::MulAdd(x, log2e, magic);
+  const VF32 f = hn::MulSub(x, log2e, hn::Sub(shifted, magic));
+  VF32 p = hn::Set(df, 1.5469838e-4f);
+  p = hn::MulAdd(p, f, hn::Set(df, 1.3410124e-3f));
+  p = hn::MulAdd(p, f, hn::Set(df, 9.6180305e-3f));
+  p = hn::MulAdd(p, f, hn::Set(df, 5.5502969e-2f));
+  p = hn::MulAdd(p, f, hn::Set(df, 2.4022651e-1f));
+  p = hn::MulAdd(p, f, hn::Set(df, 6.9314723e-1f));
+  p = hn::MulAdd(p, f, hn::Set(df, 1.0f));
   const VU32 exponent = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
-  return hn::BitCast(df, hn::Add(hn::BitCast(du, power), exponent));
+  return hn::BitCast(df, hn::Add(hn::BitCast(du, p), exponent));
 }
 
 // e^x for x <= 0 or a little above. Below kExpMinimum the result is e^kExpMinimum, 1.2e-38.
 // The order of the operands of Max keeps NaN on x86.
 HWY_INLINE VF32 ExpOfNegative(VF32 x) { return Exp(hn::Max(hn::Set(DF32(), kExpMinimum), x)); }
+
+// a / b within 2 units in the last place. REQUIRES: 1 <= b <= 2^126, or NaN.
+HWY_INLINE VF32 FastDivide(VF32 a, VF32 b) {
+#if HWY_ARCH_X86
+  // The estimate has 11 bits or more and one Newton step doubles them; elsewhere it can have 8.
+  const VF32 estimate = hn::ApproximateReciprocal(b);
+  const VF32 quotient = hn::Mul(a, estimate);
+  return hn::MulAdd(hn::NegMulAdd(quotient, b, a), estimate, quotient);
+#else
+  return hn::Div(a, b);
+#endif
+}
 
 HWY_INLINE float SumOfLanes(VF32 v) { return hn::GetLane(hn::SumOfLanes(DF32(), v)); }
 HWY_INLINE float MaxOfLanes(VF32 v) { return hn::GetLane(hn::MaxOfLanes(DF32(), v)); }

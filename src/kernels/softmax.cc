@@ -25,24 +25,26 @@ HWY_INLINE VF32 LoadTail(const float* x, size_t count, float fill) {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-// max(scale * x[i]), or -infinity for none.
-HWY_INLINE float ScaledMaximum(const float* x, size_t count, float scale) {
+// The largest element, or -infinity of none.
+HWY_INLINE float Maximum(const float* x, size_t count) {
   const DF32 df;
   const size_t lanes = hn::Lanes(df);
-  const VF32 factor = hn::Set(df, scale);
   VF32 m0 = hn::Set(df, kLowest);
   VF32 m1 = m0;
   size_t i = 0;
   for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    m0 = hn::Max(m0, hn::Mul(LoadVector(x + i), factor));
-    m1 = hn::Max(m1, hn::Mul(LoadVector(x + i + lanes), factor));
+    m0 = hn::Max(m0, LoadVector(x + i));
+    m1 = hn::Max(m1, LoadVector(x + i + lanes));
   }
-  for (; i < count; i += lanes) {
-    // A repeated element does not change the maximum.
-    const VF32 v = i + lanes <= count ? LoadVector(x + i) : LoadTail(x + i, count - i, x[i]);
-    m0 = hn::Max(m0, hn::Mul(v, factor));
-  }
+  for (; i + lanes <= count; i += lanes) m0 = hn::Max(m0, LoadVector(x + i));
+  if (i < count) m1 = hn::Max(m1, LoadTail(x + i, count - i, kLowest));
   return MaxOfLanes(hn::Max(m0, m1));
+}
+
+// A tie is one value in 65,536 and may go either way.
+HWY_INLINE void StoreRounded(VF32 first, VF32 second, float* p) { StoreTwo(first, second, p); }
+HWY_INLINE void StoreRounded(VF32 first, VF32 second, Bfloat16* p) {
+  StoreUpperHalves(RoundBitsTiesAway(first), RoundBitsTiesAway(second), p);
 }
 
 // Stores p[i] = exp(scale * scores[i] - maximum) for i < count and returns their sum in f32.
@@ -61,23 +63,21 @@ HWY_INLINE float StoreProbabilities(const float* scores, size_t count, float sca
   for (; i + 2 * lanes <= count; i += 2 * lanes) {
     const VF32 e0 = exponential(LoadVector(scores + i));
     const VF32 e1 = exponential(LoadVector(scores + i + lanes));
-    StoreVector(e0, p + i);
-    StoreVector(e1, p + i + lanes);
+    StoreRounded(e0, e1, p + i);
     s0 = hn::Add(s0, e0);
     s1 = hn::Add(s1, e1);
   }
-  for (; i + lanes <= count; i += lanes) {
-    const VF32 e = exponential(LoadVector(scores + i));
-    StoreVector(e, p + i);
-    s0 = hn::Add(s0, e);
-  }
+  // Less than two vectors are left; what is loaded in excess is neither added nor stored.
   if (i < count) {
     const size_t rest = count - i;
-    const VF32 e = exponential(LoadTail(scores + i, rest, 0.0f));
-    T tail[kMaxFloatLanes];
-    StoreVector(e, tail);
+    const size_t first = std::min(rest, lanes);
+    const VF32 e0 = exponential(LoadTail(scores + i, first, maximum));
+    const VF32 e1 = exponential(LoadTail(scores + i + first, rest - first, maximum));
+    T tail[2 * kMaxFloatLanes];
+    StoreRounded(e0, e1, tail);
     std::copy_n(tail, rest, p + i);
-    s1 = hn::Add(s1, hn::IfThenElseZero(hn::FirstN(df, rest), e));
+    s0 = hn::Add(s0, hn::IfThenElseZero(hn::FirstN(df, first), e0));
+    s1 = hn::Add(s1, hn::IfThenElseZero(hn::FirstN(df, rest - first), e1));
   }
   return SumOfLanes(hn::Add(s0, s1));
 }
@@ -100,7 +100,7 @@ HWY_INLINE void Softmax(MatrixView<const float> scores, float scale, const int64
     std::fill(p + count, p + scores.columns, T{});
     if (count == 0) continue;
     const float old_maximum = row_maximum[r];
-    const float maximum = std::max(old_maximum, ScaledMaximum(scores.Row(r), count, scale));
+    const float maximum = std::max(old_maximum, scale * Maximum(scores.Row(r), count));
     const float sum = StoreProbabilities(scores.Row(r), count, scale, maximum, p);
     if (maximum == old_maximum) {  // the usual case after the first blocks
       row_sum[r] += sum;
@@ -150,7 +150,7 @@ HWY_INLINE double SumOfExponentials(const float* x, size_t count, float maximum)
   return total;
 }
 void LogSumExpF32(const float* x, size_t count, LogSumExp* state) {
-  const float maximum = std::max(state->maximum, ScaledMaximum(x, count, 1.0f));
+  const float maximum = std::max(state->maximum, Maximum(x, count));
   const double difference = static_cast<double>(state->maximum) - static_cast<double>(maximum);
   state->sum = state->sum * std::exp(difference) + SumOfExponentials(x, count, maximum);
   state->maximum = maximum;
@@ -174,7 +174,7 @@ void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const in
   const auto rows = static_cast<std::size_t>(scores.rows);
   NARROW_CHECK(valid.size() == rows && row_maximum.size() == rows && row_sum.size() == rows);
   NARROW_CHECK(probabilities.rows == scores.rows && probabilities.columns == scores.columns);
-  NARROW_CHECK(accumulator.rows == scores.rows);
+  NARROW_CHECK(accumulator.rows == scores.rows && scale > 0.0f);
   for (const int64_t count : valid) NARROW_CHECK(count >= 0 && count <= scores.columns);
   if constexpr (std::is_same_v<T, float>) {
     HWY_DYNAMIC_DISPATCH(SoftmaxF32)
