@@ -47,6 +47,10 @@ void BpeModel::EncodeWord(std::string_view word, Scratch& scratch,
     ids.insert(ids.end(), cached.begin(), cached.end());
     return;
   }
+  if (word.size() > INT32_MAX) {
+    Fail(ErrorCode::kUnsupported, "a word of {} bytes; at most {} are supported", word.size(),
+         INT32_MAX);
+  }
   std::vector<int32_t>& symbols = scratch.merge.symbols;
   symbols.clear();
   const auto whole = ignore_merges_ ? words_.find(std::string(word)) : words_.end();

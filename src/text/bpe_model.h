@@ -37,7 +37,7 @@ class BpeModel {
   BpeModel(const Json& model, BpeAlphabet alphabet, std::string_view what);
 
   // Appends the ids of one pre-tokenized piece. REQUIRES: valid UTF-8 where the alphabet is
-  // characters, fewer than 2^31 bytes.
+  // characters. Throws: kUnsupported for a word of 2^31 bytes.
   void Encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const;
 
   // The id of a token as tokenizer.json spells it.

@@ -6,6 +6,19 @@ namespace narrow {
 namespace {
 
 constexpr int kMaxNesting = 8;
+constexpr std::size_t kMaxSteps = 64;
+// A file can ask for replacements that multiply the text at every step; real ones at most triple
+// it.
+constexpr std::size_t kMaxGrowth = 64;
+constexpr std::size_t kMaxAddedBytes = 65536;
+
+void CheckGrowth(std::size_t bytes, std::size_t original_bytes) {
+  if (bytes > kMaxGrowth * original_bytes + kMaxAddedBytes) {
+    Fail(ErrorCode::kUnsupported,
+         "normalizer makes more than {} bytes of a text of {} bytes; the tokenizer is not usable",
+         kMaxGrowth * original_bytes + kMaxAddedBytes, original_bytes);
+  }
+}
 
 }  // namespace
 
@@ -29,6 +42,10 @@ Normalizer::Normalizer(const Json& tokenizer, std::string_view what) {
 
 void Normalizer::Add(const Json& normalizer, std::string_view what, int depth) {
   const std::string type = RequiredString(normalizer, "type", what);
+  if (steps_.size() >= kMaxSteps) {
+    Fail(ErrorCode::kUnsupported, "{}: more than {} normalizers are not supported", what,
+         kMaxSteps);
+  }
   if (type == "Sequence" && depth < kMaxNesting) {
     const Json* list = OptionalArray(normalizer, "normalizers", what);
     if (list == nullptr) {
@@ -52,6 +69,7 @@ std::string Normalizer::Normalize(std::string_view text) const {
   for (const Step& step : steps_) {
     if (step.pattern.empty()) {
       if (!current.empty()) current.insert(0, step.content);
+      CheckGrowth(current.size(), text.size());
       continue;
     }
     if (current.empty()) continue;
@@ -62,6 +80,7 @@ std::string Normalizer::Normalize(std::string_view text) const {
     while (const auto match = matches.Next()) {
       next.append(current, copied, static_cast<std::size_t>(match->begin) - copied);
       next += step.content;
+      CheckGrowth(next.size(), text.size());
       copied = static_cast<std::size_t>(match->end);
     }
     next.append(current, copied);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kMaxNesting = 8;
 constexpr std::size_t kMaxPieces = 64;
+constexpr std::size_t kMaxTemplates = 8;
 
 }  // namespace
 
@@ -38,6 +39,10 @@ void PostProcessor::Add(const Json& processor, std::string_view what, int depth)
 }
 
 void PostProcessor::AddTemplate(const Json& processor, std::string_view what) {
+  if (templates_.size() >= kMaxTemplates) {
+    Fail(ErrorCode::kUnsupported, "{}: more than {} templates are not supported", what,
+         kMaxTemplates);
+  }
   const Json* pieces = OptionalArray(processor, "single", what);
   if (pieces == nullptr || pieces->size() > kMaxPieces) {
     Fail(ErrorCode::kCorruptInput, "{}: TemplateProcessing needs \"single\" of at most {} pieces",

@@ -7,6 +7,7 @@ namespace narrow {
 namespace {
 
 constexpr int kMaxNesting = 8;
+constexpr std::size_t kMaxSteps = 64;  // each is a level of recursion
 // Source: ByteLevel of `tokenizers`, after GPT-2's encoder.py.
 constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
@@ -21,6 +22,10 @@ PreTokenizer::PreTokenizer(const Json& tokenizer, std::string_view what) {
 
 void PreTokenizer::Add(const Json& pre_tokenizer, std::string_view what, int depth) {
   const std::string type = RequiredString(pre_tokenizer, "type", what);
+  if (steps_.size() >= kMaxSteps) {
+    Fail(ErrorCode::kUnsupported, "{}: more than {} pre-tokenizers are not supported", what,
+         kMaxSteps);
+  }
   if (type == "Sequence" && depth < kMaxNesting) {
     const Json* list = OptionalArray(pre_tokenizer, "pretokenizers", what);
     if (list == nullptr) {

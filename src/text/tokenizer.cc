@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
@@ -18,7 +19,7 @@ namespace narrow {
 namespace {
 
 constexpr int64_t kMaxTokenizerBytes = int64_t{256} << 20;
-constexpr int64_t kMaxTextBytes = int64_t{1} << 29;  // normalized text must count in 31 bits
+constexpr int64_t kMaxTextBytes = int64_t{1} << 29;
 
 const Json& RequiredModel(const Json& json, std::string_view what) {
   const Json* model = OptionalObject(json, "model", what);
@@ -68,7 +69,8 @@ struct Tokenizer::Implementation {
   std::vector<AddedToken> added_tokens;
   AddedTokenFinder raw_finder;         // in the text as it comes
   AddedTokenFinder normalized_finder;  // in the normalized text
-  std::vector<std::string> token_bytes;
+  int64_t vocabulary_size = 0;
+  std::unordered_map<int32_t, std::string> token_bytes;  // ids may be sparse
   std::mutex mutex;
   std::vector<std::unique_ptr<BpeModel::Scratch>> idle_scratch;
 };
@@ -84,13 +86,10 @@ Tokenizer::Implementation::Implementation(const Json& json, std::string_view wha
       normalized_finder(MakeFinder(added_tokens, normalizer, true)) {
   int32_t largest = std::max(model.largest_id(), post_processor.largest_id());
   for (const AddedToken& token : added_tokens) largest = std::max(largest, token.id);
-  token_bytes.resize(static_cast<std::size_t>(largest) + 1);
-  for (const auto& [token, id] : model.vocabulary()) {
-    token_bytes[static_cast<std::size_t>(id)] = model.TokenBytes(token);
-  }
-  for (const AddedToken& token : added_tokens) {
-    token_bytes[static_cast<std::size_t>(token.id)] = token.content;
-  }
+  vocabulary_size = int64_t{largest} + 1;
+  token_bytes.reserve(model.vocabulary().size() + added_tokens.size());
+  for (const auto& [token, id] : model.vocabulary()) token_bytes[id] = model.TokenBytes(token);
+  for (const AddedToken& token : added_tokens) token_bytes[token.id] = token.content;
 }
 
 std::vector<int32_t> Tokenizer::Implementation::Encode(std::string_view text,
@@ -169,13 +168,11 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, SpecialTokens spec
                                                : post_processor.Pass(std::move(ids));
 }
 
-int64_t Tokenizer::vocabulary_size() const {
-  return static_cast<int64_t>(implementation_->token_bytes.size());
-}
+int64_t Tokenizer::vocabulary_size() const { return implementation_->vocabulary_size; }
 
 std::string Tokenizer::TokenText(int32_t id) const {
-  if (id < 0 || id >= vocabulary_size()) return {};
-  return implementation_->token_bytes[static_cast<std::size_t>(id)];
+  const auto found = implementation_->token_bytes.find(id);
+  return found == implementation_->token_bytes.end() ? std::string() : found->second;
 }
 
 }  // namespace narrow

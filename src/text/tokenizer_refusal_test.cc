@@ -145,6 +145,42 @@ TEST(TokenizerRefusal, RefusesPatterns) {
   }
 }
 
+TEST(TokenizerRefusal, RefusesChainsWithoutEnd) {
+  std::string digits = R"({"type": "Digits"})";
+  std::string prepends = R"({"type": "Prepend", "prepend": "a"})";
+  std::string templates = R"({"type": "TemplateProcessing", "single": []})";
+  const std::string one_template = templates;
+  for (int i = 0; i < 100; ++i) {
+    digits += R"(, {"type": "Digits"})";
+    prepends += R"(, {"type": "Prepend", "prepend": "a"})";
+    templates += ", " + one_template;
+  }
+  const ErrorCode code = ErrorCode::kUnsupported;
+  ExpectRefused(
+      {With(R"("pre_tokenizer": {"type": "Sequence", "pretokenizers": [)" + digits + "]}"), code,
+       "more than 64 pre-tokenizers"});
+  ExpectRefused({With(R"("normalizer": {"type": "Sequence", "normalizers": [)" + prepends + "]}"),
+                 code, "more than 64 normalizers"});
+  ExpectRefused(
+      {With(R"("post_processor": {"type": "Sequence", "processors": [)" + templates + "]}"), code,
+       "more than 8 templates"});
+}
+
+TEST(TokenizerRefusal, GivesUpOnTextThatMultiplies) {
+  std::string replace = R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"})";
+  const std::string one = replace;
+  for (int i = 0; i < 20; ++i) replace += ", " + one;
+  const Tokenizer tokenizer = Tokenizer::FromJson(
+      With(R"("normalizer": {"type": "Sequence", "normalizers": [)" + replace + "]}"), "test");
+  try {
+    tokenizer.Encode("a", SpecialTokens::kNone);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.what(), testing::HasSubstr("normalizer makes more than"));
+  }
+}
+
 TEST(TokenizerRefusal, GivesUpOnEndlessBacktracking) {
   const Tokenizer tokenizer = Tokenizer::FromJson(WithPattern("(a|aa)+$"), "test");
   EXPECT_EQ(tokenizer.Encode("aaa", SpecialTokens::kNone).size(), 3u);
