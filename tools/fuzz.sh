@@ -17,5 +17,5 @@ while read -r target seeds; do
   mkdir -p "$learned"
   echo "== $target, $seconds s"
   (cd "$build_dir" && "./fuzz/$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
-    -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 "$learned" "$seeds" </dev/null)
+    -rss_limit_mb=2048 -verbosity=0 -print_funcs=0 -print_final_stats=1 "$learned" "$seeds" </dev/null)
 done <"$build_dir/fuzz_targets.txt"

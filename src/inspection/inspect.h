@@ -1,6 +1,7 @@
 // What a checkpoint holds and what is wrong with it, from its headers, scales and configuration.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -43,6 +44,11 @@ struct InspectionReport {
   int64_t files = 0;
   int64_t bytes = 0;  // of all tensors
   std::vector<Finding> problems;
+
+  bool HasErrors() const {
+    return std::any_of(problems.begin(), problems.end(),
+                       [](const Finding& finding) { return finding.severity == Severity::kError; });
+  }
 };
 
 // Errors are what keeps vLLM from loading the checkpoint or makes it compute with other numbers
@@ -51,5 +57,14 @@ struct InspectionReport {
 // kNotFound without directory, config.json or any weights; kCorruptInput for a config.json that is
 // no JSON object; kIo. Source: docs/formats/checkpoint.md, loading rules of vLLM 0.32.
 InspectionReport Inspect(const std::filesystem::path& directory);
+
+// An aligned table of the tensors, totals per dtype, and the problems. Names from the checkpoint
+// are made printable.
+std::string RenderInspection(const InspectionReport& report);
+
+// {"directory", "model_type", "quant_method", "files", "bytes", "totals": [{"dtype", "tensors",
+// "elements", "bytes"}], "tensors": [{"name", "dtype", "shape", "bytes", "file", "scale"?}],
+// "problems": [{"severity", "text"}]}. A scale that is not finite is null.
+std::string RenderInspectionJson(const InspectionReport& report);
 
 }  // namespace narrow

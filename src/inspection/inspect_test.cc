@@ -114,6 +114,7 @@ TEST(Inspect, AGoodCheckpointHasNoProblems) {
   WriteModel(GoodModel(), scratch, 400);
   const InspectionReport report = Inspect(scratch.path());
   for (const Finding& finding : report.problems) ADD_FAILURE() << finding.text;
+  EXPECT_FALSE(report.HasErrors());
   EXPECT_EQ(report.model_type, "llama");
   EXPECT_EQ(report.quant_method, "fp8");
   EXPECT_GT(report.files, 1);
@@ -301,7 +302,8 @@ TEST(Inspect, QuarkLayout) {
   model.config["quantization_config"] = ParseJson(
       R"({"quant_method": "quark", "exclude": ["lm_head"], "layer_quant_config": {},
           "layer_type_quant_config": {}, "export": {"kv_cache_group": ["*k_proj", "*v_proj"],
-          "pack_method": "reorder"}, "global_quant_config": {"input_tensors": {"is_dynamic": false}}})",
+          "pack_method": "reorder"},
+          "global_quant_config": {"input_tensors": {"is_dynamic": false}}})",
       "quark");
   for (const std::string layer : {"model.layers.0.self_attn.", "model.layers.1.self_attn."}) {
     for (const std::string kv : {"k", "v"}) {
@@ -337,6 +339,7 @@ TEST(Inspect, ListsWhatIsLeftOfADamagedCheckpoint) {
   EXPECT_THAT(damaged.problems,
               Contains(AllOf(Field(&Finding::severity, Severity::kError),
                              Field(&Finding::text, HasSubstr("truncated or damaged")))));
+  EXPECT_TRUE(damaged.HasErrors());
   EXPECT_GT(damaged.tensors.size(), 20u);
   std::filesystem::remove(last);
   EXPECT_THAT(Inspect(scratch.path()).problems,

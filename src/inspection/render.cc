@@ -1,5 +1,3 @@
-#include "inspection/render.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "inspection/inspect.h"
 #include "io/json.h"
 
 namespace narrow {
@@ -83,7 +82,7 @@ std::string RenderInspection(const InspectionReport& report) {
   return text;
 }
 
-std::string InspectionJson(const InspectionReport& report) {
+std::string RenderInspectionJson(const InspectionReport& report) {
   Json json = {{"directory", report.directory},
                {"model_type", report.model_type},
                {"quant_method", report.quant_method},

@@ -1,9 +1,8 @@
-#include "inspection/render.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "inspection/inspect.h"
 #include "io/json.h"
 
 namespace narrow {
@@ -48,12 +47,12 @@ TEST(RenderInspection, ListsProblemsAndHidesControlCharacters) {
   EXPECT_EQ(text.find("no problems"), std::string::npos);
 }
 
-TEST(InspectionJson, HoldsEverything) {
+TEST(RenderInspectionJson, HoldsEverything) {
   InspectionReport report = Sample();
   report.problems = {{Severity::kError, "first"}};
   report.directory = "/\xFF";
   report.tensors.push_back({"b.weight_scale", Dtype::kF32, {2}, 8, "f", {1.5f, std::nanf("")}});
-  const Json json = ParseJson(InspectionJson(report), "report");
+  const Json json = ParseJson(RenderInspectionJson(report), "report");
   EXPECT_EQ(json["tensors"][0].dump(),
             R"({"name":"a.weight","dtype":"F8_E4M3","shape":[4000,5000],"bytes":20000000,)"
             R"("file":"model.safetensors"})");

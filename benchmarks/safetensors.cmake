@@ -1,0 +1,2 @@
+add_executable(safetensors_bench ${CMAKE_CURRENT_LIST_DIR}/safetensors_bench.cc)
+target_link_libraries(safetensors_bench PRIVATE narrow_options narrow_io)
