@@ -1,8 +1,10 @@
 #include "text/builtin_corpus.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -11,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/dataset.h"
+#include "text/tokenizer.h"
 #include "text/utf8.h"
 
 namespace narrow {
@@ -44,6 +48,27 @@ void ExpectSame(std::span<const std::string_view> documents, const std::string& 
 TEST(BuiltinCorpus, HoldsTheFilesOfTheRepositoryByteForByte) {
   ExpectSame(BuiltinCalibrationDocuments(), "calibration");
   ExpectSame(BuiltinEvaluationDocuments(), "evaluation");
+}
+
+// Ids of each document (calibration) and of all joined (evaluation), counted with Hugging Face
+// tokenizers 0.23 and the tokenizer of Llama 3.1, BOS included.
+TEST(BuiltinCorpus, IsAsLongAsTheReferenceTokenizerSays) {
+  const char* shared = ::getenv("NARROW_SHARED_DIR");
+  const std::filesystem::path directory =
+      std::filesystem::path(shared != nullptr ? shared : NARROW_SOURCE_DIR "/../shared") / "data" /
+      "tokenizers" / "llama-3.1";
+  if (!std::filesystem::exists(directory)) GTEST_SKIP() << directory << " is not there";
+  const Tokenizer tokenizer = Tokenizer::FromDirectory(directory.string());
+  int64_t calibration = 0;
+  for (const std::string_view document : BuiltinCalibrationDocuments()) {
+    calibration += std::ssize(tokenizer.Encode(document, SpecialTokens::kAdd));
+  }
+  EXPECT_EQ(calibration, 11762);
+  Dataset evaluation;
+  for (const std::string_view document : BuiltinEvaluationDocuments()) {
+    evaluation.documents.emplace_back(document);
+  }
+  EXPECT_EQ(std::ssize(tokenizer.Encode(JoinDocuments(evaluation), SpecialTokens::kAdd)), 6003);
 }
 
 TEST(BuiltinCorpus, NoParagraphIsInBothParts) {
