@@ -24,6 +24,6 @@ fi
 report=$build/test-report.xml
 rm -f "$report"
 ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" --output-junit "$report" \
-  --progress "$@"
-status=$?
+  "$@" | grep --line-buffered -vE '^ +Start +[0-9]+: |   Passed +[0-9.]+ sec$'
+status=${PIPESTATUS[0]}
 python3 "$tools/test_summary.py" "$report" "$status"
