@@ -20,6 +20,8 @@ enum class ErrorCode {
   kIo = 6,               // the operating system refused to read or write
   kNumeric = 7,          // NaN or infinity in weights or activations
   kMemoryBudget = 8,     // the job does not fit the memory it was given
+  kInterrupted = 130,    // SIGINT
+  kTerminated = 143,     // SIGTERM
 };
 
 // REQUIRES: the message is one line saying what was expected, what was found and what to do.

@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "pipeline/layer_weights.h"
+#include "pipeline/loaded_layer.h"
 #include "pipeline/range_recorder.h"
 #include "quantization/scheme.h"
 
@@ -53,9 +54,26 @@ struct LayerFacts {
   std::optional<CacheFacts> cache;
 };
 
-// Quantizes the layer's linears in place (codes and scales take the weights' place) and sets the cache
-// scales. Throws: kNumeric naming a tensor with NaN or infinity.
-LayerFacts QuantizeLayer(StoredLayer& layer, const LayerRanges& ranges,
-                         const LayerQuantizationOptions& options);
+// Takes rows of a quantized linear as they are finished, from the first to the last: row-major
+// codes, `first_row` counted in the linear.
+using CodeSink = std::function<void(const LinearSpec& linear, int64_t first_row,
+                                    std::span<const std::byte> codes)>;
+
+// Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
+// cache scales. REQUIRES: excluded modules are whole groups.
+template <typename T>
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges,
+                         const LayerQuantizationOptions& options, const CodeSink& sink);
+
+// Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
+// and the linears of a fused group are requantized with the group's largest scale. Source:
+// docs/formats/checkpoint.md, section "What vLLM does at load" (vLLM 0.32,
+// quantization/utils/w8a8_utils.py requantize_with_max_scale).
+template <typename T>
+void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme);
+
+// The code vLLM holds in place of `code` after loading: code * scale in float16 steps, divided by
+// `group_scale`.
+Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale);
 
 }  // namespace narrow

@@ -72,7 +72,8 @@ std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelF
 
 }  // namespace
 
-QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family, const DecoderConfig& config,
+QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
+                                              const DecoderConfig& config,
                                               const LayerQuantizationOptions& quantization) {
   QuantizedCheckpointDescription description;
   description.model_dtype = ConfigDtypeName(config.dtype);
@@ -113,25 +114,32 @@ void OutputCheckpoint::WriteScale(const std::string& name, float scale) {
   writer_.Write(name, std::as_bytes(std::span(&scale, 1)));
 }
 
-void OutputCheckpoint::WriteLayer(const StoredLayer& layer) {
-  Copy(layer.spec.attention_norm.name, {});
-  for (const StoredLinear& linear : layer.linears) {
-    if (linear.quantized()) {
-      const LinearTensors tensors = format_.linear_tensors(Describe(linear.spec));
-      writer_.Write(tensors.weight.name, linear.weight.bytes.span());
-      WriteScale(tensors.weight_scale.name, linear.weight_scale);
-      WriteScale(tensors.input_scale.name, linear.input_scale.value());
+void OutputCheckpoint::WriteCodes(const LinearSpec& linear, int64_t first_row,
+                                  std::span<const std::byte> codes) {
+  const std::string name = format_.linear_tensors(Describe(linear)).weight.name;
+  writer_.WritePart(name, first_row * linear.columns, codes);
+}
+
+void OutputCheckpoint::WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts) {
+  Copy(layer.attention_norm.name, {});
+  Copy(layer.mlp_norm.name, {});
+  for (const LinearSpec& linear : layer.linears) {
+    const auto fact = std::find_if(facts.linears.begin(), facts.linears.end(),
+                                   [&](const LinearFacts& f) { return f.module == linear.module; });
+    if (fact != facts.linears.end()) {
+      const LinearTensors tensors = format_.linear_tensors(Describe(linear));
+      WriteScale(tensors.weight_scale.name, fact->weight_scale);
+      WriteScale(tensors.input_scale.name, fact->input_scale);
     } else {
-      writer_.Write(linear.spec.weight(), linear.weight.bytes.span());
+      Copy(linear.weight(), {});
     }
-    if (linear.spec.bias == Bias::kPresent) Copy(linear.spec.bias_name(), {});
+    if (linear.bias == Bias::kPresent) Copy(linear.bias_name(), {});
   }
-  if (layer.cache) {
-    const KvScaleTensors scales = format_.kv_scale_tensors(DescribeAttention(layer.spec));
-    WriteScale(scales.key_scale.name, layer.cache->key_scale);
-    WriteScale(scales.value_scale.name, layer.cache->value_scale);
+  if (facts.cache) {
+    const KvScaleTensors scales = format_.kv_scale_tensors(DescribeAttention(layer));
+    WriteScale(scales.key_scale.name, facts.cache->key_scale);
+    WriteScale(scales.value_scale.name, facts.cache->value_scale);
   }
-  Copy(layer.spec.mlp_norm.name, {});
 }
 
 void OutputCheckpoint::Copy(const std::string& name, const ChunkTap& tap) {
@@ -153,7 +161,8 @@ void ReadInChunks(const CheckpointReader& source, const std::string& name, int64
   const int64_t rows = entry.shape.empty() ? 1 : entry.shape[0];
   if (rows == 0) return;
   const int64_t row_bytes = entry.bytes() / rows;
-  const int64_t chunk_rows = std::clamp<int64_t>(chunk_bytes / std::max<int64_t>(1, row_bytes), 1, rows);
+  const int64_t chunk_rows =
+      std::clamp<int64_t>(chunk_bytes / std::max<int64_t>(1, row_bytes), 1, rows);
   AlignedBuffer<std::byte> chunk(chunk_rows * row_bytes);
   for (int64_t first = 0; first < rows; first += chunk_rows) {
     const int64_t count = std::min(chunk_rows, rows - first);

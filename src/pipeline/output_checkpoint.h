@@ -15,7 +15,6 @@
 #include "io/checkpoint_writer.h"
 #include "model/family.h"
 #include "pipeline/layer_quantizer.h"
-#include "pipeline/layer_weights.h"
 
 namespace narrow {
 
@@ -25,7 +24,8 @@ struct OutputOptions {
 };
 
 // What the checkpoint will hold, known before any work.
-QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family, const DecoderConfig& config,
+QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
+                                              const DecoderConfig& config,
                                               const LayerQuantizationOptions& quantization);
 
 // Thread-compatible.
@@ -36,8 +36,10 @@ class OutputCheckpoint {
                    const DecoderConfig& config, const LayerQuantizationOptions& quantization,
                    const OutputOptions& options, const std::filesystem::path& directory);
 
-  // Writes a layer that QuantizeLayer has been through.
-  void WriteLayer(const StoredLayer& layer);
+  // Codes of rows of a quantized linear, from its first row to its last (a CodeSink).
+  void WriteCodes(const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes);
+  // The rest of a layer whose codes have been written: scales, and what is not quantized.
+  void WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts);
   // Copies a tensor unchanged, and shows every chunk (whole rows) to `tap` on the way, so that a
   // tensor that is also computed with is read once. `tap` may be empty.
   using ChunkTap = std::function<void(int64_t first_row, std::span<const std::byte> rows)>;
@@ -53,7 +55,8 @@ class OutputCheckpoint {
   CheckpointWriter writer_;
 };
 
-// Reads a tensor [rows, ...] in chunks of whole rows of about `chunk_bytes` and shows them in order.
+// Reads a tensor [rows, ...] in chunks of whole rows of about `chunk_bytes` and shows them in
+// order.
 void ReadInChunks(const CheckpointReader& source, const std::string& name, int64_t chunk_bytes,
                   const OutputCheckpoint::ChunkTap& tap);
 

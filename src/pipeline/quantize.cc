@@ -45,9 +45,9 @@ void FillStrategy(const QuantizeRequest& request, const QuantizedCheckpointDescr
 }
 
 void FillCalibration(const TokenizedText& text, RunReport& report) {
-  report.calibration = RunReport::Calibration{
-      text.dataset, static_cast<int64_t>(text.stream.sequences.size()), text.stream.size(),
-      text.notice};
+  report.calibration =
+      RunReport::Calibration{text.dataset, static_cast<int64_t>(text.stream.sequences.size()),
+                             text.stream.size(), text.notice};
 }
 
 void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
@@ -58,8 +58,8 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   evaluation.window_tokens = request.evaluation->window_tokens;
   evaluation.tokens = text.stream.size();
   evaluation.perplexity = {Perplexity(result.stored_window_nll),
-                           Perplexity(result.quantized_window_nll)};
-  evaluation.window_nll = {result.stored_window_nll, result.quantized_window_nll};
+                           Perplexity(result.deployed_window_nll)};
+  evaluation.window_nll = {result.stored_window_nll, result.deployed_window_nll};
   evaluation.notice = text.notice;
 }
 
@@ -108,7 +108,8 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
       const LinearSpec* first = first_of_group.try_emplace(linear.group, &linear).first->second;
       if (excluded.contains(first->module) != excluded.contains(linear.module)) {
         Fail(ErrorCode::kInvalidArgument,
-             "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint that "
+             "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint "
+             "that "
              "quantizes only one: exclude both or none",
              excluded.contains(first->module) ? first->module : linear.module,
              excluded.contains(first->module) ? linear.module : first->module);

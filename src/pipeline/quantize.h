@@ -34,8 +34,9 @@ struct QuantizeRequest {
   std::string version;                    // of the program, for the report
 };
 
-// Leaves the complete output directory (weights, config, side files, report, model card) or nothing.
-// Throws: Error of any kind; everything that can be refused is refused before the pass begins.
+// Leaves the complete output directory (weights, config, side files, report, model card) or
+// nothing. Throws: Error of any kind; everything that can be refused is refused before the pass
+// begins.
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
 
 struct EvaluateRequest {

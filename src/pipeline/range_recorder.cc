@@ -25,8 +25,7 @@ float RangeRecorder<T>::Maximum::Value(const std::string& what) const {
 }
 
 template <typename T>
-void RangeRecorder<T>::OnInput(LinearGroup group, int64_t /*first_row*/,
-                               MatrixView<const T> rows) {
+void RangeRecorder<T>::OnInput(LinearGroup group, int64_t /*first_row*/, MatrixView<const T> rows) {
   Maximum& maximum = inputs_[static_cast<std::size_t>(group)];
   for (int64_t row = 0; row < rows.rows; ++row) maximum.Include(rows.RowSpan(row));
 }

@@ -18,8 +18,8 @@ struct LayerRanges {
   float Input(LinearGroup group) const { return inputs[static_cast<std::size_t>(group)]; }
 };
 
-// Running absolute maximum of everything a layer's quantizers will see. Thread-safe; the result does
-// not depend on the order of calls.
+// Running absolute maximum of everything a layer's quantizers will see. Thread-safe; the result
+// does not depend on the order of calls.
 template <typename T>
 class RangeRecorder final : public LayerObserver<T> {
  public:

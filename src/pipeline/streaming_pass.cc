@@ -1,6 +1,7 @@
 #include "pipeline/streaming_pass.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <future>
 #include <numeric>
@@ -10,14 +11,12 @@
 #include "base/parallel.h"
 #include "evaluation/token_loss.h"
 #include "kernels/elementwise.h"
-#include "pipeline/layer_weights.h"
+#include "pipeline/loaded_layer.h"
 #include "pipeline/range_recorder.h"
 
 namespace narrow {
 namespace {
 
-// Rows a layer processes together: enough for every thread to have several tiles.
-constexpr int64_t kBatchRows = 4096;
 constexpr int64_t kReadChunkBytes = int64_t{32} << 20;
 
 // Adds the time of its own life to a sum.
@@ -45,6 +44,7 @@ class Pass {
         rope_(config_.rope, config_.heads.head_size, LongestSequence(request)) {}
 
   PassResult Run() {
+    OpenStreams();
     Embed();
     progress_.BeginPhase(PhaseName(), TotalWork(), "layer-tokens");
     std::future<StoredLayer> next = ReadAhead(0);
@@ -59,16 +59,11 @@ class Pass {
   }
 
  private:
-  // Hidden states of one text on their way through one version of the model.
+  // One text on its way through one version of the model.
   struct Stream {
     const TokenStream* tokens = nullptr;
     std::vector<Batch> batches;
-    HiddenStates hidden;
-
-    Stream(const TokenStream& stream, int64_t width)
-        : tokens(&stream),
-          batches(MakeBatches(stream, kBatchRows)),
-          hidden(stream.size(), width) {}
+    HiddenStore hidden;
   };
 
   static int64_t LongestSequence(const PassRequest& request) {
@@ -89,99 +84,127 @@ class Pass {
 
   int64_t TotalWork() const {
     int64_t tokens = 0;
-    if (calibration_) tokens += calibration_->tokens->size();
-    if (stored_) tokens += stored_->tokens->size();
-    if (quantized_) tokens += quantized_->tokens->size();
+    for (const std::optional<Stream>* stream : AllStreams()) {
+      if (*stream) tokens += (*stream)->tokens->size();
+    }
     return tokens * config_.layers;
+  }
+
+  std::array<std::optional<Stream>*, 4> AllStreams() {
+    return {&calibration_, &stored_, &pseudo_, &deployed_};
+  }
+  std::array<const std::optional<Stream>*, 4> AllStreams() const {
+    return {&calibration_, &stored_, &pseudo_, &deployed_};
   }
 
   std::future<StoredLayer> ReadAhead(int64_t layer) const {
     return std::async(std::launch::async, [this, layer] {
-      return ReadLayer(*request_.checkpoint, *request_.family, config_, layer);
+      return OpenLayer(*request_.checkpoint, *request_.family, config_, layer,
+                       request_.plan.read_ahead_bytes);
     });
   }
 
-  // Fills the hidden states of every stream with the embeddings of its tokens; the embedding is read
-  // once, in chunks, and copied to the output on the way.
+  void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens,
+                  const std::string& name) {
+    stream.emplace(Stream{&tokens, MakeBatches(tokens, request_.plan.batch_rows),
+                          HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
+                                      request_.work_directory / ("hidden-" + name))});
+  }
+
+  void OpenStreams() {
+    if (request_.calibration != nullptr) {
+      OpenStream(calibration_, *request_.calibration, "calibration");
+    }
+    if (request_.evaluation == nullptr) return;
+    OpenStream(stored_, *request_.evaluation, "original");
+    if (!quantizing()) return;
+    OpenStream(deployed_, *request_.evaluation, "deployed");
+    // With shared scales vLLM's requantization changes nothing: the two models are one.
+    if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
+      OpenStream(pseudo_, *request_.evaluation, "pseudo");
+    }
+  }
+
+  // Fills the hidden states of every stream with the embeddings of its tokens, of which only the
+  // rows that occur are read; the embedding is copied to the output on the way.
   void Embed() {
-    if (request_.calibration != nullptr) calibration_.emplace(*request_.calibration, config_.hidden);
-    if (request_.evaluation != nullptr) {
-      stored_.emplace(*request_.evaluation, config_.hidden);
-      if (quantizing()) quantized_.emplace(*request_.evaluation, config_.hidden);
-    }
     const std::string name = request_.family->model(config_).embedding;
-    const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
-    const auto fill = [&](int64_t first_row, std::span<const std::byte> rows) {
-      for (auto* stream : {&calibration_, &stored_, &quantized_}) {
-        if (*stream) EmbedChunk(dtype, first_row, rows, **stream);
-      }
-    };
-    if (request_.output != nullptr) {
-      request_.output->Copy(name, fill);
-    } else {
-      ReadInChunks(*request_.checkpoint, name, kReadChunkBytes, fill);
+    if (request_.output != nullptr) request_.output->Copy(name, {});
+    for (std::optional<Stream>* stream : AllStreams()) {
+      if (*stream) EmbedStream(name, **stream);
     }
   }
 
-  void EmbedChunk(Dtype dtype, int64_t first_row, std::span<const std::byte> rows, Stream& stream) {
+  void EmbedStream(const std::string& name, Stream& stream) {
+    const CheckpointReader::TensorLocation& location = request_.checkpoint->Get(name);
+    const Dtype dtype = location.entry.dtype;
     const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
-    const int64_t count = static_cast<int64_t>(rows.size()) / row_bytes;
-    const MatrixView<float> hidden = stream.hidden.view();
-    ParallelFor(DivideRoundUp(hidden.rows, kBatchRows), [&](int64_t block) {
-      const int64_t end = std::min(hidden.rows, (block + 1) * kBatchRows);
-      for (int64_t i = block * kBatchRows; i < end; ++i) {
-        const int64_t row = stream.tokens->tokens[static_cast<std::size_t>(i)] - first_row;
-        if (row < 0 || row >= count) continue;
-        ConvertRow(dtype,
-                   rows.subspan(static_cast<std::size_t>(row * row_bytes),
-                                static_cast<std::size_t>(row_bytes)),
-                   hidden.RowSpan(i));
-      }
-    });
+    for (const Batch& batch : stream.batches) {
+      const MatrixView<float> hidden = stream.hidden.TakeEmpty(batch);
+      ParallelFor(batch.rows, [&](int64_t i) {
+        thread_local std::vector<std::byte> row;
+        row.resize(static_cast<std::size_t>(row_bytes));
+        const int32_t token = stream.tokens->tokens[static_cast<std::size_t>(batch.first_row + i)];
+        request_.checkpoint->ReadPart(location, token * row_bytes, row);
+        ConvertRow(dtype, row, hidden.RowSpan(i));
+      });
+      stream.hidden.Put(batch);
+    }
+    stream.hidden.Advance();
   }
 
   void RunLayer(StoredLayer stored) {
+    LoadedLayer<T> layer(std::move(stored), *request_.scheme);
     std::optional<LayerRanges> ranges;
-    {
-      const DecoderLayer<T> layer = PackLayer<T>(stored, *request_.scheme);
-      if (calibration_) {
-        const PhaseTimer timer(result_.calibration_seconds);
-        RangeRecorder<T> recorder;
-        result_.calibration_flops += Forward(layer, *calibration_, &recorder);
-        ranges = recorder.Ranges(stored.spec);
-      }
-      if (stored_) {
-        const PhaseTimer timer(result_.evaluation_seconds);
-        result_.evaluation_flops += Forward(layer, *stored_, nullptr);
-      }
+    if (calibration_) {
+      const PhaseTimer timer(result_.calibration_seconds);
+      RangeRecorder<T> recorder;
+      result_.calibration_flops += Forward(layer, *calibration_, &recorder);
+      ranges = recorder.Ranges(layer.spec());
     }
+    if (stored_) Evaluate(layer, *stored_);
     if (!quantizing()) return;
-    {
-      const PhaseTimer timer(result_.quantization_seconds);
-      result_.layers.push_back(
-          QuantizeLayer(stored, ranges.value(), request_.quantization.value()));
-      if (request_.output != nullptr) request_.output->WriteLayer(stored);
-    }
-    if (quantized_) {
-      const PhaseTimer timer(result_.evaluation_seconds);
-      const DecoderLayer<T> layer = PackLayer<T>(stored, *request_.scheme);
-      result_.evaluation_flops += Forward(layer, *quantized_, nullptr);
+    Quantize(layer, *ranges);
+    if (pseudo_) Evaluate(layer, *pseudo_);
+    if (deployed_) {
+      DeployLayer(layer, *request_.scheme);
+      Evaluate(layer, *deployed_);
     }
   }
 
+  void Quantize(LoadedLayer<T>& layer, const LayerRanges& ranges) {
+    const PhaseTimer timer(result_.quantization_seconds);
+    CodeSink sink;
+    if (request_.output != nullptr) {
+      sink = [this](const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes) {
+        request_.output->WriteCodes(linear, first_row, codes);
+      };
+    }
+    result_.layers.push_back(QuantizeLayer(layer, ranges, *request_.quantization, sink));
+    if (request_.output != nullptr) {
+      request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back());
+    }
+  }
+
+  void Evaluate(const LoadedLayer<T>& layer, Stream& stream) {
+    const PhaseTimer timer(result_.evaluation_seconds);
+    result_.evaluation_flops += Forward(layer, stream, nullptr);
+  }
+
   // Takes a stream through a layer; returns the operations that took.
-  int64_t Forward(const DecoderLayer<T>& layer, Stream& stream, LayerObserver<T>* observer) {
+  int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerObserver<T>* observer) {
     int64_t flops = 0;
     for (const Batch& batch : stream.batches) {
-      ForwardLayer<T>(config_, rope_, layer, batch.sequences,
-                      stream.hidden.view().RowBlock(batch.first_row, batch.rows), workspace_,
-                      observer);
+      ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, stream.hidden.Take(batch),
+                      workspace_, observer);
+      stream.hidden.Put(batch);
       flops += batch.rows * LinearFlopsPerToken(config_);
       for (const Sequence& sequence : batch.sequences) {
         flops += CausalAttentionFlops(config_.heads, sequence.count);
       }
       progress_.Advance(batch.rows);
     }
+    stream.hidden.Advance();
     return flops;
   }
 
@@ -198,10 +221,11 @@ class Pass {
     const PhaseTimer timer(result_.evaluation_seconds);
     const PackedMatrix<T> lm_head = LoadLmHead(model.lm_head, own_head);
     const std::vector<float> norm = ReadFloats(*request_.checkpoint, model.final_norm.name);
-    const int64_t streams = quantized_ ? 2 : 1;
+    const int64_t streams = 1 + (pseudo_ ? 1 : 0) + (deployed_ ? 1 : 0);
     progress_.BeginPhase("Losses", streams * stored_->tokens->size(), "tokens");
     result_.stored_window_nll = WindowLosses(lm_head, norm, *stored_);
-    if (quantized_) result_.quantized_window_nll = WindowLosses(lm_head, norm, *quantized_);
+    if (pseudo_) result_.pseudo_window_nll = WindowLosses(lm_head, norm, *pseudo_);
+    if (deployed_) result_.deployed_window_nll = WindowLosses(lm_head, norm, *deployed_);
     progress_.EndPhase();
   }
 
@@ -237,40 +261,44 @@ class Pass {
 
   std::vector<double> WindowLosses(const PackedMatrix<T>& lm_head, const std::vector<float>& norm,
                                    Stream& stream) {
-    const MatrixView<float> hidden = stream.hidden.view();
-    std::vector<double> nll(static_cast<std::size_t>(hidden.rows));
-    const std::vector<int32_t>& tokens = stream.tokens->tokens;
-    const int64_t tiles = DivideRoundUp(hidden.rows, kLossTileRows);
-    // Tiles ignore where windows end: the last token of a window gets the next window's first token as
-    // its target, and that loss is left out of the mean.
-    const int64_t tiles_at_once = 4 * ThreadCount();
-    for (int64_t first_tile = 0; first_tile < tiles; first_tile += tiles_at_once) {
-      const int64_t count = std::min(tiles_at_once, tiles - first_tile);
-      ParallelFor(count, [&](int64_t t) {
-        const int64_t first = (first_tile + t) * kLossTileRows;
-        const int64_t rows = std::min(kLossTileRows, hidden.rows - first);
-        AlignedBuffer<T> normed(rows * config_.hidden);
-        const MatrixView<T> view(normed.data(), rows, config_.hidden);
-        RmsNorm<T>(hidden.RowBlock(first, rows), norm, config_.norm_epsilon, view);
-        std::vector<int32_t> targets(static_cast<std::size_t>(rows));
-        for (int64_t i = 0; i < rows; ++i) {
-          const int64_t next = std::min(first + i + 1, hidden.rows - 1);
-          targets[static_cast<std::size_t>(i)] = tokens[static_cast<std::size_t>(next)];
-        }
-        TokenLosses<T>(lm_head, view, targets,
-                       std::span(nll).subspan(static_cast<std::size_t>(first),
-                                              static_cast<std::size_t>(rows)));
-      });
-      progress_.Advance(std::min(count * kLossTileRows, hidden.rows - first_tile * kLossTileRows));
-    }
-    result_.evaluation_flops += 2 * hidden.rows * config_.hidden * config_.vocabulary;
     std::vector<double> windows;
-    for (const Sequence& sequence : stream.tokens->sequences) {
-      const auto begin = nll.begin() + sequence.first;
-      const double sum = std::accumulate(begin, begin + sequence.count - 1, 0.0);
-      windows.push_back(sum / static_cast<double>(sequence.count - 1));
+    for (const Batch& batch : stream.batches) {
+      const std::vector<double> nll = BatchLosses(lm_head, norm, stream, batch);
+      for (const Sequence& sequence : batch.sequences) {
+        // The last token of a window has no target in it.
+        const auto begin = nll.begin() + sequence.first;
+        const double sum = std::accumulate(begin, begin + sequence.count - 1, 0.0);
+        windows.push_back(sum / static_cast<double>(sequence.count - 1));
+      }
+      progress_.Advance(batch.rows);
     }
     return windows;
+  }
+
+  // The loss of every row of a batch; that of a row whose successor is in another text means
+  // nothing.
+  std::vector<double> BatchLosses(const PackedMatrix<T>& lm_head, const std::vector<float>& norm,
+                                  Stream& stream, const Batch& batch) {
+    const MatrixView<float> hidden = stream.hidden.Take(batch);
+    std::vector<double> nll(static_cast<std::size_t>(batch.rows));
+    ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
+      const int64_t first = tile * kLossTileRows;
+      const int64_t rows = std::min(kLossTileRows, batch.rows - first);
+      AlignedBuffer<T> normed(rows * config_.hidden);
+      const MatrixView<T> view(normed.data(), rows, config_.hidden);
+      RmsNorm<T>(hidden.RowBlock(first, rows), norm, config_.norm_epsilon, view);
+      std::vector<int32_t> targets(static_cast<std::size_t>(rows));
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t next = std::min(batch.first_row + first + i + 1, stream.tokens->size() - 1);
+        targets[static_cast<std::size_t>(i)] =
+            stream.tokens->tokens[static_cast<std::size_t>(next)];
+      }
+      TokenLosses<T>(
+          lm_head, view, targets,
+          std::span(nll).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)));
+    });
+    result_.evaluation_flops += 2 * batch.rows * config_.hidden * config_.vocabulary;
+    return nll;
   }
 
   const PassRequest& request_;
@@ -279,8 +307,9 @@ class Pass {
   RopeTable rope_;
   BatchWorkspace<T> workspace_;
   std::optional<Stream> calibration_;
-  std::optional<Stream> stored_;
-  std::optional<Stream> quantized_;
+  std::optional<Stream> stored_;    // the checkpoint as it is
+  std::optional<Stream> pseudo_;    // quantized, every matrix at its own scale
+  std::optional<Stream> deployed_;  // quantized, as vLLM runs it
   PassResult result_;
 };
 

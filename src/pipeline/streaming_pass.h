@@ -1,8 +1,10 @@
-// The one pass over the weights: every decoder layer is read once, and calibration, the evaluation of
-// the original, quantization, writing, and the evaluation of the quantized model happen while it is
-// in memory. What travels from layer to layer are the hidden states of the texts.
+// The one pass over the weights: every decoder layer is read once, and calibration, the evaluation
+// of the original, quantization, writing, and the evaluation of the quantized model happen while it
+// is in memory. What travels from layer to layer are the hidden states of the texts.
 #pragma once
 
+#include <filesystem>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -10,11 +12,19 @@
 #include "io/checkpoint_reader.h"
 #include "kernels/matmul.h"
 #include "model/family.h"
+#include "pipeline/hidden_store.h"
 #include "pipeline/layer_quantizer.h"
 #include "pipeline/output_checkpoint.h"
 #include "pipeline/token_stream.h"
 
 namespace narrow {
+
+// How the pass uses memory. None of it changes a result.
+struct PassPlan {
+  int64_t batch_rows = 4096;  // rows a layer processes together
+  Placement hidden_states = Placement::kMemory;
+  int64_t read_ahead_bytes = std::numeric_limits<int64_t>::max();  // of the next layer's weights
+};
 
 struct PassRequest {
   const CheckpointReader* checkpoint = nullptr;
@@ -27,14 +37,19 @@ struct PassRequest {
   const TokenStream* evaluation = nullptr;   // null: no evaluation
   std::optional<LayerQuantizationOptions> quantization;
   OutputCheckpoint* output = nullptr;  // null: nothing is written
+
+  PassPlan plan;
+  std::filesystem::path work_directory;  // for spilled hidden states; unused when nothing spills
 };
 
 struct PassResult {
   std::vector<LayerFacts> layers;
-  // Mean loss of each evaluation window, in nats per token. `stored` is the checkpoint as it lies on
-  // disk, `quantized` what the pass made of it.
+  // Mean loss of each evaluation window, in nats per token: of the checkpoint as it lies on disk,
+  // of the quantized model with every matrix at its own scale, and of the model vLLM makes of it.
+  // Empty where not computed; `pseudo` is empty when it is `deployed`, because scales were shared.
   std::vector<double> stored_window_nll;
-  std::vector<double> quantized_window_nll;
+  std::vector<double> pseudo_window_nll;
+  std::vector<double> deployed_window_nll;
   double calibration_seconds = 0;
   double quantization_seconds = 0;  // scales, codes and writing
   double evaluation_seconds = 0;

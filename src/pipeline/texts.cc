@@ -14,7 +14,8 @@ void CheckIds(std::span<const int32_t> ids, int64_t vocabulary) {
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocabulary) {
       Fail(ErrorCode::kCorruptInput,
-           "the tokenizer gives id {}, but the model's vocabulary has {} entries; tokenizer.json and "
+           "the tokenizer gives id {}, but the model's vocabulary has {} entries; tokenizer.json "
+           "and "
            "config.json are not of the same model",
            id, vocabulary);
     }
@@ -33,8 +34,7 @@ TokenizedText Describe(const Dataset& dataset) {
 
 TokenizedText TokenizeCalibration(const CalibrationOptions& options, const Tokenizer& tokenizer,
                                   int64_t vocabulary) {
-  const Dataset dataset =
-      LoadDataset(options.dataset, DatasetUse::kCalibration, options.samples);
+  const Dataset dataset = LoadDataset(options.dataset, DatasetUse::kCalibration, options.samples);
   TokenizedText text = Describe(dataset);
   std::vector<std::vector<int32_t>> documents(dataset.documents.size());
   ParallelFor(static_cast<int64_t>(documents.size()), [&](int64_t i) {
@@ -62,9 +62,9 @@ TokenizedText TokenizeEvaluation(const EvaluationOptions& options, const Tokeniz
   text.text_tokens = static_cast<int64_t>(ids.size());
   for (const int64_t window :
        ChooseWindows(text.text_tokens, options.window_tokens, options.windows, options.choice)) {
-    text.stream.Append(std::span(ids).subspan(
-        static_cast<std::size_t>(window * options.window_tokens),
-        static_cast<std::size_t>(options.window_tokens)));
+    text.stream.Append(
+        std::span(ids).subspan(static_cast<std::size_t>(window * options.window_tokens),
+                               static_cast<std::size_t>(options.window_tokens)));
   }
   return text;
 }

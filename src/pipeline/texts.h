@@ -34,9 +34,9 @@ struct TokenizedText {
   int64_t text_tokens = 0;  // of the whole evaluation text, before windows were chosen
 };
 
-// The first `samples` documents, special tokens as the tokenizer adds them, cut to max_tokens; empty
-// documents give no sequence. Throws: as LoadDataset and Tokenizer::Encode; kCorruptInput when nothing
-// is left, or an id is outside the model's vocabulary.
+// The first `samples` documents, special tokens as the tokenizer adds them, cut to max_tokens;
+// empty documents give no sequence. Throws: as LoadDataset and Tokenizer::Encode; kCorruptInput
+// when nothing is left, or an id is outside the model's vocabulary.
 TokenizedText TokenizeCalibration(const CalibrationOptions& options, const Tokenizer& tokenizer,
                                   int64_t vocabulary);
 

@@ -22,7 +22,7 @@ struct TokenStream {
 
 // A run of whole sequences that a layer processes together.
 struct Batch {
-  int64_t first_row = 0;            // in the stream
+  int64_t first_row = 0;  // in the stream
   int64_t rows = 0;
   std::vector<Sequence> sequences;  // rows counted from first_row
 };

@@ -1,0 +1,84 @@
+#include "pipeline/hidden_store.h"
+
+#include <utility>
+
+namespace narrow {
+
+HiddenStore::HiddenStore(int64_t rows, int64_t width, Placement placement,
+                         std::filesystem::path base)
+    : rows_(rows), width_(width), placement_(placement), base_(std::move(base)) {
+  if (placement_ == Placement::kMemory) memory_ = AlignedBuffer<float>(rows_ * width_);
+}
+
+std::filesystem::path HiddenStore::PathOf(int generation) const {
+  return base_.string() + (generation == 0 ? ".0" : ".1");
+}
+
+int64_t HiddenStore::OffsetOf(const Batch& batch) const {
+  return batch.first_row * width_ * static_cast<int64_t>(sizeof(float));
+}
+
+MatrixView<float> HiddenStore::BufferFor(const Batch& batch) {
+  if (placement_ == Placement::kMemory) {
+    return MatrixView<float>(memory_.data(), rows_, width_).RowBlock(batch.first_row, batch.rows);
+  }
+  if (memory_.size() < batch.rows * width_) memory_ = AlignedBuffer<float>(batch.rows * width_);
+  return {memory_.data(), batch.rows, width_};
+}
+
+MatrixView<float> HiddenStore::TakeEmpty(const Batch& batch) { return BufferFor(batch); }
+
+MatrixView<float> HiddenStore::Take(const Batch& batch) {
+  const MatrixView<float> rows = BufferFor(batch);
+  if (placement_ == Placement::kFile) {
+    if (!input_) input_.emplace(PathOf(current_));
+    input_->ReadAt(OffsetOf(batch), std::as_writable_bytes(std::span(
+                                        rows.data, static_cast<std::size_t>(batch.rows * width_))));
+  }
+  return rows;
+}
+
+void HiddenStore::Put(const Batch& batch) {
+  if (placement_ == Placement::kMemory) return;
+  if (!output_) output_.emplace(PathOf(1 - current_));
+  output_->WriteAt(OffsetOf(batch),
+                   std::as_bytes(std::span<const float>(
+                       memory_.data(), static_cast<std::size_t>(batch.rows * width_))));
+}
+
+void HiddenStore::Advance() {
+  if (placement_ == Placement::kMemory) return;
+  if (output_) output_->Close();
+  output_.reset();
+  input_.reset();
+  current_ = 1 - current_;
+}
+
+int HiddenStore::Save() {
+  if (placement_ == Placement::kMemory) {
+    current_ = 1 - current_;
+    OutputFile file(PathOf(current_));
+    file.WriteAt(0, std::as_bytes(std::span<const float>(
+                        memory_.data(), static_cast<std::size_t>(memory_.size()))));
+    file.Close();
+  }
+  return current_;
+}
+
+void HiddenStore::Load(int generation) {
+  current_ = generation;
+  InputFile file(PathOf(generation));
+  const int64_t expected = rows_ * width_ * static_cast<int64_t>(sizeof(float));
+  if (file.size() != expected) {
+    Fail(ErrorCode::kCorruptInput,
+         "{} has {} bytes, expected {}; the saved state is damaged, start over with --resume never",
+         file.path().string(), file.size(), expected);
+  }
+  if (placement_ == Placement::kMemory) {
+    file.ReadAt(0, std::as_writable_bytes(memory_.span()));
+  } else {
+    input_.emplace(std::move(file));
+  }
+}
+
+}  // namespace narrow

@@ -1,0 +1,57 @@
+// The hidden states of one text between two layers, in memory or in a file of the work directory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "io/file.h"
+#include "pipeline/token_stream.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+enum class Placement { kMemory, kFile };
+
+// Spilled, there are two generations in two files: a layer reads the current one, batch by batch,
+// and writes the next one, so that a layer that was interrupted can begin again. In memory the rows
+// change in place, and Save() writes to the two files in turn. Thread-compatible.
+class HiddenStore {
+ public:
+  // `base` names the files "<base>.0" and "<base>.1"; they are made when first needed (spilling, or
+  // Save). Rows and width are those of the stream: [rows, width] f32.
+  HiddenStore(int64_t rows, int64_t width, Placement placement, std::filesystem::path base);
+
+  int64_t rows() const { return rows_; }
+  int64_t width() const { return width_; }
+
+  // The rows of a batch in memory, to be changed in place. One batch is taken at a time.
+  MatrixView<float> Take(const Batch& batch);
+  // Memory for a batch whose contents the caller writes (the embedding).
+  MatrixView<float> TakeEmpty(const Batch& batch);
+  // Gives the changed rows back as part of the next generation.
+  void Put(const Batch& batch);
+  // All batches were put: the next generation becomes the current one.
+  void Advance();
+
+  // Makes the current generation durable; returns which file holds it (0 or 1), for Load.
+  int Save();
+  // Starts from a saved generation. Throws: kCorruptInput when the file has another size.
+  void Load(int generation);
+
+ private:
+  std::filesystem::path PathOf(int generation) const;
+  MatrixView<float> BufferFor(const Batch& batch);
+  int64_t OffsetOf(const Batch& batch) const;
+
+  int64_t rows_;
+  int64_t width_;
+  Placement placement_;
+  std::filesystem::path base_;
+  AlignedBuffer<float> memory_;  // [rows, width], or the rows of one batch when spilled
+  int current_ = 0;  // file of the current generation (spilled), or of the last Save (in memory)
+  std::optional<InputFile> input_;    // current generation, when spilled
+  std::optional<OutputFile> output_;  // next generation, when spilled
+};
+
+}  // namespace narrow

@@ -1,0 +1,258 @@
+#include "pipeline/loaded_layer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/parallel.h"
+#include "kernels/elementwise.h"
+#include "kernels/float8.h"
+#include "quantization/range.h"
+
+namespace narrow {
+namespace {
+
+// A rewriter sees this many f32 rows at most, however large the panel: what bounds its memory.
+constexpr int64_t kRewriteBytes = int64_t{64} << 20;
+
+void DecodeRow(const QuantizationScheme& scheme, std::span<const std::byte> codes,
+               std::span<float> out) {
+  scheme.decode(codes, out);
+}
+void DecodeRow(const QuantizationScheme& scheme, std::span<const std::byte> codes,
+               std::span<Bfloat16> out) {
+  scheme.decode_bfloat16(codes, out);
+}
+
+void ToFloats(std::span<const float> from, std::span<float> to) {
+  std::copy(from.begin(), from.end(), to.begin());
+}
+void ToFloats(std::span<const Bfloat16> from, std::span<float> to) { ConvertToFloat(from, to); }
+void FromFloats(std::span<const float> from, std::span<float> to) { ToFloats(from, to); }
+void FromFloats(std::span<const float> from, std::span<Bfloat16> to) {
+  ConvertToBfloat16(from, to);
+}
+
+AbsoluteMaximum MaximumOf(Dtype dtype, std::span<const std::byte> bytes) {
+  const auto as = [&]<typename E>(E) {
+    return FindAbsoluteMaximum(
+        std::span<const E>(reinterpret_cast<const E*>(bytes.data()), bytes.size() / sizeof(E)));
+  };
+  switch (dtype) {
+    case Dtype::kF32:
+      return as(float{});
+    case Dtype::kBF16:
+      return as(Bfloat16{});
+    case Dtype::kF16:
+      return as(Float16{});
+    default:
+      return {};  // FP8 codes are measured by their scale
+  }
+}
+
+// Rows [first, first + out.rows) of one stored linear as numbers (codes without their scale).
+template <typename T>
+AbsoluteMaximum LoadRows(const StoredMatrix& weight, const QuantizationScheme& scheme,
+                         int64_t first, MatrixView<T> out) {
+  AlignedBuffer<std::byte> scratch;
+  const std::span<const std::byte> bytes = weight.Rows(first, out.rows, scratch);
+  const std::size_t row_bytes = bytes.size() / static_cast<std::size_t>(out.rows);
+  std::vector<AbsoluteMaximum> maxima(static_cast<std::size_t>(out.rows));
+  ParallelFor(out.rows, [&](int64_t row) {
+    const auto r = static_cast<std::size_t>(row);
+    const std::span<const std::byte> row_data = bytes.subspan(r * row_bytes, row_bytes);
+    if (weight.dtype() == scheme.dtype) {
+      DecodeRow(scheme, row_data, out.RowSpan(row));
+    } else {
+      ConvertRow(weight.dtype(), row_data, out.RowSpan(row));
+      maxima[r] = MaximumOf(weight.dtype(), row_data);
+    }
+  });
+  AbsoluteMaximum total;
+  for (const AbsoluteMaximum& maximum : maxima) total = Merge(total, maximum);
+  return total;
+}
+
+AlignedBuffer<float> ToBuffer(const std::vector<float>& values) {
+  AlignedBuffer<float> buffer(static_cast<int64_t>(values.size()));
+  std::copy(values.begin(), values.end(), buffer.data());
+  return buffer;
+}
+
+// Calls visit(stored linear, first row in the linear, rows of `view` that are its) for every linear
+// that has rows among [first_row, first_row + view.rows) of the group.
+template <typename Linears, typename View, typename Visit>
+void ForLinearsAmong(const Linears& linears, int64_t first_row, View view, const Visit& visit) {
+  int64_t begin = 0;
+  for (auto* linear : linears) {
+    const int64_t end = begin + linear->weight.rows();
+    const int64_t from = std::max(first_row, begin);
+    const int64_t to = std::min(first_row + view.rows, end);
+    if (from < to) visit(*linear, from - begin, view.RowBlock(from - first_row, to - from));
+    begin = end;
+  }
+}
+
+template <typename Layer>
+auto LinearsOf(Layer& layer, LinearGroup group) {
+  std::vector<decltype(&layer.linears.front())> linears;
+  for (auto& linear : layer.linears) {
+    if (linear.spec.group == group) linears.push_back(&linear);
+  }
+  return linears;
+}
+
+}  // namespace
+
+template <typename T>
+LoadedLayer<T>::LoadedLayer(StoredLayer stored, const QuantizationScheme& scheme)
+    : stored_(std::move(stored)), scheme_(scheme) {
+  runnable_.attention_norm = ToBuffer(stored_.attention_norm);
+  runnable_.mlp_norm = ToBuffer(stored_.mlp_norm);
+  runnable_.cache = stored_.cache;
+  for (const LinearGroup group : kLinearGroups) PackGroup(group);
+}
+
+template <typename T>
+void LoadedLayer<T>::PackGroup(LinearGroup group) {
+  const auto g = static_cast<std::size_t>(group);
+  const auto stored = LinearsOf(stored_, group);
+  int64_t rows = 0;
+  for (const StoredLinear* linear : stored) {
+    linears_[g].push_back({linear->spec, rows, 0.0f, linear->bias});
+    rows += linear->weight.rows();
+  }
+  const int64_t columns = stored.front()->weight.columns();
+  PackedMatrix<T> packed(rows, columns);
+  AlignedBuffer<T> panel(packed.panel_rows() * columns);
+  for (int64_t p = 0; p < packed.panel_count(); ++p) {
+    const int64_t first = p * packed.panel_rows();
+    const MatrixView<T> view(panel.data(), std::min(packed.panel_rows(), rows - first), columns);
+    ForLinearsAmong(stored, first, view, [&](StoredLinear& linear, int64_t row, MatrixView<T> out) {
+      const AbsoluteMaximum maximum = LoadRows<T>(linear.weight, scheme_, row, out);
+      if (!maximum.finite) {
+        Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged",
+             linear.weight.name());
+      }
+      for (LoadedLinear& loaded : linears_[g]) {
+        if (loaded.spec.module == linear.spec.module) {
+          loaded.weight_amax = std::max(loaded.weight_amax, maximum.amax);
+        }
+      }
+    });
+    packed.PackPanel(p, view);
+  }
+  runnable_.weights[g] = std::move(packed);
+  if (stored.front()->quantized()) {
+    GroupQuantization quantization;
+    quantization.input_scale = 0.0f;
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      NARROW_CHECK(stored[i]->quantized());
+      quantization.weight_scales[i] = stored[i]->weight_scale;
+      // One input, one scale: serving engines take the largest of a fused group.
+      quantization.input_scale = std::max(quantization.input_scale, *stored[i]->input_scale);
+    }
+    SetGroupQuantization(group, quantization);
+  } else {
+    std::vector<float> bias;
+    for (const LoadedLinear& linear : linears_[g]) {
+      bias.insert(bias.end(), linear.bias.begin(), linear.bias.end());
+    }
+    runnable_.weights[g].SetBias(bias);
+  }
+  if (PackedExactly(group)) {
+    for (StoredLinear* linear : stored) linear->weight.Release();
+  }
+}
+
+template <typename T>
+bool LoadedLayer<T>::PackedExactly(LinearGroup group) const {
+  for (const StoredLinear* linear : LinearsOf(stored_, group)) {
+    const Dtype dtype = linear->weight.dtype();
+    const bool narrower = dtype == Dtype::kBF16 || dtype == Dtype::kF8E4M3;
+    if (!narrower && std::is_same_v<T, Bfloat16>) return false;
+  }
+  return true;
+}
+
+template <typename T>
+void LoadedLayer<T>::SetGroupQuantization(LinearGroup group,
+                                          const GroupQuantization& quantization) {
+  const auto g = static_cast<std::size_t>(group);
+  const bool quantized_inputs = quantization.inputs == GroupQuantization::Inputs::kQuantized;
+  std::vector<float> bias;
+  for (std::size_t i = 0; i < linears_[g].size(); ++i) {
+    const float divisor =
+        quantization.weight_scales[i] * (quantized_inputs ? quantization.input_scale : 1.0f);
+    for (const float value : linears_[g][i].bias) bias.push_back(value / divisor);
+  }
+  runnable_.weights[g].SetBias(bias);
+  runnable_.quantization[g] = quantization;
+}
+
+template <typename T>
+template <typename Load>
+void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
+                                   const RowsRewriter& rewrite) {
+  PackedMatrix<T>& packed = runnable_.Weights(group);
+  const int64_t columns = packed.columns();
+  AlignedBuffer<T> panel(packed.panel_rows() * columns);
+  const int64_t chunk_rows = std::clamp<int64_t>(
+      kRewriteBytes / (columns * static_cast<int64_t>(sizeof(float))), 1, packed.panel_rows());
+  AlignedBuffer<float> chunk(chunk_rows * columns);
+  for (int64_t p = 0; p < packed.panel_count(); ++p) {
+    const int64_t panel_first = p * packed.panel_rows();
+    const int64_t panel_count = std::min(packed.panel_rows(), packed.rows() - panel_first);
+    const MatrixView<T> view(panel.data(), panel_count, columns);
+    packed.UnpackPanel(p, view);
+    for (int64_t first = 0; first < panel_count; first += chunk_rows) {
+      const int64_t count = std::min(chunk_rows, panel_count - first);
+      const MatrixView<float> rows(chunk.data(), count, columns);
+      load(panel_first + first, view.RowBlock(first, count), rows);
+      rewrite(panel_first + first, rows);
+      ParallelFor(count,
+                  [&](int64_t row) { FromFloats(rows.RowSpan(row), view.RowSpan(first + row)); });
+    }
+    packed.PackPanel(p, view);
+  }
+}
+
+template <typename T>
+void LoadedLayer<T>::Quantize(LinearGroup group, const GroupQuantization& quantization,
+                              const RowsRewriter& rewrite) {
+  const bool exact = PackedExactly(group);
+  const auto stored = LinearsOf(stored_, group);
+  RewritePanels(
+      group,
+      [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
+        if (exact) {
+          ParallelFor(rows.rows,
+                      [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
+        } else {
+          ForLinearsAmong(stored, first_row, rows,
+                          [&](StoredLinear& linear, int64_t row, MatrixView<float> out) {
+                            LoadRows<float>(linear.weight, scheme_, row, out);
+                          });
+        }
+      },
+      rewrite);
+  for (StoredLinear* linear : stored) linear->weight.Release();
+  SetGroupQuantization(group, quantization);
+}
+
+template <typename T>
+void LoadedLayer<T>::Requantize(LinearGroup group, const GroupQuantization& quantization,
+                                const RowsRewriter& rewrite) {
+  RewritePanels(
+      group,
+      [&](int64_t, MatrixView<T> unpacked, MatrixView<float> rows) {
+        ParallelFor(rows.rows,
+                    [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
+      },
+      rewrite);
+  SetGroupQuantization(group, quantization);
+}
+
+template class LoadedLayer<float>;
+template class LoadedLayer<Bfloat16>;
+
+}  // namespace narrow

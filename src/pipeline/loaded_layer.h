@@ -1,0 +1,66 @@
+// A decoder layer in memory: packed for products once, rewritten in place as it becomes quantized,
+// so that a layer never exists twice.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/decoder_layer.h"
+#include "pipeline/stored_layer.h"
+#include "quantization/scheme.h"
+
+namespace narrow {
+
+// One linear of a loaded layer: rows [first_row, first_row + rows) of its group.
+struct LoadedLinear {
+  LinearSpec spec;
+  int64_t first_row = 0;
+  float weight_amax = 0.0f;
+  std::vector<float> bias;
+};
+
+// T: operand type of the products. Thread-compatible; uses all threads inside.
+template <typename T>
+class LoadedLayer {
+ public:
+  // Packs the stored layer, panel by panel, releasing what was read ahead on the way. FP8 linears
+  // become E4M3 numbers with their scales in the runnable layer. Throws: kNumeric naming a weight
+  // that holds NaN or infinity. REQUIRES: the linears of a group are all FP8 or none is.
+  LoadedLayer(StoredLayer stored, const QuantizationScheme& scheme);
+
+  const LayerSpec& spec() const { return stored_.spec; }
+  const DecoderLayer<T>& runnable() const { return runnable_; }
+  const std::vector<LoadedLinear>& Linears(LinearGroup group) const {
+    return linears_[static_cast<std::size_t>(group)];
+  }
+
+  // Rewrites a group's rows, panel after panel. `rows` holds the weights as f32, exactly as stored,
+  // and takes the new E4M3 numbers; first_row counts in the group. Afterwards the group runs with
+  // `quantization`, and biases are divided by the scales that multiply them later.
+  using RowsRewriter = std::function<void(int64_t first_row, MatrixView<float> rows)>;
+  void Quantize(LinearGroup group, const GroupQuantization& quantization,
+                const RowsRewriter& rewrite);
+  // The same for a group that is quantized already: `rows` holds its E4M3 numbers.
+  void Requantize(LinearGroup group, const GroupQuantization& quantization,
+                  const RowsRewriter& rewrite);
+  void SetCache(const CacheQuantization& cache) { runnable_.cache = cache; }
+
+ private:
+  void PackGroup(LinearGroup group);
+  void SetGroupQuantization(LinearGroup group, const GroupQuantization& quantization);
+  // The packed numbers are the stored ones, so that unpacking loses nothing.
+  bool PackedExactly(LinearGroup group) const;
+  void LoadPanel(LinearGroup group, int64_t first_row, MatrixView<float> rows) const;
+  template <typename Load>
+  void RewritePanels(LinearGroup group, const Load& load, const RowsRewriter& rewrite);
+
+  StoredLayer stored_;
+  const QuantizationScheme& scheme_;
+  DecoderLayer<T> runnable_;
+  std::array<std::vector<LoadedLinear>, kLinearGroupCount> linears_;
+};
+
+}  // namespace narrow

@@ -1,0 +1,149 @@
+#include "pipeline/stored_layer.h"
+
+#include <cstring>
+
+#include "base/checked_math.h"
+#include "kernels/elementwise.h"
+#include "kernels/float8.h"
+
+namespace narrow {
+namespace {
+
+template <typename T>
+std::span<const T> As(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
+
+StoredLinear OpenLinear(const CheckpointReader& checkpoint, const LinearSpec& spec) {
+  StoredLinear linear;
+  linear.spec = spec;
+  linear.weight = StoredMatrix(checkpoint, spec.weight());
+  if (spec.bias == Bias::kPresent) linear.bias = ReadFloats(checkpoint, spec.bias_name());
+  if (linear.quantized()) {
+    linear.weight_scale = ReadScale(checkpoint, spec.module + ".weight_scale");
+    linear.input_scale = ReadScale(checkpoint, spec.module + ".input_scale");
+  }
+  return linear;
+}
+
+// Either spelling of the two export modes; nothing when the checkpoint has no cache scales.
+std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpoint,
+                                                 const LayerSpec& spec) {
+  std::string key = spec.attention_module + ".k_scale";
+  std::string value = spec.attention_module + ".v_scale";
+  if (checkpoint.Find(key) == nullptr) {
+    for (const LinearSpec& linear : spec.linears) {
+      if (linear.role == WeightRole::kKey) key = linear.module + ".output_scale";
+      if (linear.role == WeightRole::kValue) value = linear.module + ".output_scale";
+    }
+  }
+  if (checkpoint.Find(key) == nullptr) return std::nullopt;
+  return CacheQuantization{ReadScale(checkpoint, key), ReadScale(checkpoint, value)};
+}
+
+}  // namespace
+
+StoredMatrix::StoredMatrix(const CheckpointReader& checkpoint, const std::string& name)
+    : checkpoint_(&checkpoint), location_(&checkpoint.Get(name)) {
+  NARROW_CHECK(location_->entry.shape.size() == 2);
+}
+
+void StoredMatrix::ReadAhead() {
+  memory_ = AlignedBuffer<std::byte>(bytes());
+  checkpoint_->Read(*location_, memory_.span());
+}
+
+std::span<const std::byte> StoredMatrix::Rows(int64_t first, int64_t count,
+                                              AlignedBuffer<std::byte>& scratch) const {
+  const int64_t row_bytes = columns() * ElementBytes(dtype());
+  const auto size = static_cast<std::size_t>(count * row_bytes);
+  if (memory_.size() > 0) {
+    return memory_.span().subspan(static_cast<std::size_t>(first * row_bytes), size);
+  }
+  if (scratch.size() < count * row_bytes) scratch = AlignedBuffer<std::byte>(count * row_bytes);
+  const std::span<std::byte> rows = scratch.span().first(size);
+  checkpoint_->ReadPart(*location_, first * row_bytes, rows);
+  return rows;
+}
+
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
+  StoredLayer stored;
+  stored.spec = family.layer(config, layer);
+  stored.attention_norm = ReadFloats(checkpoint, stored.spec.attention_norm.name);
+  stored.mlp_norm = ReadFloats(checkpoint, stored.spec.mlp_norm.name);
+  for (const LinearSpec& spec : stored.spec.linears) {
+    StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, spec));
+    if (linear.weight.bytes() > read_ahead_bytes) {
+      read_ahead_bytes = 0;  // what comes later is used later: keep to the order
+    } else {
+      linear.weight.ReadAhead();
+      read_ahead_bytes -= linear.weight.bytes();
+    }
+  }
+  stored.cache = ReadCacheScales(checkpoint, stored.spec);
+  return stored;
+}
+
+std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name) {
+  const CheckpointReader::TensorLocation& location = checkpoint.Get(name);
+  AlignedBuffer<std::byte> bytes(location.entry.bytes());
+  checkpoint.Read(location, bytes.span());
+  std::vector<float> values(
+      static_cast<std::size_t>(bytes.size() / ElementBytes(location.entry.dtype)));
+  ConvertRow(location.entry.dtype, bytes.span(), std::span<float>(values));
+  if (!FindAbsoluteMaximum(values).finite) {
+    Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged", name);
+  }
+  return values;
+}
+
+float ReadScale(const CheckpointReader& checkpoint, const std::string& name) {
+  const SafetensorsEntry& entry = checkpoint.Get(name).entry;
+  const auto elements = CheckedProduct(entry.shape);
+  if (elements != 1 ||
+      (entry.dtype != Dtype::kF32 && entry.dtype != Dtype::kBF16 && entry.dtype != Dtype::kF16)) {
+    Fail(ErrorCode::kCorruptInput,
+         "scale {} must be one floating-point number, found {} of type {}", name,
+         elements.value_or(-1), Name(entry.dtype));
+  }
+  const float scale = ReadFloats(checkpoint, name).front();
+  if (!(scale > 0.0f)) {
+    Fail(ErrorCode::kNumeric, "scale {} is {}, expected a positive number", name, scale);
+  }
+  return scale;
+}
+
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out) {
+  switch (dtype) {
+    case Dtype::kF32:
+      std::memcpy(out.data(), bytes.data(), bytes.size());
+      return;
+    case Dtype::kBF16:
+      ConvertToFloat(As<Bfloat16>(bytes), out);
+      return;
+    case Dtype::kF16:
+      ConvertToFloat(As<Float16>(bytes), out);
+      return;
+    default:
+      Fail(ErrorCode::kInternal, "weights of type {} cannot be converted", Name(dtype));
+  }
+}
+
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat16> out) {
+  switch (dtype) {
+    case Dtype::kF32:
+      ConvertToBfloat16(As<float>(bytes), out);
+      return;
+    case Dtype::kBF16:
+      std::memcpy(out.data(), bytes.data(), bytes.size());
+      return;
+    case Dtype::kF16:
+      ConvertToBfloat16(As<Float16>(bytes), out);
+      return;
+    default:
+      Fail(ErrorCode::kInternal, "weights of type {} cannot be converted", Name(dtype));
+  }
+}
+
+}  // namespace narrow
