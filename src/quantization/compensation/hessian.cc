@@ -1,0 +1,162 @@
+#include "quantization/compensation/hessian.h"
+
+#include <algorithm>
+
+#include "base/checked_math.h"
+#include "base/parallel.h"
+#include "kernels/matmul.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kBatchTokens = 512;  // depth of a product
+constexpr int64_t kTileColumns = 256;  // sides of a product, at most
+constexpr int64_t kColumnMultiple = 64;
+
+// Columns of each of the parts `columns` falls into when none may be wider than `widest`.
+int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
+  return RoundUp(DivideRoundUp(columns, DivideRoundUp(columns, widest)), multiple);
+}
+
+int64_t BlockColumns(int64_t columns, int64_t block_columns) {
+  if (block_columns == 0 || block_columns >= columns) return columns;
+  return EvenPart(columns, block_columns, kColumnMultiple);
+}
+
+// Tokens waiting for a whole batch, as they came and transposed: products of a fixed shape need
+// neither a transposed operand nor a new primitive for every length of text.
+template <typename T>
+struct Batch {
+  AlignedBuffer<T> rows;     // [kBatchTokens, columns]
+  AlignedBuffer<T> columns;  // [columns, kBatchTokens]
+  int64_t tokens = 0;
+};
+
+// to [columns, ...] = from [tokens, columns] transposed, in strips that stay in the cache.
+template <typename T>
+void TransposeInto(MatrixView<const T> from, MatrixView<T> to) {
+  constexpr int64_t kStrip = 32;
+  ParallelFor(DivideRoundUp(from.columns, kStrip), [&](int64_t strip) {
+    const int64_t end = std::min(from.columns, (strip + 1) * kStrip);
+    for (int64_t first = 0; first < from.rows; first += kStrip) {
+      const int64_t last = std::min(from.rows, first + kStrip);
+      for (int64_t c = strip * kStrip; c < end; ++c) {
+        for (int64_t r = first; r < last; ++r) to.Row(c)[r] = from.Row(r)[c];
+      }
+    }
+  });
+}
+
+struct Tile {
+  int64_t block, row, column;  // within the block
+};
+
+}  // namespace
+
+struct HessianAccumulator::Implementation {
+  int64_t columns = 0;
+  int64_t tokens = 0;
+  int64_t tile_columns = 0;
+  std::vector<Block> blocks;
+  std::vector<Tile> tiles;  // that meet the lower triangle of a block
+  Batch<float> float_batch;
+  Batch<Bfloat16> bfloat16_batch;
+
+  template <typename T>
+  Batch<T>& BatchOf() {
+    if constexpr (std::is_same_v<T, float>) {
+      return float_batch;
+    } else {
+      return bfloat16_batch;
+    }
+  }
+
+  template <typename T>
+  void Flush() {
+    Batch<T>& batch = BatchOf<T>();
+    if (batch.tokens == 0) return;
+    const MatrixView<T> rows(batch.rows.data(), kBatchTokens, columns);
+    const MatrixView<T> transposed(batch.columns.data(), columns, kBatchTokens);
+    for (int64_t r = batch.tokens; r < kBatchTokens; ++r) std::ranges::fill(rows.RowSpan(r), T{});
+    TransposeInto<T>(rows, transposed);
+    ParallelFor(std::ssize(tiles), [&](int64_t item) {
+      const Tile& tile = tiles[item];
+      Block& block = blocks[tile.block];
+      const int64_t height = std::min(tile_columns, block.columns - tile.row);
+      const int64_t width = std::min(tile_columns, block.columns - tile.column);
+      const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
+      ProductAdd<T>(transposed.RowBlock(block.first_column + tile.row, height),
+                    rows.ColumnBlock(block.first_column + tile.column, width),
+                    sums.RowBlock(tile.row, height).ColumnBlock(tile.column, width));
+    });
+    batch.tokens = 0;
+  }
+};
+
+HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns)
+    : implementation_(std::make_unique<Implementation>()) {
+  NARROW_CHECK(columns > 0 && block_columns >= 0);
+  Implementation& self = *implementation_;
+  self.columns = columns;
+  const int64_t step = BlockColumns(columns, block_columns);
+  self.tile_columns = EvenPart(step, kTileColumns, kColumnMultiple);
+  for (int64_t first = 0; first < columns; first += step) {
+    const int64_t width = std::min(step, columns - first);
+    Block& block = self.blocks.emplace_back(Block{first, width, {}});
+    block.values = AlignedBuffer<float>(width * width);
+    std::ranges::fill(block.values.span(), 0.0f);
+    for (int64_t row = 0; row < width; row += self.tile_columns) {
+      for (int64_t column = 0; column <= row; column += self.tile_columns) {
+        self.tiles.push_back({std::ssize(self.blocks) - 1, row, column});
+      }
+    }
+  }
+}
+
+HessianAccumulator::~HessianAccumulator() = default;
+HessianAccumulator::HessianAccumulator(HessianAccumulator&&) noexcept = default;
+HessianAccumulator& HessianAccumulator::operator=(HessianAccumulator&&) noexcept = default;
+
+template <typename T>
+void HessianAccumulator::Add(MatrixView<const T> rows) {
+  Implementation& self = *implementation_;
+  NARROW_CHECK(rows.columns == self.columns);
+  Batch<T>& batch = self.BatchOf<T>();
+  if (batch.rows.size() == 0) {
+    batch.rows = AlignedBuffer<T>(kBatchTokens * self.columns);
+    batch.columns = AlignedBuffer<T>(kBatchTokens * self.columns);
+  }
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    std::ranges::copy(rows.RowSpan(r), batch.rows.data() + batch.tokens * self.columns);
+    if (++batch.tokens == kBatchTokens) self.Flush<T>();
+  }
+  self.tokens += rows.rows;
+}
+
+int64_t HessianAccumulator::columns() const { return implementation_->columns; }
+int64_t HessianAccumulator::tokens() const { return implementation_->tokens; }
+
+std::vector<HessianAccumulator::Block> HessianAccumulator::TakeBlocks() {
+  Implementation& self = *implementation_;
+  self.Flush<float>();
+  self.Flush<Bfloat16>();
+  self.float_batch = {};
+  self.bfloat16_batch = {};
+  self.tiles.clear();
+  return std::move(self.blocks);
+}
+
+template <typename T>
+int64_t HessianAccumulator::Bytes(int64_t columns, int64_t block_columns) {
+  const int64_t step = BlockColumns(columns, block_columns);
+  const int64_t whole = columns / step, rest = columns % step;
+  return (whole * step * step + rest * rest) * static_cast<int64_t>(sizeof(float)) +
+         2 * kBatchTokens * columns * static_cast<int64_t>(sizeof(T));
+}
+
+template void HessianAccumulator::Add<float>(MatrixView<const float>);
+template void HessianAccumulator::Add<Bfloat16>(MatrixView<const Bfloat16>);
+template int64_t HessianAccumulator::Bytes<float>(int64_t, int64_t);
+template int64_t HessianAccumulator::Bytes<Bfloat16>(int64_t, int64_t);
+
+}  // namespace narrow

@@ -1,0 +1,195 @@
+#include "quantization/compensation/rounding.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "base/checked_math.h"
+#include "base/parallel.h"
+#include "kernels/feedback.h"
+#include "kernels/float8.h"
+#include "kernels/matmul.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kChunkRows = 128;     // rows of the weights a thread works on
+constexpr int64_t kLazyColumns = 128;   // columns that get the earlier errors in one product
+constexpr int64_t kProductDepth = 512;  // errors in a product; then kLazyColumns for the rest
+constexpr int64_t kGatherRows = 16;     // rows transposed together
+static_assert(kChunkRows % kFeedbackLanes == 0);
+
+// What is rounded: the weight itself or with the errors so far made up for.
+enum class Target { kWeight, kCompensated };
+
+// A chunk of rows with columns and rows swapped and the columns in the order of rounding, all
+// blocks one after the other: SIMD lanes are rows of the weights. Rows past the last are zero.
+class Chunk {
+ public:
+  Chunk(const CompensationFactor& factor, int64_t first_row, int64_t rows)
+      : factor_(factor),
+        first_row_(first_row),
+        rows_(rows),
+        lanes_(RoundUp(rows, kFeedbackLanes)),
+        weights_(factor.columns() * lanes_),
+        errors_(factor.columns() * lanes_),
+        codes_(factor.columns() * lanes_),
+        correction_(kLazyColumns * lanes_),
+        target_(lanes_),
+        decoded_(lanes_),
+        compensated_squares_(lanes_),
+        squares_(lanes_) {}
+
+  void Gather(const WeightRowReader& read);
+  // Returns the error of the rows in the sense of CompensatedRounding.
+  double Round(Target target, float scale);
+  void Scatter(std::span<std::byte> codes) const;
+  int64_t saturated() const { return saturated_; }
+
+ private:
+  template <typename T>
+  MatrixView<T> Rows(AlignedBuffer<T>& buffer, int64_t first, int64_t count) {
+    return {buffer.data() + first * lanes_, count, lanes_};
+  }
+  double RoundColumns(const CompensationFactor::Block& block, int64_t first, int64_t count,
+                      Target target, float scale);
+  void RoundColumn(std::span<const float> weights, std::span<const float> correction, Target target,
+                   float scale, std::span<Float8E4M3> codes);
+
+  const CompensationFactor& factor_;
+  int64_t first_row_, rows_, lanes_;
+  AlignedBuffer<float> weights_;     // [columns, lanes]
+  AlignedBuffer<float> errors_;      // [columns, lanes]: weight less rounded weight
+  AlignedBuffer<Float8E4M3> codes_;  // [columns, lanes]
+  AlignedBuffer<float> correction_;  // [kLazyColumns, lanes]
+  AlignedBuffer<float> target_, decoded_, compensated_squares_, squares_;  // [lanes]
+  int64_t saturated_ = 0;
+};
+
+void Chunk::Gather(const WeightRowReader& read) {
+  AlignedBuffer<float> memory(kGatherRows * factor_.columns());
+  const MatrixView<float> rows(memory.data(), kGatherRows, factor_.columns());
+  for (int64_t first = 0; first < lanes_; first += kGatherRows) {
+    for (int64_t r = 0; r < kGatherRows; ++r) {
+      if (first + r < rows_) {
+        read(first_row_ + first + r, rows.RowSpan(r));
+      } else {
+        std::ranges::fill(rows.RowSpan(r), 0.0f);
+      }
+    }
+    for (const CompensationFactor::Block& block : factor_.blocks()) {
+      for (int64_t i = 0; i < block.columns; ++i) {
+        const int64_t column = block.first_column + block.order[i];
+        float* to = weights_.data() + (block.first_column + i) * lanes_ + first;
+        for (int64_t r = 0; r < kGatherRows; ++r) to[r] = rows.Row(r)[column];
+      }
+    }
+  }
+}
+
+void Chunk::Scatter(std::span<std::byte> codes) const {
+  const int64_t columns = factor_.columns();
+  for (int64_t first = 0; first < rows_; first += kGatherRows) {
+    const int64_t last = std::min(rows_, first + kGatherRows);
+    for (const CompensationFactor::Block& block : factor_.blocks()) {
+      for (int64_t i = 0; i < block.columns; ++i) {
+        const Float8E4M3* from = codes_.data() + (block.first_column + i) * lanes_;
+        std::byte* to = codes.data() + first_row_ * columns + block.first_column + block.order[i];
+        for (int64_t r = first; r < last; ++r) to[r * columns] = std::byte{from[r].bits};
+      }
+    }
+  }
+}
+
+double Chunk::Round(Target target, float scale) {
+  saturated_ = 0;
+  double error = 0.0;
+  for (const CompensationFactor::Block& block : factor_.blocks()) {
+    double block_error = 0.0;
+    for (int64_t first = 0; first < block.columns; first += kLazyColumns) {
+      const int64_t count = std::min(kLazyColumns, block.columns - first);
+      block_error += RoundColumns(block, first, count, target, scale);
+    }
+    error += std::max(0.0, block_error);  // below 0 only by rounding, where all but damping is lost
+  }
+  return error;
+}
+
+double Chunk::RoundColumns(const CompensationFactor::Block& block, int64_t first, int64_t count,
+                           Target target, float scale) {
+  const MatrixView<const float> feedback(block.feedback.data(), block.columns, block.columns);
+  const MatrixView<float> correction = Rows(correction_, 0, count);
+  std::ranges::fill(correction_.span(), 0.0f);
+  for (int64_t j = 0; j < first;) {
+    const int64_t depth = first - j >= kProductDepth ? kProductDepth : kLazyColumns;
+    ProductAdd<float>(feedback.RowBlock(first, count).ColumnBlock(j, depth),
+                      Rows(errors_, block.first_column + j, depth), correction);
+    j += depth;
+  }
+  std::ranges::fill(compensated_squares_.span(), 0.0f);
+  std::ranges::fill(squares_.span(), 0.0f);
+  const MatrixView<float> weights = Rows(weights_, block.first_column + first, count);
+  const MatrixView<float> errors = Rows(errors_, block.first_column + first, count);
+  const MatrixView<Float8E4M3> codes = Rows(codes_, block.first_column + first, count);
+  for (int64_t i = 0; i < count; ++i) {
+    AddFeedback({feedback.Row(first + i) + first, static_cast<std::size_t>(i)},
+                errors.RowBlock(0, i), correction.RowSpan(i));
+    RoundColumn(weights.RowSpan(i), correction.RowSpan(i), target, scale, codes.RowSpan(i));
+    MeasureRounding(weights.RowSpan(i), correction.RowSpan(i), decoded_.span(), scale,
+                    block.pivots[first + i], errors.RowSpan(i), compensated_squares_.span(),
+                    squares_.span());
+  }
+  const auto sum = [](std::span<const float> x) {
+    return std::accumulate(x.begin(), x.end(), 0.0);
+  };
+  return sum(compensated_squares_.span()) - block.lambda * sum(squares_.span());
+}
+
+void Chunk::RoundColumn(std::span<const float> weights, std::span<const float> correction,
+                        Target target, float scale, std::span<Float8E4M3> codes) {
+  if (target == Target::kCompensated) {
+    AddCorrection(weights, correction, target_.span());
+    weights = target_.span();
+  }
+  saturated_ += QuantizeFloat8(weights, scale, codes);
+  DecodeFloat8(codes, decoded_.span());
+}
+
+}  // namespace
+
+CompensatedRounding RoundCompensated(const CompensationFactor& factor, int64_t rows,
+                                     const WeightRowReader& read, float scale,
+                                     std::span<std::byte> codes) {
+  NARROW_CHECK(rows >= 0 && std::ssize(codes) == rows * factor.columns());
+  std::vector<CompensatedRounding> parts(DivideRoundUp(rows, kChunkRows));
+  ParallelFor(std::ssize(parts), [&](int64_t part) {
+    const int64_t first = part * kChunkRows;
+    Chunk chunk(factor, first, std::min(kChunkRows, rows - first));
+    chunk.Gather(read);
+    parts[part].nearest_error = chunk.Round(Target::kWeight, scale);
+    parts[part].error = chunk.Round(Target::kCompensated, scale);
+    parts[part].saturated = chunk.saturated();
+    chunk.Scatter(codes);
+  });
+  CompensatedRounding result;
+  for (const CompensatedRounding& part : parts) {
+    result.saturated += part.saturated;
+    result.error += part.error;
+    result.nearest_error += part.nearest_error;
+  }
+  return result;
+}
+
+CompensatedRounding RoundCompensated(const CompensationFactor& factor,
+                                     MatrixView<const float> weights, float scale,
+                                     std::span<std::byte> codes) {
+  NARROW_CHECK(weights.columns == factor.columns());
+  return RoundCompensated(
+      factor, weights.rows,
+      [&](int64_t row, std::span<float> values) {
+        std::ranges::copy(weights.RowSpan(row), values.begin());
+      },
+      scale, codes);
+}
+
+}  // namespace narrow
