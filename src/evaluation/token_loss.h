@@ -9,10 +9,11 @@
 
 namespace narrow {
 
-// nll[i] = log(sum over the vocabulary of exp(logit)) - logit of targets[i], in nats: logits in f32,
-// sums in f64. normed [rows, hidden]: hidden states after the final norm; lm_head [vocabulary,
-// hidden], whose panels are the slices. Runs on the calling thread; a row's result does not depend on
-// the other rows. REQUIRES: targets and nll have normed.rows elements, 0 <= target < vocabulary.
+// nll[i] = log(sum over the vocabulary of exp(logit)) - logit of targets[i], in nats: logits in
+// f32, sums in f64. normed [rows, hidden]: hidden states after the final norm; lm_head [vocabulary,
+// hidden], whose panels are the slices. Runs on the calling thread; a row's result does not depend
+// on the other rows, and equals the original's of CompareTokens. REQUIRES: targets and nll have
+// normed.rows elements, 0 <= target < vocabulary.
 template <typename T>  // float or Bfloat16
 void TokenLosses(const PackedMatrix<T>& lm_head, MatrixView<const T> normed,
                  std::span<const int32_t> targets, std::span<double> nll);

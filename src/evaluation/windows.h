@@ -11,8 +11,8 @@ enum class WindowChoice {
   kFirst,
 };
 
-// Indices of `requested` windows (0: all) of floor(tokens / window_tokens), increasing. Window i holds
-// tokens [i * window_tokens, (i + 1) * window_tokens): no overlap, the tail is dropped.
+// Indices of `requested` windows (0: all) of floor(tokens / window_tokens), increasing. Window i
+// holds tokens [i * window_tokens, (i + 1) * window_tokens): no overlap, the tail is dropped.
 // Throws: kInvalidArgument when the text has no whole window, or window_tokens < 2.
 std::vector<int64_t> ChooseWindows(int64_t tokens, int64_t window_tokens, int64_t requested,
                                    WindowChoice choice);
