@@ -9,9 +9,12 @@
 namespace narrow {
 namespace {
 
-constexpr int64_t kBatchTokens = 512;  // depth of a product
-constexpr int64_t kTileColumns = 256;  // sides of a product, at most
+constexpr int64_t kDepth = 512;                     // tokens of a product
+constexpr int64_t kBatchDepths = 8;                 // products a thread does in a row, at most,
+constexpr int64_t kBatchBytes = int64_t{32} << 20;  // and as far as their operands fit in here
+constexpr int64_t kTileColumns = 256;               // sides of a product, at most
 constexpr int64_t kColumnMultiple = 64;
+constexpr int64_t kStripColumns = 128;  // transposed by one thread
 
 // Columns of each of the parts `columns` falls into when none may be wider than `widest`.
 int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
@@ -23,28 +26,35 @@ int64_t BlockColumns(int64_t columns, int64_t block_columns) {
   return EvenPart(columns, block_columns, kColumnMultiple);
 }
 
+// Tokens of one batch: whole products, few enough times for threads to meet.
+template <typename T>
+int64_t BatchTokens(int64_t columns) {
+  const int64_t depth_bytes = 2 * kDepth * columns * static_cast<int64_t>(sizeof(T));
+  return kDepth * std::clamp<int64_t>(kBatchBytes / depth_bytes, 1, kBatchDepths);
+}
+
 // Tokens waiting for a whole batch, as they came and transposed: products of a fixed shape need
 // neither a transposed operand nor a new primitive for every length of text.
 template <typename T>
 struct Batch {
-  AlignedBuffer<T> rows;     // [kBatchTokens, columns]
-  AlignedBuffer<T> columns;  // [columns, kBatchTokens]
+  AlignedBuffer<T> rows;     // [batch tokens, columns]
+  AlignedBuffer<T> columns;  // [batch tokens / kDepth, columns, kDepth]
   int64_t tokens = 0;
 };
 
-// to [columns, ...] = from [tokens, columns] transposed, in strips that stay in the cache.
+// to [columns, tokens] = from [tokens, columns] transposed, in squares that stay in the cache.
 template <typename T>
-void TransposeInto(MatrixView<const T> from, MatrixView<T> to) {
-  constexpr int64_t kStrip = 32;
-  ParallelFor(DivideRoundUp(from.columns, kStrip), [&](int64_t strip) {
-    const int64_t end = std::min(from.columns, (strip + 1) * kStrip);
-    for (int64_t first = 0; first < from.rows; first += kStrip) {
-      const int64_t last = std::min(from.rows, first + kStrip);
-      for (int64_t c = strip * kStrip; c < end; ++c) {
-        for (int64_t r = first; r < last; ++r) to.Row(c)[r] = from.Row(r)[c];
+void Transpose(MatrixView<const T> from, MatrixView<T> to) {
+  constexpr int64_t kSquare = 32;
+  for (int64_t first = 0; first < from.columns; first += kSquare) {
+    const int64_t end = std::min(from.columns, first + kSquare);
+    for (int64_t row = 0; row < from.rows; row += kSquare) {
+      const int64_t last = std::min(from.rows, row + kSquare);
+      for (int64_t c = first; c < end; ++c) {
+        for (int64_t r = row; r < last; ++r) to.Row(c)[r] = from.Row(r)[c];
       }
     }
-  });
+  }
 }
 
 struct Tile {
@@ -74,20 +84,31 @@ struct HessianAccumulator::Implementation {
   template <typename T>
   void Flush() {
     Batch<T>& batch = BatchOf<T>();
-    if (batch.tokens == 0) return;
-    const MatrixView<T> rows(batch.rows.data(), kBatchTokens, columns);
-    const MatrixView<T> transposed(batch.columns.data(), columns, kBatchTokens);
-    for (int64_t r = batch.tokens; r < kBatchTokens; ++r) std::ranges::fill(rows.RowSpan(r), T{});
-    TransposeInto<T>(rows, transposed);
+    const int64_t depths = DivideRoundUp(batch.tokens, kDepth);
+    const MatrixView<T> rows(batch.rows.data(), depths * kDepth, columns);
+    for (int64_t r = batch.tokens; r < rows.rows; ++r) std::ranges::fill(rows.RowSpan(r), T{});
+    const auto transposed = [&](int64_t depth) {
+      return MatrixView<T>(batch.columns.data() + depth * kDepth * columns, columns, kDepth);
+    };
+    const int64_t strips = DivideRoundUp(columns, kStripColumns);
+    ParallelFor(depths * strips, [&](int64_t item) {
+      const int64_t depth = item / strips, first = item % strips * kStripColumns;
+      const int64_t width = std::min(kStripColumns, columns - first);
+      Transpose<T>(rows.RowBlock(depth * kDepth, kDepth).ColumnBlock(first, width),
+                   transposed(depth).RowBlock(first, width));
+    });
     ParallelFor(std::ssize(tiles), [&](int64_t item) {
       const Tile& tile = tiles[item];
       Block& block = blocks[tile.block];
       const int64_t height = std::min(tile_columns, block.columns - tile.row);
       const int64_t width = std::min(tile_columns, block.columns - tile.column);
       const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
-      ProductAdd<T>(transposed.RowBlock(block.first_column + tile.row, height),
-                    rows.ColumnBlock(block.first_column + tile.column, width),
-                    sums.RowBlock(tile.row, height).ColumnBlock(tile.column, width));
+      for (int64_t depth = 0; depth < depths; ++depth) {
+        ProductAdd<T>(transposed(depth).RowBlock(block.first_column + tile.row, height),
+                      rows.RowBlock(depth * kDepth, kDepth)
+                          .ColumnBlock(block.first_column + tile.column, width),
+                      sums.RowBlock(tile.row, height).ColumnBlock(tile.column, width));
+      }
     });
     batch.tokens = 0;
   }
@@ -122,13 +143,14 @@ void HessianAccumulator::Add(MatrixView<const T> rows) {
   Implementation& self = *implementation_;
   NARROW_CHECK(rows.columns == self.columns);
   Batch<T>& batch = self.BatchOf<T>();
+  const int64_t batch_tokens = BatchTokens<T>(self.columns);
   if (batch.rows.size() == 0) {
-    batch.rows = AlignedBuffer<T>(kBatchTokens * self.columns);
-    batch.columns = AlignedBuffer<T>(kBatchTokens * self.columns);
+    batch.rows = AlignedBuffer<T>(batch_tokens * self.columns);
+    batch.columns = AlignedBuffer<T>(batch_tokens * self.columns);
   }
   for (int64_t r = 0; r < rows.rows; ++r) {
     std::ranges::copy(rows.RowSpan(r), batch.rows.data() + batch.tokens * self.columns);
-    if (++batch.tokens == kBatchTokens) self.Flush<T>();
+    if (++batch.tokens == batch_tokens) self.Flush<T>();
   }
   self.tokens += rows.rows;
 }
@@ -151,7 +173,7 @@ int64_t HessianAccumulator::Bytes(int64_t columns, int64_t block_columns) {
   const int64_t step = BlockColumns(columns, block_columns);
   const int64_t whole = columns / step, rest = columns % step;
   return (whole * step * step + rest * rest) * static_cast<int64_t>(sizeof(float)) +
-         2 * kBatchTokens * columns * static_cast<int64_t>(sizeof(T));
+         2 * BatchTokens<T>(columns) * columns * static_cast<int64_t>(sizeof(T));
 }
 
 template void HessianAccumulator::Add<float>(MatrixView<const float>);

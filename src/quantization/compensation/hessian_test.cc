@@ -61,7 +61,7 @@ TYPED_TEST(HessianTest, BlocksAreSumsOfProducts) {
 
 TYPED_TEST(HessianTest, SumsDependNeitherOnCallsNorOnThreads) {
   using T = TypeParam;
-  const int64_t tokens = 1100, columns = 300;
+  const int64_t tokens = 4700, columns = 300;
   const std::vector<T> x = Tokens<T>(tokens * columns, 2);
   const MatrixView<const T> rows(x.data(), tokens, columns);
   HessianAccumulator whole(columns);
@@ -70,8 +70,8 @@ TYPED_TEST(HessianTest, SumsDependNeitherOnCallsNorOnThreads) {
   const auto expected = whole.TakeBlocks();
   SetThreadCount(3);
   HessianAccumulator parts(columns);
-  for (int64_t first = 0; first < tokens; first += 211) {
-    parts.Add(rows.RowBlock(first, std::min<int64_t>(211, tokens - first)));
+  for (int64_t first = 0; first < tokens; first += 611) {
+    parts.Add(rows.RowBlock(first, std::min<int64_t>(611, tokens - first)));
   }
   const auto found = parts.TakeBlocks();
   SetThreadCount(0);
@@ -83,7 +83,7 @@ TYPED_TEST(HessianTest, SumsDependNeitherOnCallsNorOnThreads) {
 }
 
 TEST(HessianBytesTest, BytesCoverBlocksAndBatch) {
-  EXPECT_EQ(HessianAccumulator::Bytes<float>(100), 100 * 100 * 4 + 2 * 512 * 100 * 4);
+  EXPECT_EQ(HessianAccumulator::Bytes<float>(100), 100 * 100 * 4 + 2 * 4096 * 100 * 4);
   EXPECT_EQ(HessianAccumulator::Bytes<Bfloat16>(53248, 16384),
             4LL * 13312 * 13312 * 4 + 2 * 512 * 53248 * 2);
 }
