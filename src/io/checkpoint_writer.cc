@@ -88,7 +88,9 @@ struct CheckpointWriter::State {
     Shard& shard = shards[number];
     if (shard.file == nullptr) {
       const ShardPlan::Shard& planned = plan.shards[number];
-      shard.file = std::make_unique<OutputFile>(directory / planned.file_name);
+      // A run that continues finds the shard with the tensors of the earlier run in it.
+      shard.file =
+          std::make_unique<OutputFile>(directory / planned.file_name, OutputFile::Contents::kKeep);
       shard.file->Reserve(planned.layout.file_bytes);
       shard.file->WriteAt(0, std::as_bytes(std::span(planned.layout.header)));
     }
@@ -98,7 +100,7 @@ struct CheckpointWriter::State {
   void Complete(Tensor& tensor) {
     tensor.complete = true;
     Shard& shard = shards[tensor.shard];
-    if (--shard.missing_tensors > 0) return;
+    if (--shard.missing_tensors > 0 || shard.file == nullptr) return;
     shard.file->Close();
     shard.file.reset();
   }
@@ -140,6 +142,18 @@ void CheckpointWriter::WritePart(std::string_view name, int64_t offset,
   state_->Open(tensor.shard).WriteAt(tensor.entry->begin + offset, bytes);
   tensor.written_bytes += static_cast<int64_t>(bytes.size());
   if (tensor.written_bytes == tensor.entry->bytes()) state_->Complete(tensor);
+}
+
+void CheckpointWriter::Flush() {
+  for (State::Shard& shard : state_->shards) {
+    if (shard.file != nullptr) shard.file->Sync();
+  }
+}
+
+void CheckpointWriter::AssumeWritten(std::string_view name) {
+  State::Tensor& tensor = state_->Find(name);
+  NARROW_CHECK(!tensor.complete && tensor.written_bytes == 0);
+  state_->Complete(tensor);
 }
 
 void CheckpointWriter::Finish() {

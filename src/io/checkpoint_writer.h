@@ -44,6 +44,10 @@ class CheckpointWriter {
   // Writes bytes of a tensor from `offset`; the tensor is complete when all its bytes were given,
   // in order.
   void WritePart(std::string_view name, int64_t offset, std::span<const std::byte> bytes);
+  // Makes everything written so far durable.
+  void Flush();
+  // For a run that continues in the directory of an earlier one: the tensor was completed then.
+  void AssumeWritten(std::string_view name);
   // Writes the index (if there is more than one shard). Throws: kInternal naming a tensor that was
   // never completed; kIo.
   void Finish();

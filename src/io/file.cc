@@ -99,8 +99,9 @@ void InputFile::DropCache(int64_t offset, int64_t count) const noexcept {
   static_cast<void>(::posix_fadvise(descriptor_.get(), offset, count, POSIX_FADV_DONTNEED));
 }
 
-OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
-  descriptor_ = FileDescriptor(OpenRetrying(path_, O_WRONLY | O_CREAT | O_TRUNC, 0666));
+OutputFile::OutputFile(std::filesystem::path path, Contents contents) : path_(std::move(path)) {
+  const int truncate = contents == Contents::kDiscard ? O_TRUNC : 0;
+  descriptor_ = FileDescriptor(OpenRetrying(path_, O_WRONLY | O_CREAT | truncate, 0666));
   if (!descriptor_.valid()) {
     Fail(ErrorCode::kIo, "{}: cannot be created: {}", path_.string(), Cause(errno));
   }
@@ -130,12 +131,16 @@ void OutputFile::WriteAt(int64_t offset, std::span<const std::byte> bytes) {
   }
 }
 
-void OutputFile::Close() {
+void OutputFile::Sync() {
   NARROW_CHECK(descriptor_.valid());
   // Some file systems report a full disk only here.
   if (::fsync(descriptor_.get()) != 0) {
     Fail(ErrorCode::kIo, "{}: writing to stable storage failed: {}", path_.string(), Cause(errno));
   }
+}
+
+void OutputFile::Close() {
+  Sync();
   const FileDescriptor closed = std::move(descriptor_);
 }
 

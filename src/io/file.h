@@ -52,8 +52,9 @@ class InputFile {
 // A file being written at known offsets. Thread-safe: writes carry their offset.
 class OutputFile {
  public:
-  // Creates or truncates. Throws: kIo.
-  explicit OutputFile(std::filesystem::path path);
+  enum class Contents { kDiscard, kKeep };
+  // Creates the file, or opens what is there. Throws: kIo.
+  explicit OutputFile(std::filesystem::path path, Contents contents = Contents::kDiscard);
 
   const std::filesystem::path& path() const { return path_; }
   // Sets disk space aside for `bytes` from the start, so that a full disk is noticed before the
@@ -61,6 +62,8 @@ class OutputFile {
   void Reserve(int64_t bytes);
   // Throws: kIo, naming the file and the cause (disk full included).
   void WriteAt(int64_t offset, std::span<const std::byte> bytes);
+  // Flushes to stable storage. Throws: kIo.
+  void Sync();
   // Flushes to stable storage and closes; the only way to learn that all writes arrived.
   void Close();
 

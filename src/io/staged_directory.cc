@@ -46,7 +46,7 @@ void CheckReplaceable(const fs::path& path, fs::file_status status) {
   }
 }
 
-void CheckFinalPath(const fs::path& path, StagedDirectory::Existing existing) {
+void CheckTarget(const fs::path& path, StagedDirectory::Existing existing) {
   if (!path.has_filename()) {
     Fail(ErrorCode::kInvalidArgument, "{} cannot be an output directory", path.string());
   }
@@ -126,12 +126,28 @@ fs::path PutInPlaceOf(const fs::path& staging, const fs::path& final_path) {
 
 StagedDirectory::StagedDirectory(fs::path final_path, Existing existing)
     : final_path_(Normalize(final_path)), replace_(existing == Existing::kReplace) {
-  CheckFinalPath(final_path_, existing);
+  CheckTarget(final_path_, existing);
   staging_path_ = MakeStagingDirectory(final_path_);
 }
 
+StagedDirectory::StagedDirectory(fs::path final_path, Existing existing, fs::path staging_path)
+    : final_path_(Normalize(final_path)),
+      staging_path_(std::move(staging_path)),
+      replace_(existing == Existing::kReplace) {
+  CheckTarget(final_path_, existing);
+  std::error_code error;
+  fs::create_directory(staging_path_, error);
+  if (error) {
+    Fail(ErrorCode::kIo, "{} cannot be created: {}", staging_path_.string(), error.message());
+  }
+}
+
+void StagedDirectory::CheckFinalPath(const fs::path& final_path, Existing existing) {
+  CheckTarget(Normalize(final_path), existing);
+}
+
 StagedDirectory::~StagedDirectory() {
-  if (committed_) return;
+  if (committed_ || keep_) return;
   std::error_code ignored;  // nothing sensible can be done about it here
   fs::remove_all(staging_path_, ignored);
 }

@@ -38,6 +38,31 @@ TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
   return {entry.name, entry.dtype, entry.shape};
 }
 
+// What one layer becomes in the output.
+std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const LayerSpec& layer,
+                                     const LayerQuantizationOptions& quantization,
+                                     const ExportFormat& format) {
+  std::vector<TensorSpec> tensors = {SameTensor(source, layer.attention_norm.name)};
+  for (const LinearSpec& linear : layer.linears) {
+    if (quantization.excluded.contains(linear.module)) {
+      tensors.push_back(SameTensor(source, linear.weight()));
+    } else {
+      LinearTensors added = format.linear_tensors(Describe(linear));
+      tensors.push_back(std::move(added.weight));
+      tensors.push_back(std::move(added.weight_scale));
+      tensors.push_back(std::move(added.input_scale));
+    }
+    if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
+  }
+  if (quantization.cache == CacheScheme::kFp8) {
+    KvScaleTensors scales = format.kv_scale_tensors(DescribeAttention(layer));
+    tensors.push_back(std::move(scales.key_scale));
+    tensors.push_back(std::move(scales.value_scale));
+  }
+  tensors.push_back(SameTensor(source, layer.mlp_norm.name));
+  return tensors;
+}
+
 std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelFamily& family,
                                     const DecoderConfig& config,
                                     const LayerQuantizationOptions& quantization,
@@ -45,25 +70,9 @@ std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelF
   const ModelSpec model = family.model(config);
   std::vector<TensorSpec> tensors = {SameTensor(source, model.embedding)};
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LayerSpec layer = family.layer(config, i);
-    tensors.push_back(SameTensor(source, layer.attention_norm.name));
-    for (const LinearSpec& linear : layer.linears) {
-      if (quantization.excluded.contains(linear.module)) {
-        tensors.push_back(SameTensor(source, linear.weight()));
-      } else {
-        LinearTensors added = format.linear_tensors(Describe(linear));
-        tensors.push_back(std::move(added.weight));
-        tensors.push_back(std::move(added.weight_scale));
-        tensors.push_back(std::move(added.input_scale));
-      }
-      if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
+    for (TensorSpec& tensor : LayerTensors(source, family.layer(config, i), quantization, format)) {
+      tensors.push_back(std::move(tensor));
     }
-    if (quantization.cache == CacheScheme::kFp8) {
-      KvScaleTensors scales = format.kv_scale_tensors(DescribeAttention(layer));
-      tensors.push_back(std::move(scales.key_scale));
-      tensors.push_back(std::move(scales.value_scale));
-    }
-    tensors.push_back(SameTensor(source, layer.mlp_norm.name));
   }
   tensors.push_back(SameTensor(source, model.final_norm.name));
   if (model.lm_head != model.embedding) tensors.push_back(SameTensor(source, model.lm_head));
@@ -106,9 +115,26 @@ OutputCheckpoint::OutputCheckpoint(const CheckpointReader& source, const ModelFa
                                    const std::filesystem::path& directory)
     : source_(source),
       format_(*options.format),
-      writer_(directory,
-              PlanShards(PlanTensors(source, family, config, quantization, *options.format),
-                         options.max_shard_bytes)) {}
+      plan_(PlanShards(PlanTensors(source, family, config, quantization, *options.format),
+                       options.max_shard_bytes)),
+      embedding_(family.model(config).embedding),
+      writer_(directory, plan_) {
+  for (int64_t i = 0; i < config.layers; ++i) {
+    layer_tensors_.push_back(
+        LayerTensors(source, family.layer(config, i), quantization, *options.format));
+  }
+}
+
+void OutputCheckpoint::AssumeWritten(int64_t layers) {
+  writer_.AssumeWritten(embedding_);
+  for (int64_t i = 0; i < layers; ++i) {
+    for (const TensorSpec& tensor : layer_tensors_[static_cast<std::size_t>(i)]) {
+      writer_.AssumeWritten(tensor.name);
+    }
+  }
+}
+
+void OutputCheckpoint::Flush() { writer_.Flush(); }
 
 void OutputCheckpoint::WriteScale(const std::string& name, float scale) {
   writer_.Write(name, std::as_bytes(std::span(&scale, 1)));

@@ -36,6 +36,13 @@ class OutputCheckpoint {
                    const DecoderConfig& config, const LayerQuantizationOptions& quantization,
                    const OutputOptions& options, const std::filesystem::path& directory);
 
+  // For a run that continues an earlier one in the same directory: the embedding and the first
+  // `layers` layers were written by it.
+  void AssumeWritten(int64_t layers);
+  // Makes what was written so far durable.
+  void Flush();
+  int64_t total_tensor_bytes() const { return plan_.total_tensor_bytes; }
+
   // Codes of rows of a quantized linear, from its first row to its last (a CodeSink).
   void WriteCodes(const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes);
   // The rest of a layer whose codes have been written: scales, and what is not quantized.
@@ -52,6 +59,9 @@ class OutputCheckpoint {
 
   const CheckpointReader& source_;
   const ExportFormat& format_;
+  ShardPlan plan_;
+  std::string embedding_;
+  std::vector<std::vector<TensorSpec>> layer_tensors_;
   CheckpointWriter writer_;
 };
 

@@ -80,6 +80,126 @@ void FillTensors(const PassResult& result, RunReport& report) {
   }
 }
 
+// Everything that decides the bytes of the output.
+Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& model,
+                           ComputeType compute, const TokenStream& calibration,
+                           const TokenStream* evaluation) {
+  Fingerprint fingerprint;
+  fingerprint["program version"] = request.version;
+  fingerprint["--quant_scheme"] = request.scheme;
+  fingerprint["--kv_cache_dtype"] = request.cache == CacheScheme::kFp8 ? "fp8" : "none";
+  fingerprint["--min_kv_scale"] = fmt::format("{}", request.min_cache_scale);
+  fingerprint["weight scales"] =
+      request.weight_scales == WeightScales::kPerMatrix ? "per matrix" : "per fused group";
+  fingerprint["--exclude_layers"] = fmt::format("{}", fmt::join(request.exclude_patterns, " "));
+  fingerprint["--custom_mode"] = request.export_format;
+  fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
+  fingerprint["data type"] = compute == ComputeType::kBfloat16 ? "bfloat16" : "float32";
+  fingerprint["instruction set"] = InstructionSetName();
+  const std::string config = model.checkpoint->config().dump();
+  AddHash(fingerprint, "config.json", std::as_bytes(std::span(config)));
+  for (const CheckpointReader::FileFacts& file : model.checkpoint->files()) {
+    fingerprint["weight file " + file.name] =
+        fmt::format("{} bytes of time {}", file.bytes, file.modified_ns);
+  }
+  AddHash(fingerprint, "calibration tokens", std::as_bytes(std::span(calibration.tokens)));
+  AddHash(fingerprint, "calibration texts", std::as_bytes(std::span(calibration.sequences)));
+  if (evaluation != nullptr) {
+    AddHash(fingerprint, "evaluation tokens", std::as_bytes(std::span(evaluation->tokens)));
+    fingerprint["evaluation windows"] = fmt::format("{}", evaluation->sequences.size());
+  }
+  return fingerprint;
+}
+
+// The directories of a run that can be continued.
+class Job {
+ public:
+  Job(const QuantizeRequest& request, Fingerprint fingerprint)
+      : request_(request),
+        fingerprint_(std::move(fingerprint)),
+        work_(request.work_directory.value_or(Beside(request.output_directory, ".narrow-work"))),
+        output_(request.output_directory, request.existing,
+                Beside(request.output_directory, ".partial")) {
+    if (request.resume == QuantizeRequest::Resume::kAuto) {
+      output_.KeepOnFailure();  // a state of another job is refused, not thrown away
+      state_ = LoadRunState(work_.state_path(), fingerprint_);
+      output_.RemoveOnFailure();
+    }
+    if (state_) return;
+    work_.Clear();
+    for (const auto& entry : std::filesystem::directory_iterator(output_.path())) {
+      std::filesystem::remove_all(entry.path());
+    }
+  }
+  ~Job() {
+    if (!kept_) work_.Remove();
+  }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  StagedDirectory& output() { return output_; }
+
+  PassResult Run(PassRequest& pass, ProgressSink& progress) {
+    pass.work_directory = work_.path();
+    pass.save_interval_seconds = request_.save_interval_seconds;
+    pass.save = [this](RunState state) {
+      state.fingerprint = fingerprint_;
+      SaveRunState(work_.state_path(), state);
+      saved_ = true;
+    };
+    if (state_) {
+      pass.resume = &*state_;
+      saved_ = true;
+      progress.Info(fmt::format("Continuing after layer {} of {}, saved in {}", state_->layers_done,
+                                pass.config.layers, work_.path().string()));
+    }
+    try {
+      return RunStreamingPass(pass, progress);
+    } catch (const Error& error) {
+      if (!CanContinue(error.code())) throw;
+      Keep();
+      throw Error(error.code(),
+                  fmt::format("{} (finished layers are saved in {}: the same command continues)",
+                              error.what(), work_.path().string()));
+    } catch (const std::bad_alloc&) {
+      if (saved_) Keep();
+      throw;
+    }
+  }
+
+  void Commit() {
+    output_.Commit();
+    kept_ = false;
+  }
+
+ private:
+  void Keep() {
+    output_.KeepOnFailure();
+    kept_ = true;
+  }
+
+  static std::filesystem::path Beside(const std::filesystem::path& output, const char* suffix) {
+    std::filesystem::path path = std::filesystem::absolute(output).lexically_normal();
+    if (!path.has_filename()) path = path.parent_path();
+    return path.parent_path() / ("." + path.filename().string() + suffix);
+  }
+
+  // Damaged input stays damaged; a full disk or a signal goes away.
+  bool CanContinue(ErrorCode code) const {
+    return saved_ && (code == ErrorCode::kIo || code == ErrorCode::kInterrupted ||
+                      code == ErrorCode::kTerminated || code == ErrorCode::kMemoryBudget ||
+                      code == ErrorCode::kNotFound);
+  }
+
+  const QuantizeRequest& request_;
+  Fingerprint fingerprint_;
+  WorkDirectory work_;
+  StagedDirectory output_;
+  std::optional<RunState> state_;
+  bool saved_ = false;
+  bool kept_ = false;
+};
+
 }  // namespace
 
 std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
@@ -157,7 +277,11 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
     if (evaluation->notice) warn(*evaluation->notice);
   }
 
-  StagedDirectory directory(request.output_directory, request.existing);
+  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
+  // Nothing before this line writes; nothing after it can be refused for what the user asked.
+  Job job(request, JobFingerprint(request, model, pass.compute, calibration.stream,
+                                  evaluation ? &evaluation->stream : nullptr));
+  StagedDirectory& directory = job.output();
   OutputCheckpoint output(*model.checkpoint, *model.family, model.config, quantization,
                           output_options, directory.path());
   pass.checkpoint = model.checkpoint.get();
@@ -168,7 +292,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   pass.evaluation = evaluation ? &evaluation->stream : nullptr;
   pass.quantization = quantization;
   pass.output = &output;
-  const PassResult result = RunStreamingPass(pass, progress);
+  const PassResult result = job.Run(pass, progress);
   output.Finish();
 
   FillTensors(result, report);
@@ -184,7 +308,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   WriteFileAtomically(
       directory.path() / "README.md",
       RenderModelCard(report, source_facts, request.output_directory.filename().string()));
-  directory.Commit();
+  job.Commit();
   return report;
 }
 

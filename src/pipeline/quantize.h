@@ -30,6 +30,10 @@ struct QuantizeRequest {
   CalibrationOptions calibration;
   std::optional<EvaluationOptions> evaluation;
   DataType data_type = DataType::kAuto;
+  // State, spilled hidden states and log; default: ".<output>.narrow-work" beside the output.
+  std::optional<std::filesystem::path> work_directory;
+  enum class Resume { kAuto, kNever } resume = Resume::kAuto;
+  double save_interval_seconds = 60;
   std::vector<std::string> command_line;  // for the report
   std::string version;                    // of the program, for the report
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/checked_math.h"
+#include "base/interrupt.h"
 #include "base/parallel.h"
 #include "evaluation/token_loss.h"
 #include "kernels/elementwise.h"
@@ -45,13 +46,17 @@ class Pass {
 
   PassResult Run() {
     OpenStreams();
-    Embed();
+    const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
+    if (first_layer == 0) Embed();
     progress_.BeginPhase(PhaseName(), TotalWork(), "layer-tokens");
-    std::future<StoredLayer> next = ReadAhead(0);
-    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    progress_.Advance(TotalWork() / config_.layers * first_layer);
+    std::future<StoredLayer> next;
+    if (first_layer < config_.layers) next = ReadAhead(first_layer);
+    for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       StoredLayer stored = next.get();
       if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
       RunLayer(std::move(stored));
+      SaveAfter(layer + 1);
     }
     progress_.EndPhase();
     FinishModel();
@@ -61,6 +66,7 @@ class Pass {
  private:
   // One text on its way through one version of the model.
   struct Stream {
+    std::string name;
     const TokenStream* tokens = nullptr;
     std::vector<Batch> batches;
     HiddenStore hidden;
@@ -106,7 +112,7 @@ class Pass {
 
   void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens,
                   const std::string& name) {
-    stream.emplace(Stream{&tokens, MakeBatches(tokens, request_.plan.batch_rows),
+    stream.emplace(Stream{name, &tokens, MakeBatches(tokens, request_.plan.batch_rows),
                           HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
                                       request_.work_directory / ("hidden-" + name))});
   }
@@ -123,6 +129,53 @@ class Pass {
     if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
       OpenStream(pseudo_, *request_.evaluation, "pseudo");
     }
+  }
+
+  // Takes over what an earlier run computed; returns the layer to go on with.
+  int64_t Resume() {
+    const RunState& state = *request_.resume;
+    for (std::optional<Stream>* stream : AllStreams()) {
+      if (!*stream) continue;
+      const auto generation = state.hidden_generations.find((*stream)->name);
+      if (generation == state.hidden_generations.end()) {
+        Fail(ErrorCode::kCorruptInput,
+             "the saved state has no hidden states \"{}\"; start over with --resume never",
+             (*stream)->name);
+      }
+      (*stream)->hidden.Load(generation->second);
+    }
+    result_.layers = state.layers;
+    result_.calibration_seconds = state.calibration_seconds;
+    result_.quantization_seconds = state.quantization_seconds;
+    result_.evaluation_seconds = state.evaluation_seconds;
+    result_.calibration_flops = state.calibration_flops;
+    result_.evaluation_flops = state.evaluation_flops;
+    if (request_.output != nullptr) request_.output->AssumeWritten(state.layers_done);
+    return state.layers_done;
+  }
+
+  void SaveAfter(int64_t layers_done) {
+    if (!request_.save) return;
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> since_save = now - last_save_;
+    if (request_.plan.hidden_states == Placement::kMemory &&
+        since_save.count() < request_.save_interval_seconds) {
+      return;
+    }
+    if (request_.output != nullptr) request_.output->Flush();
+    RunState state;
+    state.layers_done = layers_done;
+    state.layers = result_.layers;
+    state.calibration_seconds = result_.calibration_seconds;
+    state.quantization_seconds = result_.quantization_seconds;
+    state.evaluation_seconds = result_.evaluation_seconds;
+    state.calibration_flops = result_.calibration_flops;
+    state.evaluation_flops = result_.evaluation_flops;
+    for (std::optional<Stream>* stream : AllStreams()) {
+      if (*stream) state.hidden_generations[(*stream)->name] = (*stream)->hidden.Save();
+    }
+    request_.save(std::move(state));
+    last_save_ = now;
   }
 
   // Fills the hidden states of every stream with the embeddings of its tokens, of which only the
@@ -195,6 +248,7 @@ class Pass {
   int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerObserver<T>* observer) {
     int64_t flops = 0;
     for (const Batch& batch : stream.batches) {
+      ThrowIfStopRequested("the same command continues from the last saved layer");
       ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, stream.hidden.Take(batch),
                       workspace_, observer);
       stream.hidden.Put(batch);
@@ -306,6 +360,7 @@ class Pass {
   ProgressSink& progress_;
   RopeTable rope_;
   BatchWorkspace<T> workspace_;
+  std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::optional<Stream> calibration_;
   std::optional<Stream> stored_;    // the checkpoint as it is
   std::optional<Stream> pseudo_;    // quantized, every matrix at its own scale

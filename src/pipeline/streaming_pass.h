@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "pipeline/hidden_store.h"
 #include "pipeline/layer_quantizer.h"
 #include "pipeline/output_checkpoint.h"
+#include "pipeline/run_state.h"
 #include "pipeline/token_stream.h"
 
 namespace narrow {
@@ -39,7 +41,16 @@ struct PassRequest {
   OutputCheckpoint* output = nullptr;  // null: nothing is written
 
   PassPlan plan;
-  std::filesystem::path work_directory;  // for spilled hidden states; unused when nothing spills
+  std::filesystem::path
+      work_directory;  // for hidden states; unused when nothing spills or is saved
+
+  // Continue after a state's last layer; its hidden states are in the work directory.
+  const RunState* resume = nullptr;
+  // Called with the state after a layer (fingerprint left empty); output and hidden states are
+  // durable by then. Empty: the run cannot be continued. In memory, hidden states are saved when
+  // `save_interval_seconds` have passed since the last time; spilled, after every layer.
+  std::function<void(RunState)> save;
+  double save_interval_seconds = 60;
 };
 
 struct PassResult {

@@ -1,0 +1,160 @@
+#include "pipeline/run_state.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <cerrno>
+#include <system_error>
+
+namespace narrow {
+namespace {
+
+constexpr int kStateFormat = 1;
+
+Json ToJson(const LayerFacts& facts) {
+  Json json = Json::object();
+  json["linears"] = Json::array();
+  for (const LinearFacts& linear : facts.linears) {
+    json["linears"].push_back({linear.module, linear.weight_amax, linear.weight_scale,
+                               linear.input_amax, linear.input_scale, linear.elements,
+                               linear.saturated});
+  }
+  json["cache"] = nullptr;
+  if (facts.cache) {
+    json["cache"] = {facts.cache->attention_module, facts.cache->key_amax, facts.cache->key_scale,
+                     facts.cache->value_amax, facts.cache->value_scale};
+  }
+  return json;
+}
+
+// Floats survive: JSON holds them as doubles with all digits.
+LayerFacts LayerFactsFromJson(const Json& json) {
+  LayerFacts facts;
+  for (const Json& linear : json.at("linears")) {
+    facts.linears.push_back({linear.at(0), linear.at(1), linear.at(2), linear.at(3), linear.at(4),
+                             linear.at(5), linear.at(6)});
+  }
+  if (const Json& cache = json.at("cache"); !cache.is_null()) {
+    facts.cache = CacheFacts{cache.at(0), cache.at(1), cache.at(2), cache.at(3), cache.at(4)};
+  }
+  return facts;
+}
+
+RunState StateFromJson(const Json& json) {
+  RunState state;
+  state.fingerprint = json.at("fingerprint").get<Fingerprint>();
+  state.layers_done = json.at("layers_done");
+  for (const Json& layer : json.at("layers")) state.layers.push_back(LayerFactsFromJson(layer));
+  state.hidden_generations = json.at("hidden_generations").get<std::map<std::string, int>>();
+  const Json& seconds = json.at("seconds");
+  state.calibration_seconds = seconds.at(0);
+  state.quantization_seconds = seconds.at(1);
+  state.evaluation_seconds = seconds.at(2);
+  state.calibration_flops = json.at("flops").at(0);
+  state.evaluation_flops = json.at("flops").at(1);
+  return state;
+}
+
+void CheckSameJob(const Fingerprint& saved, const Fingerprint& now,
+                  const std::filesystem::path& path) {
+  const auto value = [](const Fingerprint& fingerprint, const std::string& key) {
+    const auto found = fingerprint.find(key);
+    return found == fingerprint.end() ? std::string("absent") : found->second;
+  };
+  Fingerprint all = saved;
+  all.insert(now.begin(), now.end());
+  for (const auto& [key, unused] : all) {
+    if (value(saved, key) == value(now, key)) continue;
+    Fail(ErrorCode::kInvalidArgument,
+         "{} belongs to another job: {} was {}, now it is {}; repeat that command, or start over "
+         "with --resume never",
+         path.string(), key, value(saved, key), value(now, key));
+  }
+}
+
+}  // namespace
+
+void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const std::byte> bytes) {
+  uint64_t hash = 14695981039346656037u;
+  for (const std::byte byte : bytes) {
+    hash = (hash ^ std::to_integer<uint64_t>(byte)) * 1099511628211u;
+  }
+  fingerprint[name] = fmt::format("{:016x}", hash);
+}
+
+void SaveRunState(const std::filesystem::path& path, const RunState& state) {
+  Json json = Json::object();
+  json["format"] = kStateFormat;
+  json["fingerprint"] = state.fingerprint;
+  json["layers_done"] = state.layers_done;
+  json["layers"] = Json::array();
+  for (const LayerFacts& layer : state.layers) json["layers"].push_back(ToJson(layer));
+  json["hidden_generations"] = state.hidden_generations;
+  json["seconds"] = {state.calibration_seconds, state.quantization_seconds,
+                     state.evaluation_seconds};
+  json["flops"] = {state.calibration_flops, state.evaluation_flops};
+  WriteFileAtomically(path, json.dump());
+}
+
+std::optional<RunState> LoadRunState(const std::filesystem::path& path,
+                                     const Fingerprint& fingerprint) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  RunState state;
+  try {
+    const Json json = ReadJsonFile(path.string());
+    if (json.at("format") != kStateFormat) {
+      Fail(ErrorCode::kUnsupported,
+           "{} was written by another version of narrow; start over with --resume never",
+           path.string());
+    }
+    state = StateFromJson(json);
+  } catch (const nlohmann::json::exception&) {
+    Fail(ErrorCode::kCorruptInput, "{} is damaged; start over with --resume never", path.string());
+  }
+  CheckSameJob(state.fingerprint, fingerprint, path);
+  if (state.layers_done != static_cast<int64_t>(state.layers.size())) {
+    Fail(ErrorCode::kCorruptInput, "{} is damaged; start over with --resume never", path.string());
+  }
+  return state;
+}
+
+WorkDirectory::WorkDirectory(std::filesystem::path path) : path_(std::move(path)) {
+  std::error_code error;
+  std::filesystem::create_directory(path_, error);
+  if (error) {
+    Fail(ErrorCode::kIo, "work directory {} cannot be created: {}", path_.string(),
+         error.message());
+  }
+  const std::filesystem::path lock = path_ / "lock";
+  lock_ = FileDescriptor(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  if (!lock_.valid()) {
+    Fail(ErrorCode::kIo, "{} cannot be created: {}", lock.string(),
+         std::generic_category().message(errno));
+  }
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    Fail(ErrorCode::kInvalidArgument, "{} is in use by another run; wait for it or stop it",
+         path_.string());
+  }
+}
+
+void WorkDirectory::Clear() {
+  std::error_code error;
+  std::vector<std::filesystem::path> ours;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("hidden-") || name == state_path().filename() || name == "narrow.log") {
+      ours.push_back(entry.path());
+    }
+  }
+  for (const std::filesystem::path& path : ours) std::filesystem::remove(path, error);
+}
+
+void WorkDirectory::Remove() {
+  Clear();
+  std::error_code ignored;  // a directory that holds anything else stays
+  std::filesystem::remove(path_ / "lock", ignored);
+  std::filesystem::remove(path_, ignored);
+}
+
+}  // namespace narrow

@@ -1,0 +1,63 @@
+// What a run leaves in its work directory after a layer, so that the same command can continue.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/file.h"
+#include "io/json.h"
+#include "pipeline/layer_quantizer.h"
+
+namespace narrow {
+
+// Everything that decides the bytes of the result, as named text: program version, flags, config,
+// weight files, token ids. Two runs with equal fingerprints compute the same.
+using Fingerprint = std::map<std::string, std::string>;
+
+// Adds the 64-bit FNV-1a hash of a byte string under `name`. Guards against accidents, not forgery.
+void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const std::byte> bytes);
+
+struct RunState {
+  Fingerprint fingerprint;
+  int64_t layers_done = 0;
+  std::vector<LayerFacts> layers;                 // of the layers done
+  std::map<std::string, int> hidden_generations;  // by stream: which of its two files is valid
+  double calibration_seconds = 0;
+  double quantization_seconds = 0;
+  double evaluation_seconds = 0;
+  int64_t calibration_flops = 0;
+  int64_t evaluation_flops = 0;
+};
+
+// Replaces the state atomically. Throws: kIo.
+void SaveRunState(const std::filesystem::path& path, const RunState& state);
+
+// Nothing when there is no state. Throws: kCorruptInput for a damaged one, and kInvalidArgument
+// naming the first difference when it was made by another job.
+std::optional<RunState> LoadRunState(const std::filesystem::path& path,
+                                     const Fingerprint& fingerprint);
+
+// The directory of a run's state, hidden states and log; held by one process at a time.
+class WorkDirectory {
+ public:
+  // Makes the directory if needed and locks it. Throws: kIo; kInvalidArgument when another process
+  // holds it.
+  explicit WorkDirectory(std::filesystem::path path);
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path state_path() const { return path_ / "state.json"; }
+  // Removes the files of a run: state, hidden states, log.
+  void Clear();
+  // Clear(), and the directory itself unless it holds anything else.
+  void Remove();
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor lock_;
+};
+
+}  // namespace narrow
