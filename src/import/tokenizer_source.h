@@ -1,0 +1,56 @@
+// The tokenizer a GGUF file carries, checked and without the defaults left open.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "import/metadata.h"
+
+namespace narrow {
+
+enum class TokenizerKind {
+  kSmolLm,         // byte-level BPE, digits one by one
+  kLlama3,         // byte-level BPE, Llama 3's word pattern
+  kSentencePiece,  // BPE over characters with scores and byte fallback, as Llama 2's
+};
+
+// Values of tokenizer.ggml.token_type that matter; 1 is an ordinary token.
+inline constexpr int64_t kUnknownToken = 2;
+inline constexpr int64_t kControlToken = 3;
+inline constexpr int64_t kUserDefinedToken = 4;
+
+// Lists borrow the metadata.
+struct TokenizerSource {
+  TokenizerKind kind = TokenizerKind::kSmolLm;
+  const std::vector<std::string>* tokens = nullptr;  // by id
+  const std::vector<int64_t>* types = nullptr;       // as many
+  const std::vector<std::string>* merges = nullptr;  // "left right"; null for SentencePiece
+  const std::vector<double>* scores = nullptr;       // as many as tokens; SentencePiece only
+  std::optional<int64_t> bos;
+  std::optional<int64_t> eos;
+  std::optional<int64_t> end_of_turn;
+  std::optional<int64_t> unknown;
+  std::optional<int64_t> padding;
+  bool add_bos = false;
+  bool add_eos = false;
+  bool add_space_prefix = true;  // SentencePiece only
+  std::optional<std::string> chat_template;
+
+  const std::string& Token(int64_t id) const { return (*tokens)[static_cast<std::size_t>(id)]; }
+  // Whether the token is looked for in the text before the model sees it.
+  bool Added(int64_t id) const {
+    const int64_t type = (*types)[static_cast<std::size_t>(id)];
+    return type >= kUnknownToken && type <= kUserDefinedToken;
+  }
+  bool Special(int64_t id) const {
+    return Added(id) && (*types)[static_cast<std::size_t>(id)] != kUserDefinedToken;
+  }
+};
+
+// Throws: kUnsupported naming the model or pre-tokenizer; kCorruptInput for lists that are missing,
+// of different lengths, empty tokens or tokens given twice, ids outside the vocabulary.
+TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata);
+
+}  // namespace narrow
