@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cmath>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "base/parallel.h"
+#include "quantization/compensation/factor.h"
+#include "quantization/compensation/rounding.h"
 
 namespace narrow {
 namespace {
@@ -16,21 +18,6 @@ std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
   std::size_t index = linears.size() - 1;
   while (linears[index].first_row > row) --index;
   return index;
-}
-
-// Hands the codes of rows [first_row, first_row + rows) of a group to the sink, linear by linear.
-void Emit(const std::vector<LoadedLinear>& linears, int64_t first_row, int64_t rows,
-          std::span<const std::byte> codes, const CodeSink& sink) {
-  if (!sink) return;
-  const int64_t columns = static_cast<int64_t>(codes.size()) / rows;
-  for (const LoadedLinear& linear : linears) {
-    const int64_t from = std::max(first_row, linear.first_row);
-    const int64_t to = std::min(first_row + rows, linear.first_row + linear.spec.rows);
-    if (from >= to) continue;
-    sink(linear.spec, from - linear.first_row,
-         codes.subspan(static_cast<std::size_t>((from - first_row) * columns),
-                       static_cast<std::size_t>((to - from) * columns)));
-  }
 }
 
 std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears, float input_amax,
@@ -62,11 +49,36 @@ GroupQuantization ScalesOf(const std::vector<LinearFacts>& facts) {
   return quantization;
 }
 
+// Rounds rows of one linear to codes and counts what saturated.
+using RowsRounding = std::function<void(MatrixView<const float> rows, LinearFacts& facts,
+                                        std::span<std::byte> codes)>;
+
+RowsRounding NearestRounding(const QuantizationScheme& scheme) {
+  return [&scheme](MatrixView<const float> rows, LinearFacts& facts, std::span<std::byte> codes) {
+    std::vector<int64_t> saturated(static_cast<std::size_t>(rows.rows));
+    ParallelFor(rows.rows, [&](int64_t row) {
+      saturated[static_cast<std::size_t>(row)] =
+          scheme.quantize(rows.RowSpan(row), facts.weight_scale,
+                          codes.subspan(static_cast<std::size_t>(row * rows.columns),
+                                        static_cast<std::size_t>(rows.columns)));
+    });
+    facts.saturated = std::accumulate(saturated.begin(), saturated.end(), facts.saturated);
+  };
+}
+
+RowsRounding CompensatedRoundingWith(const CompensationFactor& factor) {
+  return [&factor](MatrixView<const float> rows, LinearFacts& facts, std::span<std::byte> codes) {
+    const CompensatedRounding done = RoundCompensated(factor, rows, facts.weight_scale, codes);
+    facts.saturated += done.saturated;
+    facts.output_error += done.error;
+    facts.nearest_output_error += done.nearest_error;
+  };
+}
+
 template <typename T>
 std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group, float input_amax,
                                        const LayerQuantizationOptions& options,
-                                       const CodeSink& sink) {
-  const QuantizationScheme& scheme = *options.scheme;
+                                       const RowsRounding& round, const CodeSink& sink) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   std::vector<LinearFacts> facts = GroupFacts(linears, input_amax, options);
   AlignedBuffer<std::byte> codes;
@@ -74,20 +86,22 @@ std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
     if (codes.size() < rows.rows * rows.columns) {
       codes = AlignedBuffer<std::byte>(rows.rows * rows.columns);
     }
-    std::vector<int64_t> saturated(static_cast<std::size_t>(rows.rows));
-    ParallelFor(rows.rows, [&](int64_t row) {
-      const std::span<std::byte> out(codes.data() + row * rows.columns,
-                                     static_cast<std::size_t>(rows.columns));
-      const float scale = facts[LinearOfRow(linears, first_row + row)].weight_scale;
-      saturated[static_cast<std::size_t>(row)] = scheme.quantize(rows.RowSpan(row), scale, out);
-      scheme.decode(out, rows.RowSpan(row));
-    });
-    for (int64_t row = 0; row < rows.rows; ++row) {
-      facts[LinearOfRow(linears, first_row + row)].saturated +=
-          saturated[static_cast<std::size_t>(row)];
+    const auto codes_of = [&](int64_t from, int64_t count) {
+      return codes.span().subspan(static_cast<std::size_t>(from * rows.columns),
+                                  static_cast<std::size_t>(count * rows.columns));
+    };
+    for (std::size_t i = 0; i < linears.size(); ++i) {
+      const int64_t from = std::max<int64_t>(0, linears[i].first_row - first_row);
+      const int64_t to =
+          std::min(rows.rows, linears[i].first_row + linears[i].spec.rows - first_row);
+      if (from >= to) continue;
+      round(rows.RowBlock(from, to - from), facts[i], codes_of(from, to - from));
+      if (sink) {
+        sink(linears[i].spec, first_row + from - linears[i].first_row, codes_of(from, to - from));
+      }
     }
-    Emit(linears, first_row, rows.rows,
-         codes.span().first(static_cast<std::size_t>(rows.rows * rows.columns)), sink);
+    ParallelFor(rows.rows,
+                [&](int64_t row) { options.scheme->decode(codes_of(row, 1), rows.RowSpan(row)); });
   });
   return facts;
 }
@@ -106,12 +120,18 @@ CodeTable DeployedCodes(float scale, float group_scale) {
 }  // namespace
 
 template <typename T>
-LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges,
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
                          const LayerQuantizationOptions& options, const CodeSink& sink) {
   LayerFacts facts;
   for (const LinearGroup group : kLinearGroups) {
     if (options.excluded.contains(layer.Linears(group).front().spec.module)) continue;
-    for (LinearFacts& fact : QuantizeGroup(layer, group, ranges.Input(group), options, sink)) {
+    std::optional<HessianAccumulator>& hessian = hessians[static_cast<std::size_t>(group)];
+    std::optional<CompensationFactor> factor;
+    if (hessian) factor.emplace(*std::exchange(hessian, std::nullopt));
+    const RowsRounding round =
+        factor ? CompensatedRoundingWith(*factor) : NearestRounding(*options.scheme);
+    for (LinearFacts& fact :
+         QuantizeGroup(layer, group, ranges.Input(group), options, round, sink)) {
       facts.linears.push_back(std::move(fact));
     }
   }
@@ -164,10 +184,11 @@ void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme) {
   }
 }
 
-template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const LayerRanges&,
+template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const LayerRanges&, LayerHessians,
                                          const LayerQuantizationOptions&, const CodeSink&);
 template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const LayerRanges&,
-                                            const LayerQuantizationOptions&, const CodeSink&);
+                                            LayerHessians, const LayerQuantizationOptions&,
+                                            const CodeSink&);
 template void DeployLayer<float>(LoadedLayer<float>&, const QuantizationScheme&);
 template void DeployLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const QuantizationScheme&);
 

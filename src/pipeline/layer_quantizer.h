@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/calibration.h"
 #include "pipeline/loaded_layer.h"
 #include "pipeline/range_recorder.h"
 #include "quantization/scheme.h"
@@ -22,12 +23,20 @@ enum class WeightScales {
 
 enum class CacheScheme { kNone, kFp8 };
 
+// How a weight finds its code.
+enum class RoundingAlgorithm {
+  kNearest,      // --quant_algo none
+  kCompensated,  // --quant_algo gptq: later columns make up for the rounding errors of earlier ones
+};
+
 struct LayerQuantizationOptions {
   const QuantizationScheme* scheme = nullptr;
   WeightScales weight_scales = WeightScales::kPerFusedGroup;
   CacheScheme cache = CacheScheme::kNone;
   float min_cache_scale = 0.0f;
-  std::set<std::string> excluded;  // modules that stay as they are
+  RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
+  int64_t hessian_block_columns = 0;  // widest block of the second-order statistics; 0: no limit
+  std::set<std::string> excluded;     // modules that stay as they are
 };
 
 // What is known of one quantized linear, for the report.
@@ -39,6 +48,10 @@ struct LinearFacts {
   float input_scale = 0.0f;
   int64_t elements = 0;
   int64_t saturated = 0;
+  // Compensated rounding: squared output error over the sampled tokens, and that of rounding to
+  // nearest; both 0 otherwise.
+  double output_error = 0.0;
+  double nearest_output_error = 0.0;
 };
 
 struct CacheFacts {
@@ -60,9 +73,10 @@ using CodeSink = std::function<void(const LinearSpec& linear, int64_t first_row,
                                     std::span<const std::byte> codes)>;
 
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
-// cache scales. REQUIRES: excluded modules are whole groups.
+// cache scales. `hessians` holds the statistics of every group to be rounded with compensation;
+// they are used up group by group. REQUIRES: excluded modules are whole groups.
 template <typename T>
-LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges,
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
                          const LayerQuantizationOptions& options, const CodeSink& sink);
 
 // Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,

@@ -57,9 +57,8 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   evaluation.windows = static_cast<int64_t>(text.stream.sequences.size());
   evaluation.window_tokens = request.evaluation->window_tokens;
   evaluation.tokens = text.stream.size();
-  evaluation.perplexity = {Perplexity(result.stored_window_nll),
-                           Perplexity(result.deployed_window_nll)};
-  evaluation.window_nll = {result.stored_window_nll, result.deployed_window_nll};
+  evaluation.perplexity = {result.deployed->original_perplexity, result.deployed->perplexity};
+  evaluation.window_nll = {result.stored_window_nll, result.deployed->window_nll};
   evaluation.notice = text.notice;
 }
 

@@ -10,15 +10,18 @@
 #include "base/checked_math.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
+#include "evaluation/token_comparison.h"
 #include "evaluation/token_loss.h"
 #include "kernels/elementwise.h"
+#include "pipeline/calibration.h"
 #include "pipeline/loaded_layer.h"
-#include "pipeline/range_recorder.h"
 
 namespace narrow {
 namespace {
 
 constexpr int64_t kReadChunkBytes = int64_t{32} << 20;
+constexpr int64_t kWorstTokens = 20;
+constexpr const char* kPseudoStream = "pseudo";
 
 // Adds the time of its own life to a sum.
 class PhaseTimer {
@@ -127,7 +130,7 @@ class Pass {
     OpenStream(deployed_, *request_.evaluation, "deployed");
     // With shared scales vLLM's requantization changes nothing: the two models are one.
     if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
-      OpenStream(pseudo_, *request_.evaluation, "pseudo");
+      OpenStream(pseudo_, *request_.evaluation, kPseudoStream);
     }
   }
 
@@ -209,15 +212,17 @@ class Pass {
   void RunLayer(StoredLayer stored) {
     LoadedLayer<T> layer(std::move(stored), *request_.scheme);
     std::optional<LayerRanges> ranges;
+    LayerHessians hessians;
     if (calibration_) {
       const PhaseTimer timer(result_.calibration_seconds);
-      RangeRecorder<T> recorder;
-      result_.calibration_flops += Forward(layer, *calibration_, &recorder);
-      ranges = recorder.Ranges(layer.spec());
+      LayerCalibration<T> observer(MakeHessians(layer));
+      result_.calibration_flops += Forward(layer, *calibration_, &observer);
+      ranges = observer.Ranges(layer.spec());
+      hessians = observer.TakeHessians();
     }
     if (stored_) Evaluate(layer, *stored_);
     if (!quantizing()) return;
-    Quantize(layer, *ranges);
+    Quantize(layer, *ranges, std::move(hessians));
     if (pseudo_) Evaluate(layer, *pseudo_);
     if (deployed_) {
       DeployLayer(layer, *request_.scheme);
@@ -225,7 +230,21 @@ class Pass {
     }
   }
 
-  void Quantize(LoadedLayer<T>& layer, const LayerRanges& ranges) {
+  LayerHessians MakeHessians(const LoadedLayer<T>& layer) const {
+    LayerHessians hessians;
+    if (!quantizing() || request_.quantization->rounding != RoundingAlgorithm::kCompensated) {
+      return hessians;
+    }
+    for (const LinearGroup group : kLinearGroups) {
+      const LinearSpec& linear = layer.Linears(group).front().spec;
+      if (request_.quantization->excluded.contains(linear.module)) continue;
+      hessians[static_cast<std::size_t>(group)].emplace(
+          linear.columns, request_.quantization->hessian_block_columns);
+    }
+    return hessians;
+  }
+
+  void Quantize(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians) {
     const PhaseTimer timer(result_.quantization_seconds);
     CodeSink sink;
     if (request_.output != nullptr) {
@@ -233,7 +252,8 @@ class Pass {
         request_.output->WriteCodes(linear, first_row, codes);
       };
     }
-    result_.layers.push_back(QuantizeLayer(layer, ranges, *request_.quantization, sink));
+    result_.layers.push_back(
+        QuantizeLayer(layer, ranges, std::move(hessians), *request_.quantization, sink));
     if (request_.output != nullptr) {
       request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back());
     }
@@ -245,12 +265,14 @@ class Pass {
   }
 
   // Takes a stream through a layer; returns the operations that took.
-  int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerObserver<T>* observer) {
+  int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerCalibration<T>* observer) {
     int64_t flops = 0;
     for (const Batch& batch : stream.batches) {
       ThrowIfStopRequested("the same command continues from the last saved layer");
+      if (observer != nullptr) observer->BeginBatch(batch.first_row, batch.rows);
       ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, stream.hidden.Take(batch),
                       workspace_, observer);
+      if (observer != nullptr) observer->EndBatch();
       stream.hidden.Put(batch);
       flops += batch.rows * LinearFlopsPerToken(config_);
       for (const Sequence& sequence : batch.sequences) {
@@ -275,12 +297,7 @@ class Pass {
     const PhaseTimer timer(result_.evaluation_seconds);
     const PackedMatrix<T> lm_head = LoadLmHead(model.lm_head, own_head);
     const std::vector<float> norm = ReadFloats(*request_.checkpoint, model.final_norm.name);
-    const int64_t streams = 1 + (pseudo_ ? 1 : 0) + (deployed_ ? 1 : 0);
-    progress_.BeginPhase("Losses", streams * stored_->tokens->size(), "tokens");
-    result_.stored_window_nll = WindowLosses(lm_head, norm, *stored_);
-    if (pseudo_) result_.pseudo_window_nll = WindowLosses(lm_head, norm, *pseudo_);
-    if (deployed_) result_.deployed_window_nll = WindowLosses(lm_head, norm, *deployed_);
-    progress_.EndPhase();
+    CompareStreams(lm_head, norm);
   }
 
   PackedMatrix<T> LoadLmHead(const std::string& name, bool copy_to_output) {
@@ -313,46 +330,91 @@ class Pass {
     return lm_head;
   }
 
-  std::vector<double> WindowLosses(const PackedMatrix<T>& lm_head, const std::vector<float>& norm,
-                                   Stream& stream) {
-    std::vector<double> windows;
-    for (const Batch& batch : stream.batches) {
-      const std::vector<double> nll = BatchLosses(lm_head, norm, stream, batch);
-      for (const Sequence& sequence : batch.sequences) {
-        // The last token of a window has no target in it.
-        const auto begin = nll.begin() + sequence.first;
-        const double sum = std::accumulate(begin, begin + sequence.count - 1, 0.0);
-        windows.push_back(sum / static_cast<double>(sequence.count - 1));
-      }
+  // Losses of every evaluated token, and what quantization did to them.
+  void CompareStreams(const PackedMatrix<T>& lm_head, const std::vector<float>& norm) {
+    std::vector<Stream*> variants;
+    if (pseudo_) variants.push_back(&*pseudo_);
+    if (deployed_) variants.push_back(&*deployed_);
+    const auto tokens = static_cast<std::size_t>(stored_->tokens->size());
+    std::vector<TokenOutcome> original(tokens);
+    std::vector<std::vector<TokenOutcome>> compared(variants.size(),
+                                                    std::vector<TokenOutcome>(tokens));
+    progress_.BeginPhase("Losses", stored_->tokens->size(), "tokens");
+    for (const Batch& batch : stored_->batches) {
+      CompareBatch(lm_head, norm, batch, variants, original, compared);
       progress_.Advance(batch.rows);
     }
-    return windows;
+    progress_.EndPhase();
+    result_.evaluation_flops += (1 + static_cast<int64_t>(variants.size())) * 2 *
+                                stored_->tokens->size() * config_.hidden * config_.vocabulary;
+    for (const Sequence& sequence : stored_->tokens->sequences) {
+      const auto outcomes = PredictedTokens(original, sequence);
+      const double sum = std::accumulate(
+          outcomes.begin(), outcomes.end(), 0.0,
+          [](double total, const TokenOutcome& outcome) { return total + outcome.nll; });
+      result_.stored_window_nll.push_back(sum / static_cast<double>(outcomes.size()));
+    }
+    for (std::size_t v = 0; v < variants.size(); ++v) {
+      std::vector<WindowOutcomes> windows;
+      for (const Sequence& sequence : stored_->tokens->sequences) {
+        windows.push_back(
+            {PredictedTokens(original, sequence), PredictedTokens(compared[v], sequence)});
+      }
+      (variants[v]->name == kPseudoStream ? result_.pseudo : result_.deployed) =
+          SummarizeDivergence(windows, kWorstTokens);
+    }
   }
 
-  // The loss of every row of a batch; that of a row whose successor is in another text means
-  // nothing.
-  std::vector<double> BatchLosses(const PackedMatrix<T>& lm_head, const std::vector<float>& norm,
-                                  Stream& stream, const Batch& batch) {
-    const MatrixView<float> hidden = stream.hidden.Take(batch);
-    std::vector<double> nll(static_cast<std::size_t>(batch.rows));
+  // The last token of a window has no target in it.
+  static std::span<const TokenOutcome> PredictedTokens(const std::vector<TokenOutcome>& outcomes,
+                                                       const Sequence& sequence) {
+    return std::span(outcomes).subspan(static_cast<std::size_t>(sequence.first),
+                                       static_cast<std::size_t>(sequence.count - 1));
+  }
+
+  void CompareBatch(const PackedMatrix<T>& lm_head, const std::vector<float>& norm,
+                    const Batch& batch, const std::vector<Stream*>& variants,
+                    std::span<TokenOutcome> original,
+                    std::vector<std::vector<TokenOutcome>>& compared) {
+    const MatrixView<float> original_hidden = stored_->hidden.Take(batch);
+    std::vector<MatrixView<float>> hidden;
+    for (Stream* variant : variants) hidden.push_back(variant->hidden.Take(batch));
     ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
       const int64_t first = tile * kLossTileRows;
       const int64_t rows = std::min(kLossTileRows, batch.rows - first);
-      AlignedBuffer<T> normed(rows * config_.hidden);
-      const MatrixView<T> view(normed.data(), rows, config_.hidden);
-      RmsNorm<T>(hidden.RowBlock(first, rows), norm, config_.norm_epsilon, view);
-      std::vector<int32_t> targets(static_cast<std::size_t>(rows));
-      for (int64_t i = 0; i < rows; ++i) {
-        const int64_t next = std::min(batch.first_row + first + i + 1, stream.tokens->size() - 1);
-        targets[static_cast<std::size_t>(i)] =
-            stream.tokens->tokens[static_cast<std::size_t>(next)];
+      const auto outcomes_of = [&](std::span<TokenOutcome> all) {
+        return all.subspan(static_cast<std::size_t>(batch.first_row + first),
+                           static_cast<std::size_t>(rows));
+      };
+      AlignedBuffer<T> memory((1 + static_cast<int64_t>(hidden.size())) * rows * config_.hidden);
+      int64_t used = 0;
+      const auto normed = [&](MatrixView<float> states) {
+        const MatrixView<T> view(memory.data() + used, rows, config_.hidden);
+        used += rows * config_.hidden;
+        RmsNorm<T>(states.RowBlock(first, rows), norm, config_.norm_epsilon, view);
+        return MatrixView<const T>(view);
+      };
+      const MatrixView<const T> original_normed = normed(original_hidden);
+      std::vector<MatrixView<const T>> variant_normed;
+      std::vector<std::span<TokenOutcome>> variant_outcomes;
+      for (std::size_t v = 0; v < hidden.size(); ++v) {
+        variant_normed.push_back(normed(hidden[v]));
+        variant_outcomes.push_back(outcomes_of(compared[v]));
       }
-      TokenLosses<T>(
-          lm_head, view, targets,
-          std::span(nll).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)));
+      CompareTokens<T>(lm_head, original_normed, variant_normed, Targets(batch, first, rows),
+                       outcomes_of(original), variant_outcomes);
     });
-    result_.evaluation_flops += 2 * batch.rows * config_.hidden * config_.vocabulary;
-    return nll;
+  }
+
+  // The token after each row; of the last row of all, any.
+  std::vector<int32_t> Targets(const Batch& batch, int64_t first, int64_t rows) const {
+    std::vector<int32_t> targets(static_cast<std::size_t>(rows));
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t next = std::min(batch.first_row + first + i + 1, stored_->tokens->size() - 1);
+      targets[static_cast<std::size_t>(i)] =
+          stored_->tokens->tokens[static_cast<std::size_t>(next)];
+    }
+    return targets;
   }
 
   const PassRequest& request_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
 #include "kernels/matmul.h"
 #include "model/family.h"
@@ -55,12 +56,12 @@ struct PassRequest {
 
 struct PassResult {
   std::vector<LayerFacts> layers;
-  // Mean loss of each evaluation window, in nats per token: of the checkpoint as it lies on disk,
-  // of the quantized model with every matrix at its own scale, and of the model vLLM makes of it.
-  // Empty where not computed; `pseudo` is empty when it is `deployed`, because scales were shared.
+  // Mean loss of each evaluation window, in nats per token, of the checkpoint as it lies on disk.
   std::vector<double> stored_window_nll;
-  std::vector<double> pseudo_window_nll;
-  std::vector<double> deployed_window_nll;
+  // The quantized model beside it: with every matrix at its own scale, and as vLLM runs it. Absent
+  // where not computed; `pseudo` is absent when it is `deployed`, because scales were shared.
+  std::optional<DivergenceSummary> pseudo;
+  std::optional<DivergenceSummary> deployed;
   double calibration_seconds = 0;
   double quantization_seconds = 0;  // scales, codes and writing
   double evaluation_seconds = 0;
