@@ -9,6 +9,7 @@
 
 #include "base/checked_math.h"
 #include "base/interrupt.h"
+#include "base/memory_use.h"
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
 #include "evaluation/token_loss.h"
@@ -58,7 +59,11 @@ class Pass {
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       StoredLayer stored = next.get();
       if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
-      RunLayer(std::move(stored));
+      {
+        const PhaseTimer timer(result_.layer_seconds.emplace_back());
+        RunLayer(std::move(stored));
+      }
+      result_.layer_rss_bytes.push_back(CurrentResidentBytes());
       SaveAfter(layer + 1);
     }
     progress_.EndPhase();
