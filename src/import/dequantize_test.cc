@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cstring>
-#include <limits>
+#include <string>
 #include <vector>
 
 #include "io/file.h"
