@@ -39,6 +39,7 @@ struct QuantizeFlags {
 };
 
 void AddFlags(CLI::App& command, QuantizeFlags& flags) {
+  command.option_defaults()->take_last();  // as Python's argparse does
   command.add_option("--model_dir", flags.model_dir, "Hugging Face checkpoint to quantize")
       ->required();
   command.add_option("--output_dir", flags.output_dir, "Directory to make");

@@ -1,0 +1,56 @@
+#include "tests/support/stored_tensors.h"
+
+#include <cstring>
+#include <span>
+
+#include "base/error.h"
+#include "io/checkpoint_reader.h"
+#include "tensor/scalar_types.h"
+
+namespace narrow {
+
+std::vector<float> StoredTensor::Floats() const {
+  const auto size = static_cast<std::size_t>(ElementBytes(dtype));
+  std::vector<float> values;
+  for (std::size_t offset = 0; offset < bytes.size(); offset += size) {
+    uint16_t half = 0;
+    float value = 0;
+    if (dtype == Dtype::kF32) {
+      std::memcpy(&value, bytes.data() + offset, sizeof value);
+    } else {
+      NARROW_CHECK(dtype == Dtype::kF16 || dtype == Dtype::kBF16);
+      std::memcpy(&half, bytes.data() + offset, sizeof half);
+      value = dtype == Dtype::kF16 ? ToFloat(Float16{half}) : ToFloat(Bfloat16{half});
+    }
+    values.push_back(value);
+  }
+  return values;
+}
+
+float StoredTensor::Scalar() const {
+  NARROW_CHECK(shape.empty());
+  return Floats().at(0);
+}
+
+std::map<std::string, StoredTensor> ReadTensors(const std::filesystem::path& directory) {
+  const CheckpointReader reader(directory);
+  std::map<std::string, StoredTensor> tensors;
+  for (const CheckpointReader::TensorLocation& location : reader.tensors()) {
+    StoredTensor& tensor = tensors[location.entry.name];
+    tensor.dtype = location.entry.dtype;
+    tensor.shape = location.entry.shape;
+    tensor.bytes.resize(static_cast<std::size_t>(location.entry.bytes()));
+    reader.Read(location, std::as_writable_bytes(std::span(tensor.bytes)));
+  }
+  return tensors;
+}
+
+std::set<std::string> Names(const std::filesystem::path& directory) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    names.insert(entry.path().filename().string());
+  }
+  return names;
+}
+
+}  // namespace narrow

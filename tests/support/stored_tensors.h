@@ -1,0 +1,31 @@
+// What a checkpoint directory holds, whole, for comparison.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tensor/dtype.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+struct StoredTensor {
+  Dtype dtype = Dtype::kF32;
+  Shape shape;
+  std::string bytes;
+
+  // The elements. REQUIRES: F32, F16 or BF16.
+  std::vector<float> Floats() const;
+  // The only element. REQUIRES: a scalar of such a type.
+  float Scalar() const;
+};
+
+std::map<std::string, StoredTensor> ReadTensors(const std::filesystem::path& directory);
+
+// Names of the entries of a directory, hidden ones included.
+std::set<std::string> Names(const std::filesystem::path& directory);
+
+}  // namespace narrow
