@@ -1,7 +1,7 @@
 """Checks that the modules of src/ include each other in one direction only.
 
-  cli > pipeline > model, quantization, evaluation, export, import, inspection > kernels, io, text
-      > tensor > base
+  cli > pipeline > model, quantization, evaluation, export, import, inspection, synthesis
+      > kernels, io, text > tensor > base
 
 A module includes modules of lower levels. Modules of one level do not know each other, except that
 text reads JSON and files. Third-party headers appear only in the module that wraps them.
@@ -13,7 +13,8 @@ import re
 import sys
 
 LEVELS = (('base',), ('tensor',), ('kernels', 'io', 'text'),
-          ('model', 'quantization', 'evaluation', 'export', 'import', 'inspection'),
+          ('model', 'quantization', 'evaluation', 'export', 'import', 'inspection',
+           'synthesis'),
           ('pipeline',), ('cli',))
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 
