@@ -19,46 +19,42 @@ struct PiecePair {
   std::string_view left;
   std::string_view right;
   double score = 0;  // of the joined piece
-  int64_t left_characters = 0;
-  int64_t right_characters = 0;
 };
 
-int64_t CountCharacters(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
-}
-
+// Added tokens are cut out of the text before pieces are joined, so no pair leads to one or uses
+// one. Pairs of one piece come in order of the left piece's id.
 std::vector<PiecePair> FindPairs(const TokenizerSource& source, const std::string& what) {
   std::unordered_map<std::string_view, std::size_t> ids;
-  for (std::size_t id = 0; id < source.tokens->size(); ++id) ids.emplace((*source.tokens)[id], id);
+  for (std::size_t id = 0; id < source.tokens->size(); ++id) {
+    if (!source.Added(static_cast<int64_t>(id))) ids.emplace((*source.tokens)[id], id);
+  }
   std::vector<PiecePair> pairs;
   for (std::size_t id = 0; id < source.tokens->size(); ++id) {
     const std::string_view piece = (*source.tokens)[id];
+    if (!ids.contains(piece)) continue;
     if (piece.size() > kMaxPieceBytes) {
       Fail(ErrorCode::kUnsupported, "{}: a SentencePiece token of {} bytes; at most {} are handled",
            what, piece.size(), kMaxPieceBytes);
     }
-    const auto characters = CountCharacters(piece);
-    int64_t left_characters = 0;
+    const auto first = static_cast<std::ptrdiff_t>(pairs.size());
     for (std::size_t cut = Utf8Length(piece[0]); cut < piece.size();
          cut += static_cast<std::size_t>(Utf8Length(piece[cut]))) {
-      ++left_characters;
       const std::string_view left = piece.substr(0, cut);
       const std::string_view right = piece.substr(cut);
       if (!ids.contains(left) || !ids.contains(right)) continue;
-      pairs.push_back(
-          {left, right, (*source.scores)[id], left_characters, characters - left_characters});
+      pairs.push_back({left, right, (*source.scores)[id]});
     }
+    std::sort(pairs.begin() + first, pairs.end(), [&](const PiecePair& a, const PiecePair& b) {
+      return ids.at(a.left) < ids.at(b.left);
+    });
   }
   return pairs;
 }
 
 Json SentencePieceMerges(const TokenizerSource& source, const std::string& what) {
   std::vector<PiecePair> pairs = FindPairs(source, what);
-  std::stable_sort(pairs.begin(), pairs.end(), [](const PiecePair& a, const PiecePair& b) {
-    if (a.score != b.score) return a.score > b.score;
-    if (a.left_characters != b.left_characters) return a.left_characters > b.left_characters;
-    return a.right_characters > b.right_characters;
-  });
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [](const PiecePair& a, const PiecePair& b) { return a.score > b.score; });
   Json merges = Json::array();
   for (const PiecePair& pair : pairs) {
     merges.push_back(std::string(pair.left) + ' ' + std::string(pair.right));
@@ -86,7 +82,8 @@ Json MergesJson(const TokenizerSource& source, const std::string& what) {
   Json merges = Json::array();
   for (const std::string& merge : *source.merges) {
     const std::size_t space = merge.find(' ');
-    if (space == 0 || space + 1 >= merge.size() || merge.find(' ', space + 1) != merge.npos) {
+    if (space == merge.npos || space == 0 || space + 1 == merge.size() ||
+        merge.find(' ', space + 1) != merge.npos) {
       Fail(ErrorCode::kCorruptInput, "{}: merge {} is not two words", what, Quoted(merge));
     }
     merges.push_back(merge);

@@ -11,9 +11,9 @@ namespace narrow {
 Json VocabularyJson(const TokenizerSource& source);
 
 // "left right", best first. For SentencePiece every pair of pieces that joins to a piece, the
-// joined piece with the best score first. Throws: kCorruptInput for a merge that is not two words;
-// kUnsupported for a SentencePiece token too long to be one.
-// Source of the order: SentencePieceExtractor of transformers' convert_slow_tokenizer.py.
+// joined piece with the best score first and equal scores in order of the pieces' ids. Throws:
+// kCorruptInput for a merge that is not two words; kUnsupported for a SentencePiece token too long
+// to be one. Source of the order: the merges of Llama 2's tokenizer.json.
 Json MergesJson(const TokenizerSource& source, const std::string& what);
 
 }  // namespace narrow

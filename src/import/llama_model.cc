@@ -38,6 +38,7 @@ class Tensors {
     for (const GgufTensor& tensor : header.tensors) by_name_.emplace(tensor.name, &tensor);
   }
 
+  const std::string& what() const { return what_; }
   bool Has(const std::string& name) const { return by_name_.contains(name); }
 
   const GgufTensor* Take(const std::string& name, const Shape& shape) {
@@ -167,7 +168,13 @@ void MapLayer(int64_t layer, const LlamaModel& model, Tensors& tensors,
                         row.interleaved_rows});
     };
     take(".weight", {row.rows, row.columns});
-    if (row.biased) take(".bias", {row.rows});
+    if (!row.biased) continue;
+    take(".bias", {row.rows});
+    const GgufTensor& bias = *mapped.back().source;
+    if (row.interleaved_rows > 0 && Info(bias.type).block_elements > 1) {
+      Fail(ErrorCode::kUnsupported, "{}: {} is {}, whose blocks span several rows", tensors.what(),
+           bias.name, Info(bias.type).name);
+    }
   }
 }
 
