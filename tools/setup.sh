@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build make pkg-config ca-certificates
           libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzstd-dev
-          libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip unzip)
+          libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip)
 for part in "$@"; do
   case "$part" in
     build) ;;
