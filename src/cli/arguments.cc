@@ -22,9 +22,9 @@ std::vector<std::string> NormalizeFlags(std::vector<std::string> arguments) {
 
 int64_t ParseByteSize(const std::string& text, const std::string& flag) {
   static const std::map<std::string, double> kUnits = {
-      {"", 1.0},      {"B", 1.0},      {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
-      {"TB", 1e12},   {"KIB", 0x1p10}, {"MIB", 0x1p20}, {"GIB", 0x1p30}, {"TIB", 0x1p40},
-      {"K", 0x1p10},  {"M", 0x1p20},   {"G", 0x1p30},   {"T", 0x1p40}};
+      {"", 1.0},     {"B", 1.0},      {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+      {"TB", 1e12},  {"KIB", 0x1p10}, {"MIB", 0x1p20}, {"GIB", 0x1p30}, {"TIB", 0x1p40},
+      {"K", 0x1p10}, {"M", 0x1p20},   {"G", 0x1p30},   {"T", 0x1p40}};
   double number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string unit(rest, text.data() + text.size());
@@ -40,17 +40,19 @@ int64_t ParseByteSize(const std::string& text, const std::string& flag) {
 }
 
 void EvaluationFlags::AddTo(CLI::App& command) {
-  command.add_option("--eval_data", eval_data,
-                     "Evaluation text: a path (.txt, .raw, .jsonl, .jsonl.zst) or wikitext2, pileval, "
-                     "builtin (default: wikitext2 if it is there, else builtin)");
+  command.add_option(
+      "--eval_data", eval_data,
+      "Evaluation text: a path (.txt, .raw, .jsonl, .jsonl.zst) or wikitext2, pileval, "
+      "builtin (default: wikitext2 if it is there, else builtin)");
   command.add_option("--data_dir", data_dir,
                      "Where named texts are (default: $NARROW_DATA_DIR, else the user's cache)");
   command.add_option("--eval_windows", windows, "Windows to evaluate; 0 means all (default: 0)")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--window_tokens", window_tokens, "Tokens of a window (default: 2048)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20));
-  command.add_option("--eval_window_order", order,
-                     "spread: evenly over the text (default); first: from its beginning")
+  command
+      .add_option("--eval_window_order", order,
+                  "spread: evenly over the text (default); first: from its beginning")
       ->check(CLI::IsMember({"spread", "first"}));
 }
 
@@ -64,9 +66,10 @@ EvaluationOptions EvaluationFlags::Options() const {
 }
 
 void ComputeFlags::AddTo(CLI::App& command) {
-  command.add_option("--data_type", data_type,
-                     "Type of the matrix products: auto (bfloat16 where the CPU has it), bfloat16, "
-                     "float32")
+  command
+      .add_option("--data_type", data_type,
+                  "Type of the matrix products: auto (bfloat16 where the CPU has it), bfloat16, "
+                  "float32")
       ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}));
   command.add_option("--device", device, "cpu is the only device of this build");
   command.add_option("--threads", threads, "Threads; 0 means one per core (default: 0)")

@@ -11,6 +11,7 @@
 #include "cli/arguments.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_command.h"
+#include "cli/synthesize_command.h"
 #include "import/gguf_import.h"
 #include "inspection/inspect.h"
 #include "io/file.h"
@@ -142,7 +143,8 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
   command.callback([flags, &run] {
     run = [flags] {
       const InspectionReport report = Inspect(flags->directory);
-      const std::string text = flags->json ? RenderInspectionJson(report) : RenderInspection(report);
+      const std::string text =
+          flags->json ? RenderInspectionJson(report) : RenderInspection(report);
       std::fwrite(text.data(), 1, text.size(), stdout);
       return report.HasErrors() ? static_cast<int>(ErrorCode::kCorruptInput) : 0;
     };
@@ -169,10 +171,10 @@ int RunCommandLine(std::vector<std::string> arguments) {
   AddTokenizeCommand(program, run);
   AddImportCommand(program, run);
   AddInspectCommand(program, run);
+  AddSynthesizeCommand(program, run);
   try {
     // CLI11 takes the arguments without the program's name, last one first.
-    std::vector<std::string> reversed =
-        NormalizeFlags({arguments.begin() + 1, arguments.end()});
+    std::vector<std::string> reversed = NormalizeFlags({arguments.begin() + 1, arguments.end()});
     std::reverse(reversed.begin(), reversed.end());
     program.parse(std::move(reversed));
   } catch (const CLI::Success& request) {  // --help, --version

@@ -34,6 +34,11 @@ struct QuantizeFlags {
   bool skip_quantization = false;
   bool skip_evaluation = false;
   bool overwrite = false;
+  std::string quant_algo = "gptq";
+  std::string memory_budget;
+  std::string work_dir;
+  std::string resume = "auto";
+  double save_interval = 60;
   EvaluationFlags evaluation;
   ComputeFlags compute;
 };
@@ -48,19 +53,26 @@ void AddFlags(CLI::App& command, QuantizeFlags& flags) {
                      "fp8 (or w_fp8_a_fp8): FP8 E4M3 weights and inputs, one scale per tensor");
   command.add_option("--kv_cache_dtype", flags.kv_cache_dtype, "fp8: quantize the KV cache too")
       ->check(CLI::IsMember({"fp8"}));
-  command.add_option("--min_kv_scale", flags.min_kv_scale, "Smallest scale of K and V (default: 0)")
+  command
+      .add_option("--min_kv_scale", flags.min_kv_scale, "Smallest scale of K and V (default: 0)")
       ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--quant_algo", flags.quant_algo,
+                  "gptq: rounding with error compensation (default); none: to nearest")
+      ->check(CLI::IsMember({"gptq", "none"}));
   command.add_flag("--no_weight_matrix_merge", flags.no_weight_matrix_merge,
                    "Each matrix its own weight scale (vLLM requantizes q/k/v and gate/up at load)");
   command.add_flag("--weight_matrix_merge", flags.weight_matrix_merge,
                    "q/k/v share a weight scale, and gate/up share one (the default)");
   command.add_option("--exclude_layers", flags.exclude_layers,
                      "Linear layers to leave as they are: patterns of full names ('*.down_proj')");
-  command.add_option("--dataset", flags.dataset,
-                     "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
-                     "is there, else builtin)");
-  command.add_option("--num_calib_data", flags.num_calib_data,
-                     "Calibration documents, the first of the text (default: 128)")
+  command.add_option(
+      "--dataset", flags.dataset,
+      "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
+      "is there, else builtin)");
+  command
+      .add_option("--num_calib_data", flags.num_calib_data,
+                  "Calibration documents, the first of the text (default: 128)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   command.add_option("--seq_len", flags.seq_len, "Tokens a document is cut to (default: 512)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
@@ -72,6 +84,19 @@ void AddFlags(CLI::App& command, QuantizeFlags& flags) {
                      "Names of scales and config block: fp8 (default) or quark");
   command.add_option("--max_shard_size", flags.max_shard_size,
                      "Largest weight file (default: 5GB)");
+  command.add_option("--memory_budget", flags.memory_budget,
+                     "Resident memory to stay under (12GiB); default: 80 % of what is free");
+  command.add_option("--work_dir", flags.work_dir,
+                     "Directory for the state of the run and what does not fit in memory (default: "
+                     "beside the output)");
+  command
+      .add_option("--resume", flags.resume,
+                  "auto: continue an interrupted run of the same job (default); never: start over")
+      ->check(CLI::IsMember({"auto", "never"}));
+  command
+      .add_option("--save_interval", flags.save_interval,
+                  "Seconds between saved states while hidden states are in memory (default: 60)")
+      ->check(CLI::NonNegativeNumber);
   command.add_flag("--multi_gpu", flags.multi_gpu,
                    "Accepted for compatibility; this build computes on all CPU cores");
   command.add_flag("--skip_quantization", flags.skip_quantization,
@@ -133,6 +158,13 @@ QuantizeRequest MakeRequest(const QuantizeFlags& flags) {
   if (!flags.skip_evaluation) request.evaluation = flags.evaluation.Options();
   request.data_type = flags.compute.Apply();
   request.version = kVersion;
+  if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
+  if (!flags.memory_budget.empty()) {
+    request.memory_budget_bytes = ParseByteSize(flags.memory_budget, "--memory_budget");
+  }
+  if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
+  if (flags.resume == "never") request.resume = QuantizeRequest::Resume::kNever;
+  request.save_interval_seconds = flags.save_interval;
   return request;
 }
 
@@ -167,8 +199,8 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
 
 void AddQuantizeCommand(CLI::App& program, const std::vector<std::string>& command_line,
                         std::function<int()>& run) {
-  CLI::App& command = *program.add_subcommand(
-      "quantize", "Quantize a checkpoint to FP8 and measure what it cost");
+  CLI::App& command =
+      *program.add_subcommand("quantize", "Quantize a checkpoint to FP8 and measure what it cost");
   const auto flags = std::make_shared<QuantizeFlags>();
   AddFlags(command, *flags);
   AddRefusedFlags(command);

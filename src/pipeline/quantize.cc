@@ -10,6 +10,7 @@
 #include "evaluation/perplexity.h"
 #include "export/config.h"
 #include "export/side_files.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/output_checkpoint.h"
 #include "pipeline/run_report.h"
 #include "pipeline/streaming_pass.h"
@@ -30,14 +31,15 @@ LayerQuantizationOptions QuantizationOptions(const QuantizeRequest& request,
   options.weight_scales = request.weight_scales;
   options.cache = request.cache;
   options.min_cache_scale = request.min_cache_scale;
+  options.rounding = request.rounding;
   options.excluded = MatchExcluded(*model.family, model.config, request.exclude_patterns);
   return options;
 }
 
 // Everything that decides the bytes of the output.
 Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& model,
-                           ComputeType compute, const TokenStream& calibration,
-                           const TokenStream* evaluation) {
+                           ComputeType compute, const LayerQuantizationOptions& quantization,
+                           const TokenStream& calibration, const TokenStream* evaluation) {
   Fingerprint fingerprint;
   fingerprint["program version"] = request.version;
   fingerprint["--quant_scheme"] = request.scheme;
@@ -48,6 +50,10 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["--exclude_layers"] = fmt::format("{}", fmt::join(request.exclude_patterns, " "));
   fingerprint["--custom_mode"] = request.export_format;
   fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
+  fingerprint["--quant_algo"] =
+      request.rounding == RoundingAlgorithm::kCompensated ? "gptq" : "none";
+  fingerprint["block of second-order statistics (from --memory_budget)"] =
+      fmt::format("{}", quantization.hessian_block_columns);
   fingerprint["data type"] = compute == ComputeType::kBfloat16 ? "bfloat16" : "float32";
   fingerprint["instruction set"] = InstructionSetName();
   const std::string config = model.checkpoint->config().dump();
@@ -205,7 +211,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   const ModelSource model = OpenModel(request.model_directory, WeightState::kOriginal);
   const SourceFacts source_facts = ReadSourceFacts(request.model_directory);
   report.model = source_facts.name;
-  const LayerQuantizationOptions quantization = QuantizationOptions(request, model);
+  LayerQuantizationOptions quantization = QuantizationOptions(request, model);
   const OutputOptions output_options = {&FindExportFormat(request.export_format),
                                         request.max_shard_bytes};
   const QuantizedCheckpointDescription description =
@@ -232,8 +238,15 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   }
 
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
+  const JobShape shape = ShapeOf(model, pass.compute, &quantization, &calibration.stream,
+                                 evaluation ? &evaluation->stream : nullptr);
+  const MemoryChoice memory =
+      ChoosePassPlan(shape, request.memory_budget_bytes.value_or(DefaultMemoryBudget()));
+  pass.plan = memory.plan;
+  quantization.hessian_block_columns = memory.hessian_block_columns;
+  progress.Info(DescribeChoice(memory));
   // Nothing before this line writes; nothing after it can be refused for what the user asked.
-  Job job(request, JobFingerprint(request, model, pass.compute, calibration.stream,
+  Job job(request, JobFingerprint(request, model, pass.compute, quantization, calibration.stream,
                                   evaluation ? &evaluation->stream : nullptr));
   StagedDirectory& directory = job.output();
   OutputCheckpoint output(*model.checkpoint, *model.family, model.config, quantization,

@@ -33,6 +33,9 @@ struct QuantizeRequest {
   // State, spilled hidden states and log; default: ".<output>.narrow-work" beside the output.
   std::optional<std::filesystem::path> work_directory;
   enum class Resume { kAuto, kNever } resume = Resume::kAuto;
+  // Resident memory of the process, all included; nothing: 80 % of what is available.
+  std::optional<int64_t> memory_budget_bytes;
+  RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
   double save_interval_seconds = 60;
   std::vector<std::string> command_line;  // for the report
   std::string version;                    // of the program, for the report
@@ -46,6 +49,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
 struct EvaluateRequest {
   std::filesystem::path model_directory;
   EvaluationOptions evaluation;
+  std::optional<int64_t> memory_budget_bytes;
   DataType data_type = DataType::kAuto;
 };
 

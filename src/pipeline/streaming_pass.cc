@@ -57,11 +57,12 @@ class Pass {
     std::future<StoredLayer> next;
     if (first_layer < config_.layers) next = ReadAhead(first_layer);
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
-      StoredLayer stored = next.get();
-      if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
       {
         const PhaseTimer timer(result_.layer_seconds.emplace_back());
-        RunLayer(std::move(stored));
+        LoadedLayer<T> loaded(next.get(), *request_.scheme);
+        // Not before the layer is packed: what was read ahead and what is packed would add up.
+        if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
+        RunLayer(loaded);
       }
       result_.layer_rss_bytes.push_back(CurrentResidentBytes());
       SaveAfter(layer + 1);
@@ -214,8 +215,7 @@ class Pass {
     stream.hidden.Advance();
   }
 
-  void RunLayer(StoredLayer stored) {
-    LoadedLayer<T> layer(std::move(stored), *request_.scheme);
+  void RunLayer(LoadedLayer<T>& layer) {
     std::optional<LayerRanges> ranges;
     LayerHessians hessians;
     if (calibration_) {

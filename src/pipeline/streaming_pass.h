@@ -62,8 +62,8 @@ struct PassResult {
   // where not computed; `pseudo` is absent when it is `deployed`, because scales were shared.
   std::optional<DivergenceSummary> pseudo;
   std::optional<DivergenceSummary> deployed;
-  std::vector<double> layer_seconds;      // wall time of each layer of this run
-  std::vector<int64_t> layer_rss_bytes;   // resident memory after each layer of this run
+  std::vector<double> layer_seconds;     // wall time of each layer of this run
+  std::vector<int64_t> layer_rss_bytes;  // resident memory after each layer of this run
   double calibration_seconds = 0;
   double quantization_seconds = 0;  // scales, codes and writing
   double evaluation_seconds = 0;

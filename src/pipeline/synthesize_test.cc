@@ -13,6 +13,7 @@
 #include "pipeline/model_source.h"
 #include "pipeline/token_stream.h"
 #include "synthesis/presets.h"
+#include "synthesis/weights.h"
 
 namespace narrow {
 namespace {
@@ -25,7 +26,7 @@ SynthesizeRequest TinyRequest(const ScratchDirectory& scratch) {
   return request;
 }
 
-SynthesizeResult Run(const SynthesizeRequest& request) {
+SynthesizeResult MakeModel(const SynthesizeRequest& request) {
   SilentProgress progress;
   return RunSynthesize(request, progress);
 }
@@ -40,7 +41,7 @@ std::vector<std::byte> TensorBytes(const CheckpointReader& checkpoint, const std
 TEST(Synthesize, MakesACheckpointThatLoads) {
   const ScratchDirectory scratch;
   const SynthesizeRequest request = TinyRequest(scratch);
-  const SynthesizeResult result = Run(request);
+  const SynthesizeResult result = MakeModel(request);
   EXPECT_EQ(result.layers, 2);
   EXPECT_EQ(result.tensors, 3 + 2 * 9);
   const ModelSource model = OpenModel(request.output_directory, WeightState::kOriginal);
@@ -59,7 +60,7 @@ TEST(Synthesize, MakesTiedModelsAndBiases) {
   request.config["mlp_bias"] = true;
   request.config["torch_dtype"] = "float16";  // what is written is BF16
   request.max_shard_bytes = 100'000;
-  EXPECT_EQ(Run(request).tensors, 2 + 2 * 16);
+  EXPECT_EQ(MakeModel(request).tensors, 2 + 2 * 16);
   const ModelSource model = OpenModel(request.output_directory, WeightState::kOriginal);
   EXPECT_EQ(model.config.dtype, Dtype::kBF16);
   EXPECT_EQ(model.checkpoint->Find("lm_head.weight"), nullptr);
@@ -70,11 +71,11 @@ TEST(Synthesize, FewerLayersAreTheFirstOnes) {
   const ScratchDirectory scratch;
   SynthesizeRequest request = TinyRequest(scratch);
   request.config["num_hidden_layers"] = 3;
-  Run(request);
+  MakeModel(request);
   const ModelSource whole = OpenModel(request.output_directory, WeightState::kOriginal);
   request.output_directory = scratch.path() / "part";
   request.layers = 1;
-  EXPECT_EQ(Run(request).layers, 1);
+  EXPECT_EQ(MakeModel(request).layers, 1);
   const ModelSource part = OpenModel(request.output_directory, WeightState::kOriginal);
   EXPECT_EQ(RequiredInt(part.checkpoint->config(), "num_hidden_layers", "config"), 1);
   EXPECT_EQ(part.config.layers, 1);
@@ -88,14 +89,14 @@ TEST(Synthesize, FewerLayersAreTheFirstOnes) {
 TEST(Synthesize, CopiesATokenizerThatFits) {
   const ScratchDirectory scratch;
   SynthesizeRequest request = TinyRequest(scratch);
-  Run(request);
+  MakeModel(request);
   const ScratchDirectory tokenizer;
   std::filesystem::copy(request.output_directory / "tokenizer.json", tokenizer.path());
   tokenizer.Put("special_tokens_map.json", "{}");
   tokenizer.Put("notes.txt", "not of the tokenizer");
   request.output_directory = scratch.path() / "second";
   request.tokenizer_directory = tokenizer.path();
-  Run(request);
+  MakeModel(request);
   EXPECT_EQ(ReadWholeFile(request.output_directory / "tokenizer.json", 1 << 20),
             tokenizer.Get("tokenizer.json"));
   EXPECT_TRUE(std::filesystem::exists(request.output_directory / "special_tokens_map.json"));
@@ -103,7 +104,7 @@ TEST(Synthesize, CopiesATokenizerThatFits) {
   EXPECT_FALSE(std::filesystem::exists(request.output_directory / "tokenizer_config.json"));
   request.config["vocab_size"] = 257;
   request.output_directory = scratch.path() / "third";
-  ExpectError(ErrorCode::kInvalidArgument, "258 tokens", [&] { Run(request); });
+  ExpectError(ErrorCode::kInvalidArgument, "258 tokens", [&] { MakeModel(request); });
 }
 
 TEST(Synthesize, PresetsAreThePublishedModels) {
@@ -133,7 +134,7 @@ TEST(Synthesize, RefusesAndLeavesNothing) {
   const auto refuse = [&](ErrorCode code, std::string_view fragment, auto&& change) {
     SynthesizeRequest request = TinyRequest(scratch);
     change(request);
-    ExpectError(code, fragment, [&] { Run(request); });
+    ExpectError(code, fragment, [&] { MakeModel(request); });
     EXPECT_EQ(scratch.Count(), 0);
   };
   using Request = SynthesizeRequest;
@@ -163,7 +164,7 @@ TEST(Synthesize, RefusesAndLeavesNothing) {
 TEST(Synthesize, AStopLeavesNothing) {
   const ScratchDirectory scratch;
   RequestStop(2);
-  ExpectError(ErrorCode::kInterrupted, "SIGINT", [&] { Run(TinyRequest(scratch)); });
+  ExpectError(ErrorCode::kInterrupted, "SIGINT", [&] { MakeModel(TinyRequest(scratch)); });
   RequestStop(0);
   EXPECT_EQ(scratch.Count(), 0);
 }
@@ -184,11 +185,12 @@ class ChannelSizes final : public LayerObserver<float> {
   void OnKeys(std::span<const float>) override {}
   void OnValues(std::span<const float>) override {}
 
-  // The largest channel against the median one.
-  double OutlierRatio(LinearGroup group) {
-    std::vector<double>& sums = sums_[static_cast<std::size_t>(group)];
-    std::ranges::sort(sums);
-    return std::sqrt(sums.back() / sums[sums.size() / 2]);
+  // A channel's size against that of the median one.
+  double Ratio(LinearGroup group, int64_t channel) const {
+    std::vector<double> sums = sums_[static_cast<std::size_t>(group)];
+    const double size = sums[static_cast<std::size_t>(channel)];
+    std::ranges::nth_element(sums, sums.begin() + static_cast<int64_t>(sums.size()) / 2);
+    return std::sqrt(size / sums[sums.size() / 2]);
   }
 
  private:
@@ -206,7 +208,7 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   const ScratchDirectory scratch;
   SynthesizeRequest request = TinyRequest(scratch);
   request.layers = 126;
-  Run(request);
+  MakeModel(request);
   const ModelSource model = OpenModel(request.output_directory, WeightState::kOriginal);
   const DecoderConfig& config = model.config;
   constexpr int64_t kTokens = 64;
@@ -218,6 +220,7 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   const Sequence sequences[] = {{0, kTokens}};
   BatchWorkspace<float> workspace;
   double previous = 0.02;
+  std::array<double, kLinearGroupCount> logarithms = {};  // of the outlier channel's ratio
   for (int64_t i = 0; i < config.layers; ++i) {
     const LoadedLayer<float> layer(OpenLayer(*model.checkpoint, *model.family, config, i, 1 << 30),
                                    FindQuantizationScheme("fp8"));
@@ -227,13 +230,21 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
     const double size = RootMeanSquare(hidden.data.span());
     ASSERT_LT(size, previous + 0.25) << "layer " << i;
     previous = size;
-    // One channel in 64 or 192 is 10 to 20 times the others, give or take their own spread.
-    for (const LinearGroup group :
-         {LinearGroup::kQueryKeyValue, LinearGroup::kGateUp, LinearGroup::kDown}) {
-      EXPECT_GT(sizes.OutlierRatio(group), 5) << "layer " << i;
-      EXPECT_LT(sizes.OutlierRatio(group), 60) << "layer " << i;
+    for (const LinearGroup group : kLinearGroups) {
+      const int64_t width =
+          group == LinearGroup::kDown ? config.intermediate : config.hidden;  // heads too: 4 of 16
+      const int64_t channel = OutlierChannels(request.seed, "", width).front().channel;
+      logarithms[static_cast<std::size_t>(group)] += std::log(sizes.Ratio(group, channel));
     }
-    EXPECT_LT(sizes.OutlierRatio(LinearGroup::kAttentionOutput), 5) << "layer " << i;
+  }
+  // Factors of 10 to 20; the geometric mean over the layers cancels most of the channels' own
+  // spread.
+  for (const LinearGroup group : kLinearGroups) {
+    const double ratio =
+        std::exp(logarithms[static_cast<std::size_t>(group)] / static_cast<double>(config.layers));
+    const bool outlier = group != LinearGroup::kAttentionOutput;
+    EXPECT_GT(ratio, outlier ? 10.0 : 0.5) << static_cast<int>(group);
+    EXPECT_LT(ratio, outlier ? 20.0 : 2.0) << static_cast<int>(group);
   }
   EXPECT_GT(previous, 0.2);
   EXPECT_LT(previous, 2.0);

@@ -1,0 +1,228 @@
+#include "pipeline/memory_plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/checked_math.h"
+#include "base/memory_use.h"
+#include "base/parallel.h"
+#include "evaluation/token_comparison.h"
+#include "evaluation/token_loss.h"
+#include "kernels/attention.h"
+#include "quantization/compensation/hessian.h"
+
+namespace narrow {
+namespace {
+
+// What the parts below do not count: allocator slack, oneDNN's compiled kernels, thread stacks.
+constexpr int64_t kSlackBytes = int64_t{64} << 20;
+constexpr int64_t kSlackBytesPerThread = int64_t{8} << 20;
+constexpr int64_t kFloatBytes = sizeof(float);
+constexpr int64_t kMinBatchRows = 512;
+
+int64_t ComputeBytes(const JobShape& shape) {
+  return shape.compute == ComputeType::kBfloat16 ? 2 : 4;
+}
+
+int64_t Streams(const JobShape& shape) {
+  return shape.evaluation_tokens > 0 ? 1 + shape.evaluation_variants : 0;
+}
+
+// The group with the largest matrix: its size bounds panels and rewriting.
+int64_t LargestGroupBytes(const JobShape& shape) {
+  const DecoderConfig& c = shape.config;
+  const int64_t largest = std::max({c.hidden * c.query_key_value_width(),
+                                    c.hidden * c.query_width(), 2 * c.hidden * c.intermediate});
+  return largest * ComputeBytes(shape);
+}
+
+int64_t BatchRows(const JobShape& shape, const PassPlan& plan) {
+  return std::max(plan.batch_rows, shape.longest_sequence);
+}
+
+// While a layer is packed: a panel as stored and as packed. While it is rewritten: a panel, 64 MB
+// of it as f32 and its codes.
+int64_t StagingBytes(const JobShape& shape) {
+  const int64_t panel = std::min<int64_t>(int64_t{128} << 20, LargestGroupBytes(shape));
+  return 2 * panel + std::min<int64_t>(int64_t{80} << 20, LargestGroupBytes(shape));
+}
+
+int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
+  if (shape.rounding != RoundingAlgorithm::kCompensated) return 0;
+  const DecoderConfig& c = shape.config;
+  const auto accumulator = [&](int64_t columns) {
+    return shape.compute == ComputeType::kBfloat16
+               ? HessianAccumulator::Bytes<Bfloat16>(columns, block_columns)
+               : HessianAccumulator::Bytes<float>(columns, block_columns);
+  };
+  const int64_t widest = std::max(c.intermediate, std::max(c.hidden, c.query_width()));
+  const int64_t block = block_columns == 0 ? widest : std::min(block_columns, widest);
+  const int64_t factorization = 8 * block * block;
+  return 2 * accumulator(c.hidden) + accumulator(c.query_width()) + accumulator(c.intermediate) +
+         factorization;
+}
+
+int64_t SampleBytes(const JobShape& shape, const PassPlan& plan) {
+  if (shape.rounding != RoundingAlgorithm::kCompensated) return 0;
+  const DecoderConfig& c = shape.config;
+  const int64_t rows = BatchRows(shape, plan) / kHessianTokenStride + 1;
+  return rows * (2 * c.hidden + c.query_width() + c.intermediate) * ComputeBytes(shape);
+}
+
+int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan, int64_t batches_in_memory) {
+  if (plan.hidden_states == Placement::kMemory) return HiddenStateBytes(shape);
+  return batches_in_memory * BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
+}
+
+int64_t TileBytes(const JobShape& shape) {
+  const DecoderConfig& c = shape.config;
+  return shape.threads * TileRows(c) * (c.hidden + 3 * c.intermediate) * ComputeBytes(shape);
+}
+
+int64_t Total(const std::vector<MemoryPart>& parts) {
+  return std::accumulate(parts.begin(), parts.end(), int64_t{0},
+                         [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
+}
+
+std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
+                                   int64_t hessian_block_columns) {
+  const DecoderConfig& c = shape.config;
+  const int64_t weights = LayerWeightCount(c);
+  const int64_t stored = weights * ElementBytes(shape.stored);
+  // bf16 operands do not hold F16 and F32 weights exactly: those stay beside the packed ones.
+  const bool keeps_stored = shape.compute == ComputeType::kBfloat16 &&
+                            ElementBytes(shape.stored) >= 2 && shape.stored != Dtype::kBF16;
+  std::vector<MemoryPart> parts = {
+      {"program, tokenizer, texts", shape.resident_before_bytes},
+      {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread},
+      {"layer, packed", weights * ComputeBytes(shape)},
+      {"packing and rewriting", StagingBytes(shape)},
+      {"next layer, read ahead", std::min(plan.read_ahead_bytes, stored)},
+      {"hidden states", HiddenBytes(shape, plan, Streams(shape) + 1)},
+      {"batch: q, k, v and attention", BatchRows(shape, plan) *
+                                           (c.query_key_value_width() + c.query_width()) *
+                                           ComputeBytes(shape)},
+      {"tiles: norm, gate, up, activation", TileBytes(shape)},
+      {"second-order statistics",
+       HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan)},
+  };
+  if (keeps_stored) parts.push_back({"layer, as stored", std::min(plan.read_ahead_bytes, stored)});
+  return parts;
+}
+
+std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
+  if (shape.evaluation_tokens == 0) return {};
+  const DecoderConfig& c = shape.config;
+  const int64_t streams = Streams(shape);
+  return {
+      {"program, tokenizer, texts", shape.resident_before_bytes},
+      {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread},
+      {"lm_head, packed", c.vocabulary * c.hidden * ComputeBytes(shape)},
+      {"hidden states", HiddenBytes(shape, plan, streams)},
+      {"tiles: norm and logits",
+       shape.threads * kLossTileRows *
+           (streams * c.hidden * ComputeBytes(shape) + 3 * kVocabularySlice * kFloatBytes)},
+      {"outcomes of tokens",
+       streams * shape.evaluation_tokens * static_cast<int64_t>(sizeof(TokenOutcome))},
+  };
+}
+
+}  // namespace
+
+JobShape ShapeOf(const ModelSource& model, ComputeType compute,
+                 const LayerQuantizationOptions* quantization, const TokenStream* calibration,
+                 const TokenStream* evaluation) {
+  JobShape shape;
+  shape.config = model.config;
+  shape.compute = compute;
+  const LinearSpec linear = model.family->layer(model.config, 0).linears.front();
+  shape.stored = model.checkpoint->Get(linear.weight()).entry.dtype;
+  shape.threads = ThreadCount();
+  for (const TokenStream* stream : {calibration, evaluation}) {
+    if (stream != nullptr) {
+      shape.longest_sequence = std::max(shape.longest_sequence, stream->longest());
+    }
+  }
+  if (calibration != nullptr) shape.calibration_tokens = calibration->size();
+  if (evaluation != nullptr) shape.evaluation_tokens = evaluation->size();
+  if (quantization != nullptr) {
+    shape.evaluation_variants = quantization->weight_scales == WeightScales::kPerMatrix ? 2 : 1;
+    shape.rounding = quantization->rounding;
+  }
+  shape.resident_before_bytes = CurrentResidentBytes();
+  return shape;
+}
+
+int64_t DefaultMemoryBudget() { return AvailableMemoryBytes() / 5 * 4 + CurrentResidentBytes(); }
+
+std::string DescribeChoice(const MemoryChoice& choice) {
+  const std::string statistics =
+      choice.hessian_block_columns == 0
+          ? ""
+          : fmt::format("; second-order statistics in blocks of {} columns",
+                        choice.hessian_block_columns);
+  return fmt::format(
+      "Memory: {:.2f} GiB at most; hidden states in {}; {} of the next layer read ahead{}",
+      static_cast<double>(choice.estimate.peak_bytes) / 0x1p30,
+      choice.plan.hidden_states == Placement::kMemory ? "memory" : "the work directory",
+      choice.plan.read_ahead_bytes == 0 ? "nothing" : "weights", statistics);
+}
+
+int64_t LayerWeightCount(const DecoderConfig& config) {
+  return config.hidden * (config.query_key_value_width() + config.query_width()) +
+         3 * config.hidden * config.intermediate;
+}
+
+int64_t HiddenStateBytes(const JobShape& shape) {
+  return (shape.calibration_tokens + Streams(shape) * shape.evaluation_tokens) *
+         shape.config.hidden * kFloatBytes;
+}
+
+MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
+                              int64_t hessian_block_columns) {
+  MemoryEstimate estimate;
+  estimate.layers = LayerParts(shape, plan, hessian_block_columns);
+  estimate.head = HeadParts(shape, plan);
+  estimate.peak_bytes = std::max(Total(estimate.layers), Total(estimate.head));
+  return estimate;
+}
+
+MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
+  const int64_t layer_bytes = LayerWeightCount(shape.config) * ElementBytes(shape.stored);
+  MemoryChoice choice;
+  const auto fits = [&](Placement placement, int64_t batch_rows, int64_t block_columns,
+                        int64_t read_ahead) {
+    choice.plan.hidden_states = placement;
+    choice.plan.batch_rows = batch_rows;
+    choice.plan.read_ahead_bytes = read_ahead;
+    choice.hessian_block_columns = block_columns;
+    choice.estimate = EstimateMemory(shape, choice.plan, block_columns);
+    return choice.estimate.peak_bytes <= budget_bytes;
+  };
+  // What costs least comes first: reading ahead hides the disk, spilling costs disk traffic, small
+  // batches cost packing overhead, narrow blocks cost accuracy and come last.
+  const int64_t widest = std::max(shape.config.intermediate, shape.config.hidden);
+  for (int64_t block_columns = 0; block_columns == 0 || block_columns >= 1024;
+       block_columns = block_columns == 0 ? RoundUp(DivideRoundUp(widest, 2), 64)
+                                          : RoundUp(DivideRoundUp(block_columns, 2), 64)) {
+    for (int64_t batch_rows = 4096; batch_rows >= kMinBatchRows; batch_rows /= 2) {
+      for (const Placement placement : {Placement::kMemory, Placement::kFile}) {
+        if (fits(placement, batch_rows, block_columns, layer_bytes)) return choice;
+        if (fits(placement, batch_rows, block_columns, 0)) {
+          // Whatever is left reads ahead.
+          const int64_t left = budget_bytes - choice.estimate.peak_bytes;
+          static_cast<void>(fits(placement, batch_rows, block_columns, left));
+          return choice;
+        }
+      }
+    }
+    if (shape.rounding != RoundingAlgorithm::kCompensated) break;
+  }
+  Fail(ErrorCode::kMemoryBudget,
+       "the job needs at least {:.2f} GiB of memory, the budget is {:.2f} GiB; raise "
+       "--memory_budget, or lower it with fewer --threads or --quant_algo none",
+       static_cast<double>(choice.estimate.peak_bytes) / 0x1p30,
+       static_cast<double>(budget_bytes) / 0x1p30);
+}
+
+}  // namespace narrow

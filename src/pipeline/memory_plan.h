@@ -1,0 +1,73 @@
+// How much memory a job needs, part by part, and how to run it inside a budget. Pure arithmetic:
+// the formulas are those of docs/memory.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "model/config.h"
+#include "pipeline/layer_quantizer.h"
+#include "pipeline/model_source.h"
+#include "pipeline/streaming_pass.h"
+
+namespace narrow {
+
+// What decides the memory of a job.
+struct JobShape {
+  DecoderConfig config;
+  ComputeType compute = ComputeType::kBfloat16;
+  Dtype stored = Dtype::kBF16;  // of the linears in the checkpoint
+  int64_t threads = 1;
+  int64_t calibration_tokens = 0;
+  int64_t evaluation_tokens = 0;
+  int64_t longest_sequence = 0;     // of both texts
+  int64_t evaluation_variants = 0;  // models evaluated beside the original
+  RoundingAlgorithm rounding = RoundingAlgorithm::kNearest;
+  int64_t resident_before_bytes =
+      0;  // of the process when the plan is made: program, tokenizer, texts
+};
+
+struct MemoryPart {
+  std::string what;
+  int64_t bytes = 0;
+};
+
+// Memory of the two phases that can be the largest, at one choice of PassPlan.
+struct MemoryEstimate {
+  std::vector<MemoryPart> layers;  // while layers run
+  std::vector<MemoryPart> head;    // while losses are computed
+  int64_t peak_bytes = 0;
+};
+MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
+                              int64_t hessian_block_columns);
+
+struct MemoryChoice {
+  PassPlan plan;
+  int64_t hessian_block_columns = 0;
+  MemoryEstimate estimate;
+};
+
+// The fastest way to run that fits `budget_bytes`. Throws: kMemoryBudget naming the smallest budget
+// that would do.
+MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes);
+
+// A job over these texts; `evaluation` may be null, `quantization` too (evaluation alone).
+JobShape ShapeOf(const ModelSource& model, ComputeType compute,
+                 const LayerQuantizationOptions* quantization, const TokenStream* calibration,
+                 const TokenStream* evaluation);
+
+// 80 % of the memory that is available, and what the process has already.
+int64_t DefaultMemoryBudget();
+
+// "memory: at most 1.2 GiB; hidden states in memory; next layer read ahead".
+std::string DescribeChoice(const MemoryChoice& choice);
+
+// Bytes written to the work directory per layer when hidden states spill, all streams together.
+int64_t HiddenStateBytes(const JobShape& shape);
+
+// Weights of one decoder layer and of the whole model, in elements.
+int64_t LayerWeightCount(const DecoderConfig& config);
+
+}  // namespace narrow
