@@ -56,6 +56,24 @@ std::string ExcludedList(const std::vector<std::string>& excluded) {
   return names.empty() ? "none" : names;
 }
 
+std::string Rounding(const RunReport::Strategy& strategy) {
+  if (strategy.rounding != "gptq") return "- Rounding of weights: to nearest\n";
+  std::string text =
+      "- Rounding of weights: error-compensated (GPTQ), with second-order statistics of the "
+      "calibration inputs";
+  if (strategy.hessian_block_columns > 0) {
+    text += fmt::format(" in blocks of at most {} columns",
+                        FormatCount(strategy.hessian_block_columns));
+  }
+  if (!strategy.weight_merge_groups) {
+    text +=
+        ". At load vLLM requantizes q/k/v and gate/up to one scale each, and most of the gain of "
+        "compensated rounding is lost; it stays when scales are shared: leave out "
+        "--no_weight_matrix_merge";
+  }
+  return text + "\n";
+}
+
 std::string QuantizationStrategy(const RunReport& report) {
   const RunReport::Strategy& strategy = *report.strategy;
   std::string text = fmt::format(
@@ -71,6 +89,7 @@ std::string QuantizationStrategy(const RunReport& report) {
   } else {
     text += "- KV cache: not quantized\n";
   }
+  text += Rounding(strategy);
   text += fmt::format("- Left as they are: embeddings, norms and these linear layers: {}\n",
                       ExcludedList(strategy.excluded_linears));
   if (report.calibration) {
@@ -96,26 +115,58 @@ std::string Deployment(const RunReport& report, const std::string& output_name) 
   return text;
 }
 
+std::string PerplexityCell(const std::optional<double>& original,
+                           const std::optional<RunReport::Divergence>& variant) {
+  if (!variant) return "not measured";
+  if (!original) return fmt::format("{:.4f}", variant->perplexity);
+  return fmt::format("{:.4f} ({})", variant->perplexity,
+                     FormatChange(*original, variant->perplexity));
+}
+
+std::string EvaluationTable(const RunReport::Evaluation& evaluation) {
+  const std::optional<double>& original = evaluation.original_perplexity;
+  std::string text = fmt::format(
+      "| {} | Original | As vLLM runs it (deployed) | Pseudo-quantized |\n|---|---|---|---|\n"
+      "| Perplexity | {} | {} | {} |\n",
+      MarkdownText(DescribeEvaluation(evaluation)),
+      original ? fmt::format("{:.4f}", *original) : std::string("not measured"),
+      PerplexityCell(original, evaluation.deployed), PerplexityCell(original, evaluation.pseudo));
+  const auto row = [&](const char* label, const auto& format) {
+    const auto cell = [&](const std::optional<RunReport::Divergence>& variant) {
+      return variant ? format(*variant) : std::string("not measured");
+    };
+    text += fmt::format("| {} | | {} | {} |\n", label, cell(evaluation.deployed),
+                        cell(evaluation.pseudo));
+  };
+  using Divergence = RunReport::Divergence;
+  row("Loss increase, nats per token",
+      [](const Divergence& of) { return FormatEstimate(of.nll_increase, 4); });
+  row("KL divergence from the original, nats per token",
+      [](const Divergence& of) { return FormatEstimate(of.kl, 4); });
+  row("Same most probable token",
+      [](const Divergence& of) { return fmt::format("{:.2f} %", 100 * of.top1_agreement.mean); });
+  return text;
+}
+
 std::string EvaluationSection(const RunReport& report) {
   const std::string heading = "## Evaluation\n\n";
   if (!report.evaluation) return heading + "No evaluation was made in this run.\n";
   const RunReport::Evaluation& evaluation = *report.evaluation;
-  const auto& [original, quantized] = evaluation.perplexity;
-  const auto cell = [](const std::optional<double>& value) {
-    return value ? fmt::format("{:.4f}", *value) : std::string("not measured");
-  };
-  std::string text = fmt::format(
-      "{}| Perplexity on | Original | This model | Change |\n|---|---|---|---|\n"
-      "| {} | {} | {} | {} |\n",
-      heading, MarkdownText(DescribeEvaluation(evaluation)), cell(original), cell(quantized),
-      original && quantized ? FormatChange(*original, *quantized) : "not measured");
-  if (quantized) {
+  std::string text = heading + EvaluationTable(evaluation);
+  if (evaluation.deployed) {
     text +=
-        "\nThe quantized figure is of pseudo-quantization: weights, inputs and, where quantized, K "
-        "and V are rounded to FP8 and computed with in a wider type. An inference engine may "
-        "differ "
-        "slightly.\n";
+        fmt::format("\nVerdict, as deployed: {}.\n", MarkdownText(evaluation.deployed->verdict));
   }
+  text +=
+      "\nDeployed is the arithmetic of vLLM on the bytes of this checkpoint, scales merged as it "
+      "does at load. Pseudo-quantized leaves every matrix at its own scale: the figure that is "
+      "comparable with Quark's tables.";
+  if (evaluation.pseudo_is_deployed) {
+    text += " Here the two are one network, because fused matrices share their scale.";
+  }
+  text +=
+      " After ± stands one standard error of the paired difference, with the windows as clusters. "
+      "More figures are in `report.html` and `narrow-report.json`.\n";
   if (evaluation.notice) text += fmt::format("\n> {}\n", MarkdownText(*evaluation.notice));
   return text;
 }

@@ -1,5 +1,6 @@
-// What a run did and measured, and its three renderings: the machine-readable report, the closing
-// table of the terminal, and the model card. A figure that was not measured is absent everywhere.
+// What a run did and measured, and its renderings: the machine-readable report, the closing table
+// of the terminal, the model card, and the page of report_html.h. A figure that was not measured is
+// absent everywhere.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,9 @@ struct RunReport {
     double min_kv_scale = 0.0;
     std::optional<WeightMergeGroups> weight_merge_groups;
     std::vector<std::string> excluded_linears;  // full module names
+    std::string rounding = "none";              // as --quant_algo takes it: "gptq", "none"
+    // Widest block of the second-order statistics of compensated rounding; 0: no limit.
+    int64_t hessian_block_columns = 0;
   };
   struct Calibration {
     std::string dataset;  // name or path
@@ -28,21 +32,47 @@ struct RunReport {
     int64_t tokens = 0;
     std::optional<std::string> notice;  // one sentence: why this data set, what to expect of it
   };
-  struct Perplexity {
-    std::optional<double> original;
-    std::optional<double> quantized;
+  struct Estimate {
+    double mean = 0;
+    std::optional<double> standard_error;  // none for a single window
   };
-  struct WindowNll {  // mean natural-log loss of each window, in window order
-    std::vector<double> original;
-    std::vector<double> quantized;
+  // A quantized network beside the original; see DivergenceSummary in evaluation/divergence.h.
+  struct Divergence {
+    double perplexity = 0;
+    std::vector<double> window_nll;  // mean natural-log loss of each window, in window order
+    Estimate nll_increase;           // nats per token
+    Estimate kl;                     // nats per token
+    double kl_median = 0;
+    double kl_99 = 0;
+    double kl_999 = 0;
+    double kl_maximum = 0;
+    Estimate top1_agreement;  // shares of tokens, 0 to 1
+    Estimate top1_in_top5;
+    Estimate top5_overlap;
+    Estimate probability_change;  // of the right token
+    double probability_change_rms = 0;
+    std::string verdict;  // one sentence
+  };
+  // A token that the deployed network predicts worse than the original does.
+  struct WorstToken {
+    int64_t window = 0;    // index in the evaluated windows
+    int64_t position = 0;  // of the token in its window, from 0
+    std::string token;     // text in valid UTF-8
+    std::string context;   // the text just before it
+    double nll_increase = 0;
+    double kl = 0;
   };
   struct Evaluation {
     std::string dataset;
     int64_t windows = 0;
     int64_t window_tokens = 0;
     int64_t tokens = 0;  // in all windows together
-    Perplexity perplexity;
-    WindowNll window_nll;
+    std::optional<double> original_perplexity;
+    std::vector<double> original_window_nll;
+    std::optional<Divergence> deployed;  // as vLLM runs the checkpoint
+    std::optional<Divergence> pseudo;    // every matrix at its own scale, as Quark's tables have it
+    bool pseudo_is_deployed = false;     // scales are shared: the two are one network
+    std::vector<WorstToken> worst_tokens;  // of the deployed network, the worst first
     std::optional<std::string> notice;
   };
   struct Seconds {
@@ -60,20 +90,35 @@ struct RunReport {
     float amax = 0;
     float scale = 0;  // multiply to dequantize
   };
+  // Squared error of outputs over the tokens that compensated rounding sampled.
+  struct OutputError {
+    double compensated = 0;  // as the checkpoint has it
+    double nearest = 0;      // had the weights been rounded to nearest
+  };
   struct WeightRecord {
     std::string name;  // of the tensor: "model.layers.0.self_attn.q_proj.weight"
     Range range;
     int64_t saturated = 0;  // elements beyond +-448 scales before rounding
     int64_t elements = 0;
+    int64_t layer = 0;
+    std::optional<OutputError> output_error;
   };
   struct InputRecord {
     std::string name;  // of the linear
     Range range;
+    int64_t layer = 0;
   };
   struct KvCacheRecord {
     std::string name;  // of the attention module
     Range key;         // after RoPE
     Range value;
+  };
+  struct LayerRecord {
+    int64_t elements = 0;  // sums over the layer's linears
+    int64_t saturated = 0;
+    std::optional<OutputError> output_error;
+    std::optional<double> seconds;     // wall time; none for a layer of an earlier, interrupted run
+    std::optional<int64_t> rss_bytes;  // resident memory after the layer
   };
 
   std::vector<std::string> command_line;  // argv
@@ -88,7 +133,8 @@ struct RunReport {
   std::vector<std::string> warnings;
   std::vector<WeightRecord> weights;
   std::vector<InputRecord> inputs;
-  std::vector<KvCacheRecord> kv_cache;
+  std::vector<KvCacheRecord> kv_cache;  // by layer
+  std::vector<LayerRecord> layers;
 };
 
 // narrow-report.json. Members that were not measured are null; so are numbers that are not finite.
@@ -102,8 +148,10 @@ std::string RenderSummaryTable(const RunReport& report);
 std::string RenderModelCard(const RunReport& report, const SourceFacts& source,
                             const std::string& output_name);
 
-// "FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache"; "not quantized".
+// "FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache, rounding to nearest"; "not quantized".
 std::string DescribeStrategy(const RunReport& report);
+// "0.0495 ± 0.0019": the mean and one standard error, with `digits` decimals.
+std::string FormatEstimate(const RunReport::Estimate& estimate, int digits);
 // "wikitext2, 8 windows of 2048 tokens".
 std::string DescribeEvaluation(const RunReport::Evaluation& evaluation);
 

@@ -12,6 +12,13 @@ Json OrNull(const std::optional<T>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
+template <typename Record>
+Json ArrayOf(const std::vector<Record>& records, Json (*render)(const Record&)) {
+  Json array = Json::array();
+  for (const Record& record : records) array.push_back(render(record));
+  return array;
+}
+
 Json StrategyJson(const RunReport::Strategy& strategy) {
   Json json = Json::object();
   json["scheme"] = strategy.scheme;
@@ -21,6 +28,8 @@ Json StrategyJson(const RunReport::Strategy& strategy) {
   json["min_kv_scale"] = strategy.min_kv_scale;
   json["weight_merge_groups"] = OrNull(strategy.weight_merge_groups);
   json["excluded_linears"] = strategy.excluded_linears;
+  json["rounding"] = strategy.rounding;
+  json["hessian_block_columns"] = strategy.hessian_block_columns;
   return json;
 }
 
@@ -33,16 +42,75 @@ Json CalibrationJson(const RunReport::Calibration& calibration) {
   return json;
 }
 
+Json EstimateJson(const RunReport::Estimate& estimate) {
+  Json json = Json::object();
+  json["mean"] = estimate.mean;
+  json["standard_error"] = OrNull(estimate.standard_error);
+  return json;
+}
+
+Json DivergenceJson(const RunReport::Divergence& divergence) {
+  Json json = Json::object();
+  json["verdict"] = divergence.verdict;
+  json["nll_increase"] = EstimateJson(divergence.nll_increase);
+  json["kl"] = EstimateJson(divergence.kl);
+  json["kl_median"] = divergence.kl_median;
+  json["kl_99"] = divergence.kl_99;
+  json["kl_999"] = divergence.kl_999;
+  json["kl_maximum"] = divergence.kl_maximum;
+  json["top1_agreement"] = EstimateJson(divergence.top1_agreement);
+  json["top1_in_top5"] = EstimateJson(divergence.top1_in_top5);
+  json["top5_overlap"] = EstimateJson(divergence.top5_overlap);
+  json["probability_change"] = EstimateJson(divergence.probability_change);
+  json["probability_change_rms"] = divergence.probability_change_rms;
+  json["window_nll"] = divergence.window_nll;
+  return json;
+}
+
+Json WorstTokenJson(const RunReport::WorstToken& token) {
+  Json json = Json::object();
+  json["window"] = token.window;
+  json["position"] = token.position;
+  json["token"] = token.token;
+  json["context"] = token.context;
+  json["nll_increase"] = token.nll_increase;
+  json["kl"] = token.kl;
+  return json;
+}
+
+// What `quantized` names is the network as deployed.
+void AddNetworks(const RunReport::Evaluation& evaluation, Json* json) {
+  (*json)["perplexity"] = {{"original", OrNull(evaluation.original_perplexity)},
+                           {"quantized", nullptr},
+                           {"deployed", nullptr},
+                           {"pseudo", nullptr}};
+  (*json)["kl"] = {{"deployed", nullptr}, {"pseudo", nullptr}};
+  (*json)["divergence"] = {{"deployed", nullptr}, {"pseudo", nullptr}};
+  (*json)["window_nll"] = {{"original", evaluation.original_window_nll},
+                           {"quantized", Json::array()}};
+  const auto add = [&](const char* name, const std::optional<RunReport::Divergence>& divergence) {
+    if (!divergence) return;
+    (*json)["perplexity"][name] = divergence->perplexity;
+    (*json)["kl"][name] = divergence->kl.mean;
+    (*json)["divergence"][name] = DivergenceJson(*divergence);
+  };
+  add("deployed", evaluation.deployed);
+  add("pseudo", evaluation.pseudo);
+  if (evaluation.deployed) {
+    (*json)["perplexity"]["quantized"] = evaluation.deployed->perplexity;
+    (*json)["window_nll"]["quantized"] = evaluation.deployed->window_nll;
+  }
+  (*json)["pseudo_is_deployed"] = evaluation.pseudo_is_deployed;
+}
+
 Json EvaluationJson(const RunReport::Evaluation& evaluation) {
   Json json = Json::object();
   json["dataset"] = evaluation.dataset;
   json["windows"] = evaluation.windows;
   json["window_tokens"] = evaluation.window_tokens;
   json["tokens"] = evaluation.tokens;
-  json["perplexity"]["original"] = OrNull(evaluation.perplexity.original);
-  json["perplexity"]["quantized"] = OrNull(evaluation.perplexity.quantized);
-  json["window_nll"]["original"] = evaluation.window_nll.original;
-  json["window_nll"]["quantized"] = evaluation.window_nll.quantized;
+  AddNetworks(evaluation, &json);
+  json["worst_tokens"] = ArrayOf(evaluation.worst_tokens, &WorstTokenJson);
   json["notice"] = OrNull(evaluation.notice);
   return json;
 }
@@ -69,12 +137,22 @@ void AddRange(const RunReport::Range& range, Json* json) {
   (*json)["scale"] = range.scale;
 }
 
+void AddOutputError(const std::optional<RunReport::OutputError>& error, Json* json) {
+  (*json)["output_error"] = nullptr;
+  (*json)["nearest_output_error"] = nullptr;
+  if (!error) return;
+  (*json)["output_error"] = error->compensated;
+  (*json)["nearest_output_error"] = error->nearest;
+}
+
 Json WeightJson(const RunReport::WeightRecord& record) {
   Json json = Json::object();
   json["name"] = record.name;
   AddRange(record.range, &json);
   json["saturated"] = record.saturated;
   json["elements"] = record.elements;
+  json["layer"] = record.layer;
+  AddOutputError(record.output_error, &json);
   return json;
 }
 
@@ -82,6 +160,7 @@ Json InputJson(const RunReport::InputRecord& record) {
   Json json = Json::object();
   json["name"] = record.name;
   AddRange(record.range, &json);
+  json["layer"] = record.layer;
   return json;
 }
 
@@ -93,11 +172,14 @@ Json KvCacheJson(const RunReport::KvCacheRecord& record) {
   return json;
 }
 
-template <typename Record>
-Json ArrayOf(const std::vector<Record>& records, Json (*render)(const Record&)) {
-  Json array = Json::array();
-  for (const Record& record : records) array.push_back(render(record));
-  return array;
+Json LayerJson(const RunReport::LayerRecord& record) {
+  Json json = Json::object();
+  json["elements"] = record.elements;
+  json["saturated"] = record.saturated;
+  AddOutputError(record.output_error, &json);
+  json["seconds"] = OrNull(record.seconds);
+  json["rss_bytes"] = OrNull(record.rss_bytes);
+  return json;
 }
 
 }  // namespace
@@ -120,6 +202,7 @@ std::string RenderReportJson(const RunReport& report) {
   json["weights"] = ArrayOf(report.weights, &WeightJson);
   json["inputs"] = ArrayOf(report.inputs, &InputJson);
   json["kv_cache"] = ArrayOf(report.kv_cache, &KvCacheJson);
+  json["layers"] = ArrayOf(report.layers, &LayerJson);
   return RenderJsonFile(json);
 }
 

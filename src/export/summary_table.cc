@@ -17,11 +17,27 @@ std::size_t DisplayWidth(std::string_view text) {
       text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
-void AddPerplexity(const RunReport::Evaluation& evaluation, Rows* rows) {
-  const auto& [original, quantized] = evaluation.perplexity;
+void AddEvaluation(const RunReport::Evaluation& evaluation, Rows* rows) {
+  const std::optional<double>& original = evaluation.original_perplexity;
   if (original) rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", *original));
-  if (quantized) rows->emplace_back("Perplexity, quantized", fmt::format("{:.4f}", *quantized));
-  if (original && quantized) rows->emplace_back("Change", FormatChange(*original, *quantized));
+  const auto with_change = [&](double perplexity) {
+    return original ? fmt::format("{:.4f} ({})", perplexity, FormatChange(*original, perplexity))
+                    : fmt::format("{:.4f}", perplexity);
+  };
+  if (evaluation.deployed) {
+    rows->emplace_back("Perplexity, deployed",
+                       with_change(evaluation.deployed->perplexity) + ", as vLLM runs it");
+  }
+  if (evaluation.pseudo) {
+    rows->emplace_back("Perplexity, pseudo", with_change(evaluation.pseudo->perplexity) +
+                                                 ", comparable with Quark's tables");
+  }
+  if (evaluation.deployed) {
+    std::string kl = FormatEstimate(evaluation.deployed->kl, 4) + " nats per token";
+    if (evaluation.pseudo) kl += fmt::format(" (pseudo {:.4f})", evaluation.pseudo->kl.mean);
+    rows->emplace_back("KL from original", kl);
+    rows->emplace_back("Verdict", evaluation.deployed->verdict);
+  }
   rows->emplace_back("Measured on", DescribeEvaluation(evaluation));
 }
 
@@ -36,7 +52,7 @@ Rows SummaryRows(const RunReport& report) {
                                   FormatCount(report.calibration->tokens)));
   }
   if (report.evaluation) {
-    AddPerplexity(*report.evaluation, &rows);
+    AddEvaluation(*report.evaluation, &rows);
   } else {
     rows.emplace_back("Perplexity", "not measured");
   }
@@ -54,8 +70,15 @@ Rows SummaryRows(const RunReport& report) {
 std::string DescribeStrategy(const RunReport& report) {
   if (!report.strategy) return "not quantized";
   return fmt::format(
-      "FP8 E4M3 weights and inputs ({}), {}", report.strategy->scheme,
-      report.strategy->kv_cache == KvCacheQuantization::kFp8 ? "FP8 KV cache" : "KV cache as is");
+      "FP8 E4M3 weights and inputs ({}), {}, {}", report.strategy->scheme,
+      report.strategy->kv_cache == KvCacheQuantization::kFp8 ? "FP8 KV cache" : "KV cache as is",
+      report.strategy->rounding == "gptq" ? "error-compensated rounding" : "rounding to nearest");
+}
+
+std::string FormatEstimate(const RunReport::Estimate& estimate, int digits) {
+  std::string text = fmt::format("{:.{}f}", estimate.mean, digits);
+  if (estimate.standard_error) text += fmt::format(" ± {:.{}f}", *estimate.standard_error, digits);
+  return text;
 }
 
 std::string DescribeEvaluation(const RunReport::Evaluation& evaluation) {

@@ -7,6 +7,8 @@
 #include <cctype>
 #include <cmath>
 
+#include "text/utf8.h"
+
 namespace narrow {
 namespace {
 
@@ -73,6 +75,19 @@ std::string FormatCount(int64_t count) {
 std::string FormatChange(double before, double after) {
   if (!std::isfinite(before) || !std::isfinite(after) || before <= 0) return "n/a";
   return fmt::format("{:+.2f} %", (after / before - 1) * 100);
+}
+
+std::string ReadableUtf8(std::string_view bytes) {
+  std::string readable;
+  while (!bytes.empty()) {
+    const int64_t invalid = FindInvalidUtf8(bytes);
+    if (invalid < 0) return readable.append(bytes);
+    readable.append(bytes.substr(0, static_cast<std::size_t>(invalid)));
+    bytes.remove_prefix(static_cast<std::size_t>(invalid));
+    readable += fmt::format("<0x{:02X}>", static_cast<unsigned char>(bytes.front()));
+    bytes.remove_prefix(1);
+  }
+  return readable;
 }
 
 std::string PrintableText(std::string_view text) {

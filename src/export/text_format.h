@@ -17,6 +17,8 @@ std::string FormatCount(int64_t count);
 // Relative change with its sign: "+1.68 %". "n/a" unless `before` is positive and both are finite.
 std::string FormatChange(double before, double after);
 
+// Valid UTF-8: every byte that is not part of a well-formed character becomes "<0xE2>".
+std::string ReadableUtf8(std::string_view bytes);
 // `text` on one line: control characters (escape sequences of a terminal among them) become '?'.
 std::string PrintableText(std::string_view text);
 // `text` on one line with the characters that Markdown or HTML would interpret escaped.

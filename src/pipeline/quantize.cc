@@ -220,7 +220,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
       QuantizedConfig(model.checkpoint->config(), *output_options.format, description);
   const SideFilePlan side_files = PlanSideFiles(request.model_directory);
   for (const std::string& warning : side_files.warnings) warn(warning);
-  FillStrategy(request, description, report);
+  FillStrategy(request, quantization, description, report);
 
   PassRequest pass;
   pass.compute = ChooseComputeType(request.data_type);
@@ -263,7 +263,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   output.Finish();
 
   FillTensors(result, report);
-  if (evaluation) FillEvaluation(request, *evaluation, result, report);
+  if (evaluation) FillEvaluation(request, *evaluation, tokenizer, result, report);
   WriteFileAtomically(directory.path() / "config.json", RenderJsonFile(config));
   CopySideFiles(side_files, directory.path());
   report.seconds.calibration = result.calibration_seconds;
