@@ -37,9 +37,40 @@ TEST(ModelCard, SaysWhatWasDone) {
   EXPECT_THAT(card, HasSubstr("these linear layers: lm_head\n"));
   EXPECT_THAT(card, HasSubstr("- Calibration: builtin, 128 samples, 46,026 tokens\n\n"
                               "> Small built-in text.\n"));
-  EXPECT_THAT(card, HasSubstr("| wikitext2, 8 windows of 2,048 tokens | 20.0000 | 20.3000 | "
-                              "+1.50 % |\n"));
   EXPECT_THAT(card, HasSubstr("applies: apache-2.0. Its text is in [LICENSE](LICENSE).\n"));
+}
+
+TEST(ModelCard, LeadsWithTheDeployedFigures) {
+  const std::string card = RenderModelCard(FullReport(), kSource, "Tiny-FP8");
+  EXPECT_THAT(card,
+              HasSubstr("| wikitext2, 8 windows of 2,048 tokens | Original | As vLLM runs it "
+                        "(deployed) | Pseudo-quantized |\n|---|---|---|---|\n"
+                        "| Perplexity | 20.0000 | 20.3000 (+1.50 %) | 20.2000 (+1.00 %) |\n"));
+  EXPECT_THAT(card, HasSubstr("| | 0.0150 ± 0.0025 | 0.0150 ± 0.0025 |\n"));
+  EXPECT_THAT(card, HasSubstr("| | 0.0500 ± 0.0005 | 0.0400 ± 0.0005 |\n"));
+  EXPECT_THAT(card, HasSubstr("| Same most probable token | | 87.50 % | 87.50 % |\n"));
+  EXPECT_THAT(card, HasSubstr("\nVerdict, as deployed: loss rises by 0.0150"));
+  EXPECT_THAT(card, HasSubstr("comparable with Quark's tables"));
+  EXPECT_THAT(card, Not(HasSubstr("one network")));
+  RunReport shared = FullReport();
+  shared.evaluation->pseudo = shared.evaluation->deployed;
+  shared.evaluation->pseudo_is_deployed = true;
+  EXPECT_THAT(RenderModelCard(shared, kSource, "x"), HasSubstr("the two are one network"));
+}
+
+TEST(ModelCard, SaysWhenCompensationIsLostAtLoad) {
+  const auto card = [](const char* rounding, std::optional<WeightMergeGroups> groups) {
+    RunReport report = FullReport();
+    report.strategy->rounding = rounding;
+    report.strategy->weight_merge_groups = std::move(groups);
+    return RenderModelCard(report, kSource, "Tiny-FP8");
+  };
+  const auto lost = HasSubstr("most of the gain of compensated rounding is lost");
+  EXPECT_THAT(card("gptq", std::nullopt), lost);
+  EXPECT_THAT(card("gptq", std::nullopt), HasSubstr("leave out --no_weight_matrix_merge\n"));
+  EXPECT_THAT(card("gptq", FusedWeightMergeGroups()), Not(lost));
+  EXPECT_THAT(card("none", std::nullopt), Not(lost));
+  EXPECT_THAT(card("none", std::nullopt), HasSubstr("- Rounding of weights: to nearest\n"));
 }
 
 TEST(ModelCard, HasNoFiguresThatWereNotMeasured) {

@@ -5,23 +5,52 @@
 
 namespace narrow {
 
+inline RunReport::Divergence FixtureDivergence(double perplexity, double kl) {
+  RunReport::Divergence divergence;
+  divergence.perplexity = perplexity;
+  divergence.window_nll = {2.75, 3.25};
+  divergence.nll_increase = {0.015, 0.0025};
+  divergence.kl = {kl, 0.0005};
+  divergence.kl_median = 0.01;
+  divergence.kl_99 = 0.5;
+  divergence.kl_999 = 1.5;
+  divergence.kl_maximum = 4.0;
+  divergence.top1_agreement = {0.875, 0.01};
+  divergence.top1_in_top5 = {0.995, 0.001};
+  divergence.top5_overlap = {0.75, 0.02};
+  divergence.probability_change = {-0.0025, 0.0005};
+  divergence.probability_change_rms = 0.03125;
+  divergence.verdict = "loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %";
+  return divergence;
+}
+
 inline RunReport FullReport() {
   RunReport report;
   report.command_line = {"narrow", "quantize", "--model_dir", "models/Tiny Llama"};
   report.version = "0.1.0";
   report.model = "Tiny Llama";
-  report.strategy = RunReport::Strategy{"w_fp8_a_fp8", "fp8",        KvCacheQuantization::kFp8,
-                                        0.0,           std::nullopt, {"lm_head"}};
+  report.strategy = RunReport::Strategy{
+      "w_fp8_a_fp8", "fp8", KvCacheQuantization::kFp8, 0.0, std::nullopt, {"lm_head"}, "gptq", 0};
   report.calibration = RunReport::Calibration{"builtin", 128, 46026, "Small built-in text."};
-  report.evaluation = RunReport::Evaluation{
-      "wikitext2", 8, 2048, 16384, {20.0, 20.3}, {{2.5, 3.5}, {2.75, 3.25}}, std::nullopt};
+  RunReport::Evaluation& evaluation = report.evaluation.emplace();
+  evaluation.dataset = "wikitext2";
+  evaluation.windows = 8;
+  evaluation.window_tokens = 2048;
+  evaluation.tokens = 16384;
+  evaluation.original_perplexity = 20.0;
+  evaluation.original_window_nll = {2.5, 3.5};
+  evaluation.deployed = FixtureDivergence(20.3, 0.05);
+  evaluation.pseudo = FixtureDivergence(20.2, 0.04);
+  evaluation.worst_tokens = {{1, 17, " cat", "the dog and the", 6.5, 4.0}};
   report.seconds = {61.5, 12.25, 3.0, 40.0};
   report.peak_rss_bytes = 642'000'000;
   report.compute = {2, "bfloat16", "AVX3_SPR"};
   report.warnings = {"one"};
-  report.weights = {{"a.weight", {0.875F, 0.001953125F}, 3, 4096}};
-  report.inputs = {{"a", {448.0F, 1.0F}}};
+  report.weights = {
+      {"a.weight", {0.875F, 0.001953125F}, 3, 4096, 0, RunReport::OutputError{1.5, 2.0}}};
+  report.inputs = {{"a", {448.0F, 1.0F}, 0}};
   report.kv_cache = {{"model.layers.0.self_attn", {224.0F, 0.5F}, {112.0F, 0.25F}}};
+  report.layers = {{4096, 3, RunReport::OutputError{1.5, 2.0}, 0.5, 640'000'000}};
   return report;
 }
 

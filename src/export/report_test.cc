@@ -22,22 +22,49 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
     "model": "Tiny Llama",
     "strategy": {"scheme": "w_fp8_a_fp8", "export_format": "fp8", "kv_cache_dtype": "fp8",
                  "min_kv_scale": 0.0, "weight_merge_groups": null,
-                 "excluded_linears": ["lm_head"]},
+                 "excluded_linears": ["lm_head"], "rounding": "gptq", "hessian_block_columns": 0},
     "calibration": {"dataset": "builtin", "samples": 128, "tokens": 46026,
                     "notice": "Small built-in text."},
     "evaluation": {"dataset": "wikitext2", "windows": 8, "window_tokens": 2048, "tokens": 16384,
-                   "perplexity": {"original": 20.0, "quantized": 20.3},
+                   "perplexity": {"original": 20.0, "quantized": 20.3, "deployed": 20.3,
+                                  "pseudo": 20.2},
+                   "kl": {"deployed": 0.05, "pseudo": 0.04},
+                   "divergence": {
+                     "deployed": {"verdict": "loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %",
+                       "nll_increase": {"mean": 0.015, "standard_error": 0.0025},
+                       "kl": {"mean": 0.05, "standard_error": 0.0005},
+                       "kl_median": 0.01, "kl_99": 0.5, "kl_999": 1.5, "kl_maximum": 4.0,
+                       "top1_agreement": {"mean": 0.875, "standard_error": 0.01},
+                       "top1_in_top5": {"mean": 0.995, "standard_error": 0.001},
+                       "top5_overlap": {"mean": 0.75, "standard_error": 0.02},
+                       "probability_change": {"mean": -0.0025, "standard_error": 0.0005},
+                       "probability_change_rms": 0.03125, "window_nll": [2.75, 3.25]},
+                     "pseudo": {"verdict": "loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %",
+                       "nll_increase": {"mean": 0.015, "standard_error": 0.0025},
+                       "kl": {"mean": 0.04, "standard_error": 0.0005},
+                       "kl_median": 0.01, "kl_99": 0.5, "kl_999": 1.5, "kl_maximum": 4.0,
+                       "top1_agreement": {"mean": 0.875, "standard_error": 0.01},
+                       "top1_in_top5": {"mean": 0.995, "standard_error": 0.001},
+                       "top5_overlap": {"mean": 0.75, "standard_error": 0.02},
+                       "probability_change": {"mean": -0.0025, "standard_error": 0.0005},
+                       "probability_change_rms": 0.03125, "window_nll": [2.75, 3.25]}},
                    "window_nll": {"original": [2.5, 3.5], "quantized": [2.75, 3.25]},
+                   "pseudo_is_deployed": false,
+                   "worst_tokens": [{"window": 1, "position": 17, "token": " cat",
+                                     "context": "the dog and the", "nll_increase": 6.5,
+                                     "kl": 4.0}],
                    "notice": null},
     "seconds": {"total": 61.5, "calibration": 12.25, "quantization": 3.0, "evaluation": 40.0},
     "peak_rss_bytes": 642000000,
     "compute": {"threads": 2, "dtype": "bfloat16", "cpu_isa": "AVX3_SPR"},
     "warnings": ["one"],
     "weights": [{"name": "a.weight", "amax": 0.875, "scale": 0.001953125, "saturated": 3,
-                 "elements": 4096}],
-    "inputs": [{"name": "a", "amax": 448.0, "scale": 1.0}],
+                 "elements": 4096, "layer": 0, "output_error": 1.5, "nearest_output_error": 2.0}],
+    "inputs": [{"name": "a", "amax": 448.0, "scale": 1.0, "layer": 0}],
     "kv_cache": [{"name": "model.layers.0.self_attn", "k": {"amax": 224.0, "scale": 0.5},
-                  "v": {"amax": 112.0, "scale": 0.25}}]
+                  "v": {"amax": 112.0, "scale": 0.25}}],
+    "layers": [{"elements": 4096, "saturated": 3, "output_error": 1.5,
+                "nearest_output_error": 2.0, "seconds": 0.5, "rss_bytes": 640000000}]
   })",
                                   "expected");
   EXPECT_EQ(ParseJson(RenderReportJson(FullReport()), "report").dump(2), expected.dump(2));
@@ -54,12 +81,26 @@ TEST(ReportJson, WhatWasNotMeasuredIsNull) {
   EXPECT_EQ(json.at("weights").dump(), "[]");
 }
 
+TEST(ReportJson, RoundingToNearestHasNoOutputErrors) {
+  RunReport report = FullReport();
+  report.weights[0].output_error.reset();
+  report.layers[0] = {4096, 3, std::nullopt, std::nullopt, std::nullopt};
+  const Json json = ParseJson(RenderReportJson(report), "report");
+  EXPECT_TRUE(json.at("weights")[0].at("output_error").is_null());
+  EXPECT_TRUE(json.at("weights")[0].at("nearest_output_error").is_null());
+  EXPECT_TRUE(json.at("layers")[0].at("output_error").is_null());
+  EXPECT_TRUE(json.at("layers")[0].at("seconds").is_null());
+  EXPECT_TRUE(json.at("layers")[0].at("rss_bytes").is_null());
+}
+
 TEST(ReportJson, StaysReadableWithHostileValues) {
   RunReport report = FullReport();
   report.command_line = {"narrow", "bad \xFF utf8", "\n"};
-  report.evaluation->perplexity.quantized = std::numeric_limits<double>::infinity();
+  report.evaluation->deployed->perplexity = std::numeric_limits<double>::infinity();
   const Json json = ParseJson(RenderReportJson(report), "report");
-  EXPECT_TRUE(json.at("evaluation").at("perplexity").at("quantized").is_null());
+  for (const char* name : {"quantized", "deployed"}) {
+    EXPECT_TRUE(json.at("evaluation").at("perplexity").at(name).is_null()) << name;
+  }
   EXPECT_THAT(json.at("command").get<std::string>(), HasSubstr("$'\\012'"));
 }
 
@@ -72,22 +113,25 @@ TEST(ReportJson, ScalesSurviveToTheLastBit) {
 }
 
 TEST(SummaryTable, ShowsEveryFigure) {
-  EXPECT_EQ(
-      RenderSummaryTable(FullReport()),
-      "+-----------------------+---------------------------------------------------------+\n"
-      "| Model                 | Tiny Llama                                              |\n"
-      "| Strategy              | FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache |\n"
-      "| Calibrated on         | builtin, 128 samples, 46,026 tokens                     |\n"
-      "| Perplexity, original  | 20.0000                                                 |\n"
-      "| Perplexity, quantized | 20.3000                                                 |\n"
-      "| Change                | +1.50 %                                                 |\n"
-      "| Measured on           | wikitext2, 8 windows of 2,048 tokens                    |\n"
-      "| Calibration           | 12.2 s                                                  |\n"
-      "| Quantization          | 3.00 s                                                  |\n"
-      "| Evaluation            | 40.0 s                                                  |\n"
-      "| Total time            | 1 min 02 s                                              |\n"
-      "| Peak memory           | 612.3 MiB                                               |\n"
-      "+-----------------------+---------------------------------------------------------+\n");
+  EXPECT_EQ(RenderSummaryTable(FullReport()), std::string(R"(
++----------------------+-------------------------------------------------------------------------------------+
+| Model                | Tiny Llama                                                                          |
+| Strategy             | FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache, error-compensated rounding |
+| Calibrated on        | builtin, 128 samples, 46,026 tokens                                                 |
+| Perplexity, original | 20.0000                                                                             |
+| Perplexity, deployed | 20.3000 (+1.50 %), as vLLM runs it                                                  |
+| Perplexity, pseudo   | 20.2000 (+1.00 %), comparable with Quark's tables                                   |
+| KL from original     | 0.0500 ± 0.0005 nats per token (pseudo 0.0400)                                      |
+| Verdict              | loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %                     |
+| Measured on          | wikitext2, 8 windows of 2,048 tokens                                                |
+| Calibration          | 12.2 s                                                                              |
+| Quantization         | 3.00 s                                                                              |
+| Evaluation           | 40.0 s                                                                              |
+| Total time           | 1 min 02 s                                                                          |
+| Peak memory          | 612.3 MiB                                                                           |
++----------------------+-------------------------------------------------------------------------------------+
+)")
+                                                  .substr(1));
 }
 
 TEST(SummaryTable, LeavesOutWhatWasNotMeasured) {
@@ -96,7 +140,8 @@ TEST(SummaryTable, LeavesOutWhatWasNotMeasured) {
   report.seconds.evaluation.reset();
   const std::string table = RenderSummaryTable(report);
   EXPECT_THAT(table, HasSubstr("| Perplexity    | not measured "));
-  EXPECT_THAT(table, Not(HasSubstr("Change")));
+  EXPECT_THAT(table, Not(HasSubstr("deployed")));
+  EXPECT_THAT(table, Not(HasSubstr("Verdict")));
   EXPECT_THAT(table, Not(HasSubstr("Evaluation")));
 }
 
@@ -105,7 +150,7 @@ TEST(SummaryTable, KeepsItsShapeWithForeignNames) {
   report.model = "Modèle\n\x1b[31m";
   const std::string table = RenderSummaryTable(report);
   EXPECT_THAT(table,
-              HasSubstr("| Model                 | Modèle??[31m" + std::string(44, ' ') + "|\n"));
+              HasSubstr("| Model                | Modèle??[31m" + std::string(72, ' ') + "|\n"));
 }
 
 }  // namespace

@@ -70,5 +70,12 @@ TEST(TextFormat, AShellReadsTheSameWordsBack) {
   EXPECT_EQ(output, expected);
 }
 
+TEST(TextFormat, IllFormedBytesBecomeReadable) {
+  EXPECT_EQ(ReadableUtf8("naïve ✓"), "naïve ✓");
+  EXPECT_EQ(ReadableUtf8("\x93 end"), "<0x93> end");
+  EXPECT_EQ(ReadableUtf8("a\xE2\x9C"), "a<0xE2><0x9C>");
+  EXPECT_EQ(ReadableUtf8(std::string_view("\0\xC0\x80", 3)), std::string("\0<0xC0><0x80>", 13));
+}
+
 }  // namespace
 }  // namespace narrow
