@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/interrupt.h"
+#include "base/parallel.h"
 #include "io/scratch_directory.h"
 #include "model/rope.h"
 #include "pipeline/loaded_layer.h"
@@ -219,6 +220,7 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   const RopeTable rope(config.rope, config.heads.head_size, kTokens);
   const Sequence sequences[] = {{0, kTokens}};
   BatchWorkspace<float> workspace;
+  SetThreadCount(1);  // the products are so small that threads would only wait for each other
   double previous = 0.02;
   std::array<double, kLinearGroupCount> logarithms = {};  // of the outlier channel's ratio
   for (int64_t i = 0; i < config.layers; ++i) {

@@ -1,6 +1,7 @@
 #include "synthesis/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -135,9 +136,14 @@ void WeightGenerator::FillRow(int64_t row, std::span<Bfloat16> out) const noexce
   const float factor = static_cast<float>(spread) * FactorOf(row_outliers_, row);
   const RandomWords words(DeriveKey(DeriveKey(key_, kElements), position));
   const float* const columns = column_factors_.data();
-  const std::size_t count = out.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    out[i] = Rounded(static_cast<float>(NormalSum(words[i])) * columns[i] * factor);
+  // In two steps, because compilers vectorise the second one.
+  std::array<int32_t, 512> sums;
+  for (std::size_t first = 0; first < out.size(); first += sums.size()) {
+    const std::size_t count = std::min(sums.size(), out.size() - first);
+    for (std::size_t i = 0; i < count; ++i) sums[i] = NormalSum(words[first + i]);
+    for (std::size_t i = 0; i < count; ++i) {
+      out[first + i] = Rounded(static_cast<float>(sums[i]) * columns[first + i] * factor);
+    }
   }
 }
 
