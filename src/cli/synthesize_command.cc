@@ -54,8 +54,8 @@ int Run(const SynthesizeFlags& flags) {
   ProgressDisplay progress(ProgressDisplay::StandardError());
   const SynthesizeResult result = RunSynthesize(request, progress);
   const std::string line =
-      fmt::format("{}: {} layers, {} tensors, {:.2f} GB of random weights\n", flags.directory,
-                  result.layers, result.tensors, static_cast<double>(result.tensor_bytes) / 1e9);
+      fmt::format("{}: {} layers, {} tensors, {:.1f} MB of random weights\n", flags.directory,
+                  result.layers, result.tensors, static_cast<double>(result.tensor_bytes) / 1e6);
   std::fputs(line.c_str(), stdout);
   return 0;
 }
