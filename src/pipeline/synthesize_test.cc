@@ -206,6 +206,7 @@ double RootMeanSquare(std::span<const float> values) {
 }
 
 TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
+  SetThreadCount(1);  // the products are so small that threads would only wait for each other
   const ScratchDirectory scratch;
   SynthesizeRequest request = TinyRequest(scratch);
   request.layers = 126;
@@ -220,7 +221,6 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   const RopeTable rope(config.rope, config.heads.head_size, kTokens);
   const Sequence sequences[] = {{0, kTokens}};
   BatchWorkspace<float> workspace;
-  SetThreadCount(1);  // the products are so small that threads would only wait for each other
   double previous = 0.02;
   std::array<double, kLinearGroupCount> logarithms = {};  // of the outlier channel's ratio
   for (int64_t i = 0; i < config.layers; ++i) {

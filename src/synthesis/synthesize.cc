@@ -25,12 +25,15 @@ int64_t RowsWithin(int64_t bytes, const WeightGenerator& generator) {
 
 void FillRows(const WeightGenerator& generator, int64_t first, MatrixView<Bfloat16> rows) {
   const int64_t block_rows = RowsWithin(kBlockBytes, generator);
-  ParallelFor(DivideRoundUp(rows.rows, block_rows), [&](int64_t block) {
+  const auto fill_block = [&](int64_t block) {
     const int64_t end = std::min(rows.rows, (block + 1) * block_rows);
     for (int64_t row = block * block_rows; row < end; ++row) {
       generator.FillRow(first + row, rows.RowSpan(row));
     }
-  });
+  };
+  const int64_t blocks = DivideRoundUp(rows.rows, block_rows);
+  if (blocks == 1) return fill_block(0);  // waking the other threads would take longer
+  ParallelFor(blocks, fill_block);
 }
 
 // Hands chunks to the writer in order, one behind the one being made.
