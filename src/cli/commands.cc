@@ -158,6 +158,16 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
   Fail(ErrorCode::kInvalidArgument, "{} (see narrow --help and narrow COMMAND --help)", message);
 }
 
+// CLI11 says of an unknown command only that one is required.
+void CheckCommand(const CLI::App& program, const std::vector<std::string>& arguments) {
+  if (arguments.size() < 2 || arguments[1].starts_with('-')) return;
+  for (const CLI::App* command : program.get_subcommands({})) {
+    if (command->check_name(arguments[1])) return;
+  }
+  Fail(ErrorCode::kInvalidArgument, "there is no command {} (see narrow --help)",
+       Quoted(arguments[1]));
+}
+
 }  // namespace
 
 int RunCommandLine(std::vector<std::string> arguments) {
@@ -172,6 +182,7 @@ int RunCommandLine(std::vector<std::string> arguments) {
   AddImportCommand(program, run);
   AddInspectCommand(program, run);
   AddSynthesizeCommand(program, run);
+  CheckCommand(program, arguments);
   try {
     // CLI11 takes the arguments without the program's name, last one first.
     std::vector<std::string> reversed = NormalizeFlags({arguments.begin() + 1, arguments.end()});

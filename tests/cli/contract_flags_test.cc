@@ -164,7 +164,7 @@ TEST_F(Flags, ValuesThisBuildDoesNotKnowAreRefused) {
   ExpectRefused({"--device", "cuda"}, "--device cpu", 5);
   ExpectRefused({"--data_type", "float16"}, "float16", 5);
   ExpectRefused({"--model_export", "onnx"}, "hf_format", 5);
-  ExpectRefused({"--quant_scheme", "w_int4_per_group_sym"}, "w_int4_per_group_sym", 5);
+  ExpectRefused({"--quant_scheme", "w_int4_per_group_sym"}, "w_int4_per_group_sym");
   ExpectRefused({"--custom_mode", "awq"}, "awq", 5);
   ExpectRefused({"--kv_cache_dtype", "int8"}, "int8");
   ExpectRefused({"--max_shard_size", "tiny"}, "5GB");

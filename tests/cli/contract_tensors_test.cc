@@ -14,6 +14,7 @@ namespace {
 using Presence = TinyModel::Presence;
 
 enum class Scales { kPerMatrix, kShared };
+enum class Rounding { kNearest, kDefault };
 
 struct Variant {
   const char* name;
@@ -69,7 +70,8 @@ std::vector<std::string> Fused(const std::string& module) {
 
 class QuantizedTensors : public testing::TestWithParam<Variant> {
  protected:
-  void Quantize(Scales scales) {
+  void Quantize(Scales scales, Rounding rounding = Rounding::kNearest) {
+    rounding_ = rounding;
     const std::string model = (scratch_.path() / "model").string();
     const std::string output = (scratch_.path() / "output").string();
     WriteTinyModel(model, GetParam().model);
@@ -86,6 +88,7 @@ class QuantizedTensors : public testing::TestWithParam<Variant> {
                                           "--seq_len",
                                           "128"};
     if (scales == Scales::kPerMatrix) arguments.push_back("--no_weight_matrix_merge");
+    if (rounding == Rounding::kNearest) arguments.insert(arguments.end(), {"--quant_algo", "none"});
     const CommandResult result = RunNarrow(arguments);
     ASSERT_EQ(result.status, 0) << result.error;
     source_ = ReadTensors(model);
@@ -115,6 +118,7 @@ class QuantizedTensors : public testing::TestWithParam<Variant> {
       EXPECT_EQ(input_scale.Scalar(), output_.at(other + ".input_scale").Scalar());
     }
     EXPECT_GT(input_scale.Scalar(), 0.0f);
+    if (rounding_ != Rounding::kNearest) return;
     const std::vector<float> values = source.Floats();
     for (std::size_t i = 0; i < values.size(); ++i) {
       ASSERT_TRUE(
@@ -155,6 +159,7 @@ class QuantizedTensors : public testing::TestWithParam<Variant> {
   }
 
   ScratchDirectory scratch_;
+  Rounding rounding_ = Rounding::kNearest;
   std::map<std::string, StoredTensor> source_;
   std::map<std::string, StoredTensor> output_;
 };
@@ -167,6 +172,12 @@ TEST_P(QuantizedTensors, OwnScales) {
 TEST_P(QuantizedTensors, SharedScales) {
   ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kShared));
   ExpectEveryTensor(Scales::kShared);
+}
+
+// Rounding with compensation chooses other codes, and changes nothing else.
+TEST_P(QuantizedTensors, DefaultRounding) {
+  ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kPerMatrix, Rounding::kDefault));
+  ExpectEveryTensor(Scales::kPerMatrix);
 }
 
 const Variant kVariants[] = {

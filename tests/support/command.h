@@ -9,7 +9,7 @@
 namespace narrow {
 
 struct CommandOptions {
-  std::map<std::string, std::string> environment;  // added to the test's own, or replacing it
+  std::map<std::string, std::string> environment = {};  // added to the test's own, or replacing it
   int64_t timeout_seconds = 120;
   int64_t file_size_limit = -1;  // bytes that a file may have at most; -1: no limit
 };

@@ -1,0 +1,132 @@
+// One run of the real command on SmolLM2 against what transformers and AMD Quark computed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <sstream>
+
+#include "io/json.h"
+#include "io/scratch_directory.h"
+#include "tests/shared_data.h"
+#include "tests/support/command.h"
+
+namespace narrow {
+namespace {
+
+class SmolLm2 : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (!Missing().empty()) return;
+    scratch_ = std::make_unique<ScratchDirectory>();
+    const CommandResult result =
+        RunNarrow(QuantizeArguments(SmolLm2Path(), Output(),
+                                    {"--dataset", SharedPath("data/text/pile_sample.jsonl"),
+                                     "--eval_data", SharedPath("data/text/wiki.test.raw"),
+                                     "--eval_windows", "8", "--eval_window_order", "first"}),
+                  {.timeout_seconds = 1100});
+    ASSERT_EQ(result.status, 0) << result.error;
+    report_ = ReadJsonFile(Output() + "/narrow-report.json");
+    scales_ = ReadJsonFile(SharedPath("golden/smollm2-135m/quark_scales.json"))["scales"];
+  }
+  static void TearDownTestSuite() { scratch_.reset(); }
+
+  void SetUp() override {
+    if (!Missing().empty()) GTEST_SKIP() << Missing();
+    if (report_.is_null()) GTEST_FAIL() << "the run failed";
+  }
+
+  static std::string Output() { return (scratch_->path() / "SmolLM2-FP8").string(); }
+  static std::string Missing() {
+    if (SmolLm2Path().empty()) return "the SmolLM2 checkpoint is not there";
+    return SharedPath("golden/smollm2-135m").empty() ? "the shared golden data is not there" : "";
+  }
+  static Json Reference() { return ReadJsonFile(SharedPath("golden/smollm2-135m/reference.json")); }
+
+  // |ours / Quark's - 1| of a scale of every linear, in ascending order.
+  static std::vector<double> Deviations(const char* records, const char* scale) {
+    std::vector<double> deviations;
+    for (const Json& record : report_[records]) {
+      std::string module = record["name"].get<std::string>();
+      if (module.ends_with(".weight")) module.resize(module.size() - 7);
+      const double quark = scales_.at(module)[scale].get<double>();
+      deviations.push_back(std::fabs(record["scale"].get<double>() / quark - 1.0));
+    }
+    std::sort(deviations.begin(), deviations.end());
+    return deviations;
+  }
+
+  static std::unique_ptr<ScratchDirectory> scratch_;
+  static Json report_;
+  static Json scales_;
+};
+
+std::unique_ptr<ScratchDirectory> SmolLm2::scratch_;
+Json SmolLm2::report_;
+Json SmolLm2::scales_;
+
+TEST_F(SmolLm2, CalibrationTokensAreQuarks) {
+  const CommandResult result = RunNarrow({"tokenize", "--model_dir", SmolLm2Path(), "--input_file",
+                                          SharedPath("data/text/pile_sample.jsonl")});
+  ASSERT_EQ(result.status, 0) << result.error;
+  const Json golden = ReadJsonFile(SharedPath("golden/smollm2-135m/calibration_tokens.json"));
+  std::istringstream lines(result.output);
+  std::string line;
+  int64_t tokens = 0;
+  for (const Json& expected : golden["samples"]) {
+    ASSERT_TRUE(std::getline(lines, line));
+    auto ids = ParseJson(line, "tokens").get<std::vector<int32_t>>();
+    ids.resize(std::min<std::size_t>(ids.size(), 512));
+    ASSERT_EQ(ids, expected.get<std::vector<int32_t>>());
+    tokens += std::ssize(ids);
+  }
+  EXPECT_EQ(report_["calibration"]["samples"].get<int64_t>(), std::ssize(golden["samples"]));
+  EXPECT_EQ(report_["calibration"]["tokens"].get<int64_t>(), tokens);
+}
+
+TEST_F(SmolLm2, WeightScalesAreQuarksUpToItsRounding) {
+  const std::vector<double> deviations = Deviations("weights", "weight_scale");
+  ASSERT_EQ(deviations.size(), 210u);
+  EXPECT_LE(deviations.back(), 0x1p-8);
+}
+
+TEST_F(SmolLm2, InputScalesAreCloseToQuarks) {
+  const std::vector<double> deviations = Deviations("inputs", "input_scale");
+  ASSERT_EQ(deviations.size(), 210u);
+  EXPECT_LE(deviations[deviations.size() / 2], 0.01);
+  EXPECT_LE(deviations.back(), 0.05);
+}
+
+TEST_F(SmolLm2, OriginalPerplexityIsTransformers) {
+  const double expected = Reference()["hf_float32"]["ppl"].get<double>();
+  const Json& evaluation = report_["evaluation"];
+  ASSERT_EQ(evaluation["windows"], 8);
+  EXPECT_NEAR(evaluation["perplexity"]["original"].get<double>(), expected, 0.002 * expected);
+  const Json nll = Reference()["hf_float32"]["window_nll"];
+  const Json& ours = evaluation["window_nll"]["original"];
+  ASSERT_EQ(ours.size(), nll.size());
+  for (std::size_t i = 0; i < nll.size(); ++i) {
+    // transformers' own bfloat16 run is up to 0.002 away from its float32 one.
+    EXPECT_NEAR(ours[i].get<double>(), nll[i].get<double>(), 0.004) << "window " << i;
+  }
+}
+
+TEST_F(SmolLm2, PseudoQuantizedPerplexityIsNotWorseThanQuarks) {
+  const double quark = Reference()["quark_0.13_pseudo_fp8_kv"]["ppl"].get<double>();
+  const Json& perplexity = report_["evaluation"]["perplexity"];
+  const char* member =
+      perplexity.contains("pseudo") && perplexity["pseudo"].is_number() ? "pseudo" : "quantized";
+  const double ours = perplexity[member].get<double>();
+  EXPECT_LE(ours, 1.015 * quark);
+  EXPECT_GT(ours, perplexity["original"].get<double>());
+}
+
+TEST_F(SmolLm2, InspectionFindsNothing) {
+  const CommandResult result = RunNarrow({"inspect", Output()});
+  EXPECT_EQ(result.status, 0) << result.output;
+  EXPECT_THAT(result.output, testing::HasSubstr("no problems found"));
+}
+
+}  // namespace
+}  // namespace narrow
