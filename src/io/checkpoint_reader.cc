@@ -194,4 +194,8 @@ std::vector<CheckpointReader::FileFacts> CheckpointReader::files() const {
   return facts;
 }
 
+void CheckpointReader::CheckUnchanged() const {
+  for (const std::unique_ptr<InputFile>& file : files_) file->CheckUnchanged();
+}
+
 }  // namespace narrow

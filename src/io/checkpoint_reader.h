@@ -44,6 +44,9 @@ class CheckpointReader {
   // Copies bytes [offset, offset + bytes.size()) of the tensor (for slices of rows).
   void ReadPart(const TensorLocation& location, int64_t offset, std::span<std::byte> bytes) const;
 
+  // Throws: kCorruptInput when a weight file was changed since the checkpoint was opened.
+  void CheckUnchanged() const;
+
   struct FileFacts {
     std::string name;  // relative to the directory
     int64_t bytes = 0;

@@ -36,6 +36,10 @@ int OpenRetrying(const std::filesystem::path& path, int flags, mode_t mode) {
   return descriptor;
 }
 
+int64_t ModifiedNanoseconds(const struct stat& status) {
+  return int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
 }  // namespace
 
 FileDescriptor::~FileDescriptor() {
@@ -71,7 +75,7 @@ InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
          S_ISDIR(status.st_mode) ? "a directory" : "a special file");
   }
   size_ = status.st_size;
-  modified_ns_ = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+  modified_ns_ = ModifiedNanoseconds(status);
 }
 
 void InputFile::ReadAt(int64_t offset, std::span<std::byte> bytes) const {
@@ -91,6 +95,18 @@ void InputFile::ReadAt(int64_t offset, std::span<std::byte> bytes) const {
     }
     bytes = bytes.subspan(static_cast<std::size_t>(count));
     offset += count;
+  }
+}
+
+void InputFile::CheckUnchanged() const {
+  struct stat now = {};
+  if (::fstat(descriptor_.get(), &now) != 0) {
+    Fail(ErrorCode::kIo, "{}: cannot be examined: {}", path_.string(), Cause(errno));
+  }
+  if (now.st_size != size_ || ModifiedNanoseconds(now) != modified_ns_) {
+    Fail(ErrorCode::kCorruptInput,
+         "{} was changed while it was being read; start again when nothing writes to it",
+         path_.string());
   }
 }
 

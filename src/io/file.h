@@ -39,6 +39,8 @@ class InputFile {
   // Fills `bytes` from `offset`. Throws: kCorruptInput when the file ends early (it shrank), kIo
   // when the read fails; the message names the file.
   void ReadAt(int64_t offset, std::span<std::byte> bytes) const;
+  // Throws: kCorruptInput when the file was changed since it was opened (size or time).
+  void CheckUnchanged() const;
   // Tells the kernel that [offset, offset + count) is not needed in its cache any more.
   void DropCache(int64_t offset, int64_t count) const noexcept;
 

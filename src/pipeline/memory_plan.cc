@@ -1,6 +1,8 @@
 #include "pipeline/memory_plan.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/checked_math.h"
@@ -18,7 +20,14 @@ namespace {
 constexpr int64_t kSlackBytes = int64_t{64} << 20;
 constexpr int64_t kSlackBytesPerThread = int64_t{8} << 20;
 constexpr int64_t kFloatBytes = sizeof(float);
+constexpr int64_t kMaxBatchRows = 4096;
 constexpr int64_t kMinBatchRows = 512;
+constexpr int64_t kMinBlockColumns = 1024;
+// Error-compensated rounding (quantization/compensation/rounding.cc): what a thread holds of a
+// chunk of 128 rows (f32 weights and errors, codes), and of 16 rows while it gathers them.
+constexpr int64_t kRoundingBytesPerColumn = 128 * (4 + 4 + 1) + 16 * 4;
+constexpr int64_t kRoundingChunkRows = 128;
+constexpr int64_t kRewriteBytes = int64_t{64} << 20;  // f32 rows a thread team rounds together
 
 int64_t ComputeBytes(const JobShape& shape) {
   return shape.compute == ComputeType::kBfloat16 ? 2 : 4;
@@ -36,8 +45,17 @@ int64_t LargestGroupBytes(const JobShape& shape) {
   return largest * ComputeBytes(shape);
 }
 
+// Rows of the largest batch: whole sequences, and never more than a text has.
 int64_t BatchRows(const JobShape& shape, const PassPlan& plan) {
-  return std::max(plan.batch_rows, shape.longest_sequence);
+  return std::min(std::max(plan.batch_rows, shape.longest_sequence),
+                  std::max(shape.calibration_tokens, shape.evaluation_tokens));
+}
+
+// Threads round chunks of rows of one group at a time.
+int64_t RoundingBytes(const JobShape& shape, int64_t columns) {
+  const int64_t rows = std::max<int64_t>(1, kRewriteBytes / (kFloatBytes * columns));
+  const int64_t chunks = std::min(shape.threads, DivideRoundUp(rows, kRoundingChunkRows));
+  return chunks * columns * kRoundingBytesPerColumn;
 }
 
 // While a layer is packed: a panel as stored and as packed. While it is rewritten: a panel, 64 MB
@@ -57,9 +75,11 @@ int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
   };
   const int64_t widest = std::max(c.intermediate, std::max(c.hidden, c.query_width()));
   const int64_t block = block_columns == 0 ? widest : std::min(block_columns, widest);
+  // A group is factored, then rounded.
   const int64_t factorization = 8 * block * block;
   return 2 * accumulator(c.hidden) + accumulator(c.query_width()) + accumulator(c.intermediate) +
-         factorization;
+         std::max(factorization, std::max(RoundingBytes(shape, c.hidden),
+                                          RoundingBytes(shape, c.intermediate)));
 }
 
 int64_t SampleBytes(const JobShape& shape, const PassPlan& plan) {
@@ -89,9 +109,6 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
   const DecoderConfig& c = shape.config;
   const int64_t weights = LayerWeightCount(c);
   const int64_t stored = weights * ElementBytes(shape.stored);
-  // bf16 operands do not hold F16 and F32 weights exactly: those stay beside the packed ones.
-  const bool keeps_stored = shape.compute == ComputeType::kBfloat16 &&
-                            ElementBytes(shape.stored) >= 2 && shape.stored != Dtype::kBF16;
   std::vector<MemoryPart> parts = {
       {"program, tokenizer, texts", shape.resident_before_bytes},
       {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread},
@@ -106,7 +123,7 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
       {"second-order statistics",
        HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan)},
   };
-  if (keeps_stored) parts.push_back({"layer, as stored", std::min(plan.read_ahead_bytes, stored)});
+  if (KeepsStoredWeights(shape)) parts.push_back({"layer, as stored", std::min(plan.read_ahead_bytes, stored)});
   return parts;
 }
 
@@ -168,6 +185,11 @@ std::string DescribeChoice(const MemoryChoice& choice) {
       choice.plan.read_ahead_bytes == 0 ? "nothing" : "weights", statistics);
 }
 
+bool KeepsStoredWeights(const JobShape& shape) {
+  return shape.compute == ComputeType::kBfloat16 && ElementBytes(shape.stored) >= 2 &&
+         shape.stored != Dtype::kBF16;
+}
+
 int64_t LayerWeightCount(const DecoderConfig& config) {
   return config.hidden * (config.query_key_value_width() + config.query_width()) +
          3 * config.hidden * config.intermediate;
@@ -187,42 +209,65 @@ MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
   return estimate;
 }
 
-MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
-  const int64_t layer_bytes = LayerWeightCount(shape.config) * ElementBytes(shape.stored);
+namespace {
+
+MemoryChoice MakeChoice(const JobShape& shape, Placement placement, int64_t batch_rows,
+                        int64_t block_columns, int64_t read_ahead) {
   MemoryChoice choice;
-  const auto fits = [&](Placement placement, int64_t batch_rows, int64_t block_columns,
-                        int64_t read_ahead) {
-    choice.plan.hidden_states = placement;
-    choice.plan.batch_rows = batch_rows;
-    choice.plan.read_ahead_bytes = read_ahead;
-    choice.hessian_block_columns = block_columns;
-    choice.estimate = EstimateMemory(shape, choice.plan, block_columns);
-    return choice.estimate.peak_bytes <= budget_bytes;
-  };
-  // What costs least comes first: reading ahead hides the disk, spilling costs disk traffic, small
-  // batches cost packing overhead, narrow blocks cost accuracy and come last.
+  choice.plan.hidden_states = placement;
+  choice.plan.batch_rows = batch_rows;
+  choice.plan.read_ahead_bytes = read_ahead;
+  choice.hessian_block_columns = block_columns;
+  choice.estimate = EstimateMemory(shape, choice.plan, block_columns);
+  return choice;
+}
+
+// Every way to run, without reading ahead. What costs least comes first: spilling costs disk
+// traffic, small batches cost packing overhead, narrow blocks cost accuracy and come last.
+std::vector<MemoryChoice> Choices(const JobShape& shape) {
+  const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
   const int64_t widest = std::max(shape.config.intermediate, shape.config.hidden);
-  for (int64_t block_columns = 0; block_columns == 0 || block_columns >= 1024;
-       block_columns = block_columns == 0 ? RoundUp(DivideRoundUp(widest, 2), 64)
-                                          : RoundUp(DivideRoundUp(block_columns, 2), 64)) {
-    for (int64_t batch_rows = 4096; batch_rows >= kMinBatchRows; batch_rows /= 2) {
+  std::vector<int64_t> blocks = {0};
+  for (int64_t block = RoundUp(DivideRoundUp(widest, 2), 64);
+       compensated && block >= kMinBlockColumns; block = RoundUp(DivideRoundUp(block, 2), 64)) {
+    blocks.push_back(block);
+  }
+  std::vector<MemoryChoice> choices;
+  for (const int64_t block : blocks) {
+    for (int64_t batch_rows = kMaxBatchRows; batch_rows >= kMinBatchRows; batch_rows /= 2) {
       for (const Placement placement : {Placement::kMemory, Placement::kFile}) {
-        if (fits(placement, batch_rows, block_columns, layer_bytes)) return choice;
-        if (fits(placement, batch_rows, block_columns, 0)) {
-          // Whatever is left reads ahead.
-          const int64_t left = budget_bytes - choice.estimate.peak_bytes;
-          static_cast<void>(fits(placement, batch_rows, block_columns, left));
-          return choice;
-        }
+        choices.push_back(MakeChoice(shape, placement, batch_rows, block, 0));
       }
     }
-    if (shape.rounding != RoundingAlgorithm::kCompensated) break;
   }
+  return choices;
+}
+
+}  // namespace
+
+int64_t SmallestBudget(const JobShape& shape) {
+  int64_t smallest = std::numeric_limits<int64_t>::max();
+  for (const MemoryChoice& choice : Choices(shape)) {
+    smallest = std::min(smallest, choice.estimate.peak_bytes);
+  }
+  return smallest;
+}
+
+MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
+  const int64_t layer_bytes = LayerWeightCount(shape.config) * ElementBytes(shape.stored);
+  for (const MemoryChoice& choice : Choices(shape)) {
+    if (choice.estimate.peak_bytes > budget_bytes) continue;
+    // What layers leave of the budget reads ahead.
+    const int64_t left = budget_bytes - Total(choice.estimate.layers);
+    return MakeChoice(shape, choice.plan.hidden_states, choice.plan.batch_rows,
+                      choice.hessian_block_columns,
+                      std::min(left / (KeepsStoredWeights(shape) ? 2 : 1), layer_bytes));
+  }
+  const double smallest = static_cast<double>(SmallestBudget(shape)) / 0x1p30;
   Fail(ErrorCode::kMemoryBudget,
        "the job needs at least {:.2f} GiB of memory, the budget is {:.2f} GiB; raise "
        "--memory_budget, or lower it with fewer --threads or --quant_algo none",
-       static_cast<double>(choice.estimate.peak_bytes) / 0x1p30,
-       static_cast<double>(budget_bytes) / 0x1p30);
+       std::ceil(smallest * 100) / 100, static_cast<double>(budget_bytes) / 0x1p30);
 }
 
 }  // namespace narrow

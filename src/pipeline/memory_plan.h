@@ -49,6 +49,9 @@ struct MemoryChoice {
   MemoryEstimate estimate;
 };
 
+// The smallest budget ChoosePassPlan accepts, and with it any larger one.
+int64_t SmallestBudget(const JobShape& shape);
+
 // The fastest way to run that fits `budget_bytes`. Throws: kMemoryBudget naming the smallest budget
 // that would do.
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes);
@@ -67,7 +70,11 @@ std::string DescribeChoice(const MemoryChoice& choice);
 // Bytes written to the work directory per layer when hidden states spill, all streams together.
 int64_t HiddenStateBytes(const JobShape& shape);
 
-// Weights of one decoder layer and of the whole model, in elements.
+// bf16 operands do not hold F16 and F32 weights exactly: what was read ahead of those stays beside
+// the packed ones until they are quantized, and the rest is read again.
+bool KeepsStoredWeights(const JobShape& shape);
+
+// Weights of one decoder layer, in elements.
 int64_t LayerWeightCount(const DecoderConfig& config);
 
 }  // namespace narrow

@@ -12,6 +12,7 @@
 #include "export/side_files.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/output_checkpoint.h"
+#include "pipeline/run_log.h"
 #include "pipeline/run_report.h"
 #include "pipeline/streaming_pass.h"
 
@@ -99,7 +100,10 @@ class Job {
 
   StagedDirectory& output() { return output_; }
 
-  PassResult Run(PassRequest& pass, ProgressSink& progress) {
+  PassResult Run(PassRequest& pass, ProgressSink& display) {
+    RunLog progress(work_.log_path(), display);
+    progress.Line(
+        fmt::format("narrow {} {}", request_.version, fmt::join(request_.command_line, " ")));
     pass.work_directory = work_.path();
     pass.save_interval_seconds = request_.save_interval_seconds;
     pass.save = [this](RunState state) {
@@ -116,6 +120,7 @@ class Job {
     try {
       return RunStreamingPass(pass, progress);
     } catch (const Error& error) {
+      progress.Line(error.what());
       if (!CanContinue(error.code())) throw;
       Keep();
       throw Error(error.code(),

@@ -143,7 +143,8 @@ void WorkDirectory::Clear() {
   std::vector<std::filesystem::path> ours;
   for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("hidden-") || name == state_path().filename() || name == "narrow.log") {
+    if (name.starts_with("hidden-") || name == state_path().filename() ||
+        name == log_path().filename()) {
       ours.push_back(entry.path());
     }
   }

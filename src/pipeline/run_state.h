@@ -49,6 +49,7 @@ class WorkDirectory {
   explicit WorkDirectory(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path log_path() const { return path_ / "narrow.log"; }
   std::filesystem::path state_path() const { return path_ / "state.json"; }
   // Removes the files of a run: state, hidden states, log.
   void Clear();

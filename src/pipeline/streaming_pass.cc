@@ -64,6 +64,7 @@ class Pass {
         if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
         RunLayer(loaded);
       }
+      request_.checkpoint->CheckUnchanged();
       result_.layer_rss_bytes.push_back(CurrentResidentBytes());
       SaveAfter(layer + 1);
     }
