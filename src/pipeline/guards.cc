@@ -1,0 +1,194 @@
+#include "pipeline/guards.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+
+namespace narrow {
+namespace {
+
+struct Finding {
+  double severity = 0.0;
+  std::string sentence;
+};
+
+// The two worst sentences, the second of which says how many more there are.
+void Report(std::vector<Finding> findings, const char* what, std::vector<std::string>& warnings) {
+  constexpr std::size_t kShown = 2;
+  std::ranges::stable_sort(findings, std::ranges::greater(), &Finding::severity);
+  const std::size_t shown = std::min(kShown, findings.size());
+  for (std::size_t i = 0; i < shown; ++i) warnings.push_back(std::move(findings[i].sentence));
+  if (findings.size() > shown) {
+    warnings.back() += fmt::format(" ({} more {} like these; narrow-report.json lists them)",
+                                   findings.size() - shown, what);
+  }
+}
+
+std::string_view Parent(std::string_view module) { return module.substr(0, module.rfind('.')); }
+std::string_view LastName(std::string_view module) { return module.substr(module.rfind('.') + 1); }
+
+// The flag that leaves a linear as it is, with those that are fused with it: they read one input.
+std::string ExcludeFlag(const LayerFacts& layer, const LinearFacts& linear) {
+  std::string flag = "--exclude_layers";
+  for (const LinearFacts& other : layer.linears) {
+    if (Parent(other.module) == Parent(linear.module) && other.input_amax == linear.input_amax &&
+        other.input_scale == linear.input_scale) {
+      flag += ' ' + other.module;
+    }
+  }
+  return flag;
+}
+
+// Calls visit(layer, linear) for every linear.
+template <typename Visit>
+void ForEachLinear(std::span<const LayerFacts> layers, const Visit& visit) {
+  for (const LayerFacts& layer : layers) {
+    for (const LinearFacts& linear : layer.linears) visit(layer, linear);
+  }
+}
+
+std::vector<Finding> Saturated(std::span<const LayerFacts> layers) {
+  std::vector<Finding> findings;
+  ForEachLinear(layers, [&](const LayerFacts& layer, const LinearFacts& linear) {
+    if (linear.elements == 0) return;
+    const double share =
+        static_cast<double>(linear.saturated) / static_cast<double>(linear.elements);
+    if (share <= kSaturationLimit) return;
+    findings.push_back(
+        {share, fmt::format("{}: {:.2f} % of the weights lie beyond the range of FP8 and are cut; "
+                            "keep it as it is with {}",
+                            linear.module, 100 * share, ExcludeFlag(layer, linear))});
+  });
+  return findings;
+}
+
+std::vector<Finding> Tiny(std::span<const LayerFacts> layers) {
+  std::vector<Finding> findings;
+  ForEachLinear(layers, [&](const LayerFacts& layer, const LinearFacts& linear) {
+    if (!(linear.weight_scale < kSmallestExactScale)) return;
+    findings.push_back(
+        {1.0 / linear.weight_scale,
+         fmt::format(
+             "{}: the weight scale {:.3g} is below 3e-5, where vLLM's float16 steps at load "
+             "stop being exact; keep it as it is with {}",
+             linear.module, linear.weight_scale, ExcludeFlag(layer, linear))});
+  });
+  return findings;
+}
+
+std::vector<Finding> Dead(std::span<const LayerFacts> layers) {
+  std::vector<Finding> findings;
+  ForEachLinear(layers, [&](const LayerFacts& layer, const LinearFacts& linear) {
+    if (linear.input_amax != 0.0f) return;
+    findings.push_back(
+        {1.0, fmt::format("{}: its input was zero throughout calibration, so its scale says "
+                          "nothing; calibrate on more or other text (--num_calib_data, --dataset), "
+                          "or keep it as it is with {}",
+                          linear.module, ExcludeFlag(layer, linear))});
+  });
+  return findings;
+}
+
+// A scale that all layers have, each of its own.
+struct NamedScale {
+  std::string module;
+  float scale = 0.0f;
+  std::string remedy;
+};
+using ScalesByRole = std::map<std::string, std::vector<NamedScale>>;  // "weight scale of q_proj"
+
+ScalesByRole CollectScales(std::span<const LayerFacts> layers) {
+  ScalesByRole scales;
+  for (const LayerFacts& layer : layers) {
+    // Fused linears share their inputs, and perhaps a scale: one finding is enough.
+    std::set<float> inputs, weights;
+    for (const LinearFacts& linear : layer.linears) {
+      const std::string_view role = LastName(linear.module);
+      const std::string remedy =
+          "if the loss suffers, keep it as it is with " + ExcludeFlag(layer, linear);
+      if (weights.insert(linear.weight_scale).second) {
+        scales[fmt::format("weight scale of {}", role)].push_back(
+            {linear.module, linear.weight_scale, remedy});
+      }
+      // The scale of an input that was always zero has a warning of its own.
+      if (linear.input_amax > 0.0f && inputs.insert(linear.input_scale).second) {
+        scales[fmt::format("input scale of {}", role)].push_back(
+            {linear.module, linear.input_scale, remedy});
+      }
+    }
+    if (!layer.cache) continue;
+    const std::string& attention = layer.cache->attention_module;
+    const std::string remedy = "compare the loss with that of a run without --kv_cache_dtype";
+    scales["K scale"].push_back({attention, layer.cache->key_scale, remedy});
+    scales["V scale"].push_back({attention, layer.cache->value_scale, remedy});
+  }
+  return scales;
+}
+
+double Median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+void AddOutliers(const std::string& role, const std::vector<NamedScale>& scales,
+                 std::vector<Finding>& findings) {
+  constexpr std::size_t kFewestLayers = 5;     // for "usual" to mean anything
+  constexpr double kNormalDeviation = 1.4826;  // standard deviations of a normal law in its MAD
+  std::vector<double> logs, deviations;
+  for (const NamedScale& scale : scales) {
+    if (scale.scale > 0.0f) logs.push_back(std::log(scale.scale));
+  }
+  if (logs.size() < kFewestLayers) return;
+  const double median = Median(logs);
+  for (const double log : logs) deviations.push_back(std::fabs(log - median));
+  const double limit = std::max(std::log(kOutlierFactor),
+                                kOutlierDeviations * kNormalDeviation * Median(deviations));
+  for (const NamedScale& scale : scales) {
+    if (!(scale.scale > 0.0f)) continue;
+    const double distance = std::log(scale.scale) - median;
+    if (std::fabs(distance) <= limit) continue;
+    findings.push_back(
+        {std::fabs(distance),
+         fmt::format("{}: the {} {:.3g} is {:.0f} times {} than is usual in the other layers; {}",
+                     scale.module, role, scale.scale, std::exp(std::fabs(distance)),
+                     distance > 0 ? "larger" : "smaller", scale.remedy)});
+  }
+}
+
+}  // namespace
+
+TokenVariety CountVariety(const TokenStream& stream, int64_t vocabulary) {
+  std::vector<bool> seen(static_cast<std::size_t>(vocabulary));
+  for (const int32_t token : stream.tokens) {
+    NARROW_CHECK(token >= 0 && token < vocabulary);
+    seen[static_cast<std::size_t>(token)] = true;
+  }
+  return {stream.size(), std::ranges::count(seen, true), vocabulary};
+}
+
+std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers,
+                                              const TokenVariety& calibration) {
+  std::vector<std::string> warnings;
+  if (calibration.distinct < std::min(kFewDistinctTokens, calibration.vocabulary / 4)) {
+    warnings.push_back(fmt::format(
+        "the calibration text has only {} distinct tokens among {}, so the inputs it shows are "
+        "hardly those of use; calibrate on more or other text (--num_calib_data, --dataset)",
+        calibration.distinct, calibration.tokens));
+  }
+  Report(Saturated(layers), "linears", warnings);
+  Report(Tiny(layers), "linears", warnings);
+  Report(Dead(layers), "linears", warnings);
+  std::vector<Finding> outliers;
+  for (const auto& [role, scales] : CollectScales(layers)) AddOutliers(role, scales, outliers);
+  Report(std::move(outliers), "scales", warnings);
+  return warnings;
+}
+
+}  // namespace narrow
