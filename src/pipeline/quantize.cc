@@ -11,6 +11,7 @@
 #include "export/config.h"
 #include "export/side_files.h"
 #include "pipeline/memory_plan.h"
+#include "pipeline/guards.h"
 #include "pipeline/output_checkpoint.h"
 #include "pipeline/run_log.h"
 #include "pipeline/run_report.h"
@@ -225,7 +226,6 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
       QuantizedConfig(model.checkpoint->config(), *output_options.format, description);
   const SideFilePlan side_files = PlanSideFiles(request.model_directory);
   for (const std::string& warning : side_files.warnings) warn(warning);
-  FillStrategy(request, quantization, description, report);
 
   PassRequest pass;
   pass.compute = ChooseComputeType(request.data_type);
@@ -267,7 +267,10 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   const PassResult result = job.Run(pass, progress);
   output.Finish();
 
+  FillStrategy(request, quantization, description, report);
   FillTensors(result, report);
+  const TokenVariety variety = CountVariety(calibration.stream, model.config.vocabulary);
+  for (const std::string& warning : QuantizationWarnings(result.layers, variety)) warn(warning);
   if (evaluation) FillEvaluation(request, *evaluation, tokenizer, result, report);
   WriteFileAtomically(directory.path() / "config.json", RenderJsonFile(config));
   CopySideFiles(side_files, directory.path());
