@@ -208,7 +208,6 @@ struct PackedMatrix<T>::Implementation {
     }
   }
 
-  // The reorder primitive uses all threads; it moves elements without arithmetic.
   void Reorder(const memory::desc& from_desc, const void* from, const memory::desc& to_desc,
                void* to) const {
     try {
