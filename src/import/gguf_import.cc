@@ -128,11 +128,13 @@ std::optional<std::string> Readme(const GgufMetadata& metadata) {
   const bool plain = std::all_of(license->begin(), license->end(), [](unsigned char c) {
     return std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_';
   });
-  const std::string name = metadata.OptionalString("general.name").value_or("Imported model");
+  // One line of printable ASCII, without the quotation marks.
+  std::string name = Quoted(metadata.OptionalString("general.name").value_or("Imported model"));
+  name = name.substr(1, name.size() - 2);
   return fmt::format(
       "---\nlicense: {}\n---\n# {}\n\nImported from a GGUF file with `narrow import`; "
       "weights in BF16.\n",
-      plain ? *license : JsonLiteral(*license), Quoted(name));
+      plain ? *license : JsonLiteral(*license), name);
 }
 
 void WriteText(const std::filesystem::path& path, const std::string& text) {

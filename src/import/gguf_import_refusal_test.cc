@@ -55,6 +55,8 @@ std::vector<Refusal> Refusals() {
       {"ValueLength", model().Int("llama.attention.value_length", 2), kNo, "value_length"},
       {"PartialRotation", model().Int("llama.rope.dimension_count", 2), kNo, "dimension_count"},
       {"Experts", model().Int("llama.expert_count", 8), kNo, "llama.expert_count"},
+      {"SlidingWindow", model().Int("llama.attention.sliding_window", 4), kNo, "sliding_window"},
+      {"SplitSet", model().Int("split.count", 2), kNo, "split set"},
       {"Yarn", model().Text("llama.rope.scaling.type", "yarn"), kNo, "\"yarn\""},
       {"NanEpsilon", model().Number("llama.attention.layer_norm_rms_epsilon", kNan), kCorrupt,
        "finite"},
