@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "evaluation/perplexity.h"
 #include "export/config.h"
+#include "export/report_html.h"
 #include "export/side_files.h"
 #include "pipeline/guards.h"
 #include "pipeline/memory_plan.h"
@@ -280,6 +281,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   report.seconds.total = SecondsSince(start);
   report.peak_rss_bytes = PeakResidentBytes();
   WriteFileAtomically(directory.path() / "narrow-report.json", RenderReportJson(report));
+  WriteFileAtomically(directory.path() / "report.html", RenderReportHtml(report));
   WriteFileAtomically(
       directory.path() / "README.md",
       RenderModelCard(report, source_facts, request.output_directory.filename().string()));
