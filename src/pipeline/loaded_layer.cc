@@ -32,23 +32,6 @@ void FromFloats(std::span<const float> from, std::span<Bfloat16> to) {
   ConvertToBfloat16(from, to);
 }
 
-AbsoluteMaximum MaximumOf(Dtype dtype, std::span<const std::byte> bytes) {
-  const auto as = [&]<typename E>(E) {
-    return FindAbsoluteMaximum(
-        std::span<const E>(reinterpret_cast<const E*>(bytes.data()), bytes.size() / sizeof(E)));
-  };
-  switch (dtype) {
-    case Dtype::kF32:
-      return as(float{});
-    case Dtype::kBF16:
-      return as(Bfloat16{});
-    case Dtype::kF16:
-      return as(Float16{});
-    default:
-      return {};  // FP8 codes are measured by their scale
-  }
-}
-
 // Rows [first, first + out.rows) of one stored linear as numbers (codes without their scale).
 template <typename T>
 AbsoluteMaximum LoadRows(const StoredMatrix& weight, const QuantizationScheme& scheme,
@@ -64,7 +47,7 @@ AbsoluteMaximum LoadRows(const StoredMatrix& weight, const QuantizationScheme& s
       DecodeRow(scheme, row_data, out.RowSpan(row));
     } else {
       ConvertRow(weight.dtype(), row_data, out.RowSpan(row));
-      maxima[r] = MaximumOf(weight.dtype(), row_data);
+      maxima[r] = FindMaximum(weight.dtype(), row_data);
     }
   });
   AbsoluteMaximum total;

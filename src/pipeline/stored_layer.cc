@@ -91,11 +91,28 @@ std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::str
   checkpoint.Read(location, bytes.span());
   std::vector<float> values(
       static_cast<std::size_t>(bytes.size() / ElementBytes(location.entry.dtype)));
+  CheckFinite(location.entry.dtype, bytes.span(), name);
   ConvertRow(location.entry.dtype, bytes.span(), std::span<float>(values));
-  if (!FindAbsoluteMaximum(values).finite) {
-    Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged", name);
-  }
   return values;
+}
+
+void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor) {
+  if (!FindMaximum(dtype, bytes).finite) {
+    Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged", tensor);
+  }
+}
+
+AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes) {
+  switch (dtype) {
+    case Dtype::kF32:
+      return FindAbsoluteMaximum(As<float>(bytes));
+    case Dtype::kBF16:
+      return FindAbsoluteMaximum(As<Bfloat16>(bytes));
+    case Dtype::kF16:
+      return FindAbsoluteMaximum(As<Float16>(bytes));
+    default:
+      return {};
+  }
 }
 
 float ReadScale(const CheckpointReader& checkpoint, const std::string& name) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/checkpoint_reader.h"
+#include "kernels/float8.h"
 #include "model/config.h"
 #include "model/decoder_layer.h"
 #include "model/family.h"
@@ -69,6 +70,12 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
 // A tensor of any supported floating type as f32. Throws: as CheckpointReader::Read, and kNumeric
 // naming the tensor when a value is not finite.
 std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name);
+
+// Largest magnitude of BF16, F16 or F32 numbers; 0 for other types, whose scales say it.
+AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes);
+
+// Throws: kNumeric naming `tensor` when BF16, F16 or F32 numbers hold NaN or infinity.
+void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor);
 
 // A single positive, finite number. Throws: kCorruptInput, kNumeric, naming the tensor.
 float ReadScale(const CheckpointReader& checkpoint, const std::string& name);

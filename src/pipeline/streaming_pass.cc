@@ -192,10 +192,17 @@ class Pass {
   // rows that occur are read; the embedding is copied to the output on the way.
   void Embed() {
     const std::string name = request_.family->model(config_).embedding;
-    if (request_.output != nullptr) request_.output->Copy(name, {});
+    if (request_.output != nullptr) CopyChecked(name);
     for (std::optional<Stream>* stream : AllStreams()) {
       if (*stream) EmbedStream(name, **stream);
     }
+  }
+
+  // Copies a tensor to the output. Throws: kNumeric when it holds NaN or infinity.
+  void CopyChecked(const std::string& name) {
+    const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
+    request_.output->Copy(
+        name, [&](int64_t, std::span<const std::byte> rows) { CheckFinite(dtype, rows, name); });
   }
 
   void EmbedStream(const std::string& name, Stream& stream) {
@@ -294,10 +301,10 @@ class Pass {
   void FinishModel() {
     calibration_.reset();
     const ModelSpec model = request_.family->model(config_);
-    if (request_.output != nullptr) request_.output->Copy(model.final_norm.name, {});
+    if (request_.output != nullptr) CopyChecked(model.final_norm.name);
     const bool own_head = model.lm_head != model.embedding;
     if (!stored_) {
-      if (request_.output != nullptr && own_head) request_.output->Copy(model.lm_head, {});
+      if (request_.output != nullptr && own_head) CopyChecked(model.lm_head);
       return;
     }
     const PhaseTimer timer(result_.evaluation_seconds);
@@ -313,6 +320,7 @@ class Pass {
     const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
     AlignedBuffer<T> panel(lm_head.panel_rows() * config_.hidden);
     const auto pack = [&](int64_t first_row, std::span<const std::byte> rows) {
+      CheckFinite(dtype, rows, name);
       const int64_t count = static_cast<int64_t>(rows.size()) / row_bytes;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t row = first_row + i;
