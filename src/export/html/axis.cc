@@ -30,16 +30,21 @@ Axis LogarithmicAxis(double low, double high) {
   constexpr double kMostDecades = 5;
   Axis axis;
   axis.scale = ChartScale::kLogarithmic;
-  axis.low = low / 1.3;
-  axis.high = high * 1.3;
-  const double first = std::floor(std::log10(axis.low)), last = std::ceil(std::log10(axis.high));
-  const double step = std::ceil((last - first) / kMostDecades);
+  axis.low = low / 1.2;
+  axis.high = high * 1.2;
   // Few decades get ticks inside them.
   const bool fine = std::log10(axis.high / axis.low) < 2;
+  if (fine) {
+    axis.low = 1 / RoundStep(1 / axis.low);
+    axis.high = RoundStep(axis.high);
+  }
+  const double first = std::floor(std::log10(axis.low)), last = std::ceil(std::log10(axis.high));
+  const double step = std::ceil((last - first) / kMostDecades);
   for (double decade = first; decade <= last; decade += step) {
     for (const double factor : {1.0, 2.0, 5.0}) {
       const double tick = factor * std::pow(10.0, decade);
-      if (tick >= axis.low && tick <= axis.high && (fine || factor == 1.0)) {
+      if (tick >= axis.low * (1 - 1e-9) && tick <= axis.high * (1 + 1e-9) &&
+          (fine || factor == 1.0)) {
         axis.ticks.push_back(tick);
       }
     }
