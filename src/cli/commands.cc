@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/version.h"
 #include "cli/arguments.h"
+#include "cli/plan_command.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_command.h"
 #include "cli/synthesize_command.h"
@@ -177,6 +178,7 @@ int RunCommandLine(std::vector<std::string> arguments) {
   program.footer(kExitStatuses);
   std::function<int()> run;
   AddQuantizeCommand(program, arguments, run);
+  AddPlanCommand(program, run);
   AddEvaluateCommand(program, run);
   AddTokenizeCommand(program, run);
   AddImportCommand(program, run);

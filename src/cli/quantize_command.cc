@@ -2,177 +2,20 @@
 
 #include <cstdio>
 #include <memory>
-#include <optional>
 
-#include "base/error.h"
-#include "base/version.h"
-#include "cli/arguments.h"
 #include "cli/progress_display.h"
-#include "cli/quark_flags.h"
+#include "cli/quantize_flags.h"
 #include "pipeline/quantize.h"
 
 namespace narrow {
 namespace {
-
-struct QuantizeFlags {
-  std::string model_dir;
-  std::string output_dir;
-  std::string quant_scheme = "fp8";
-  std::string kv_cache_dtype;
-  double min_kv_scale = 0.0;
-  std::string dataset;
-  int64_t num_calib_data = 128;
-  int64_t seq_len = 512;
-  int64_t batch_size = 1;
-  std::string model_export = "hf_format";
-  std::string custom_mode = "fp8";
-  std::string max_shard_size = "5GB";
-  std::vector<std::string> exclude_layers;
-  bool no_weight_matrix_merge = false;
-  bool weight_matrix_merge = false;
-  bool multi_gpu = false;
-  bool skip_quantization = false;
-  bool skip_evaluation = false;
-  bool overwrite = false;
-  std::string quant_algo = "gptq";
-  std::string memory_budget;
-  std::string work_dir;
-  std::string resume = "auto";
-  double save_interval = 60;
-  EvaluationFlags evaluation;
-  ComputeFlags compute;
-};
-
-void AddFlags(CLI::App& command, QuantizeFlags& flags) {
-  command.option_defaults()->take_last();  // as Python's argparse does
-  command.add_option("--model_dir", flags.model_dir, "Hugging Face checkpoint to quantize")
-      ->required();
-  command.add_option("--output_dir", flags.output_dir, "Directory to make");
-  command.add_flag("--overwrite", flags.overwrite, "Replace an existing output directory");
-  command.add_option("--quant_scheme", flags.quant_scheme,
-                     "fp8 (or w_fp8_a_fp8): FP8 E4M3 weights and inputs, one scale per tensor");
-  command.add_option("--kv_cache_dtype", flags.kv_cache_dtype, "fp8: quantize the KV cache too")
-      ->check(CLI::IsMember({"fp8"}));
-  command
-      .add_option("--min_kv_scale", flags.min_kv_scale, "Smallest scale of K and V (default: 0)")
-      ->check(CLI::NonNegativeNumber);
-  command
-      .add_option("--quant_algo", flags.quant_algo,
-                  "gptq: rounding with error compensation (default); none: to nearest")
-      ->check(CLI::IsMember({"gptq", "none"}));
-  command.add_flag("--no_weight_matrix_merge", flags.no_weight_matrix_merge,
-                   "Each matrix its own weight scale (vLLM requantizes q/k/v and gate/up at load)");
-  command.add_flag("--weight_matrix_merge", flags.weight_matrix_merge,
-                   "q/k/v share a weight scale, and gate/up share one (the default)");
-  command.add_option("--exclude_layers", flags.exclude_layers,
-                     "Linear layers to leave as they are: patterns of full names ('*.down_proj')");
-  command.add_option(
-      "--dataset", flags.dataset,
-      "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
-      "is there, else builtin)");
-  command
-      .add_option("--num_calib_data", flags.num_calib_data,
-                  "Calibration documents, the first of the text (default: 128)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  command.add_option("--seq_len", flags.seq_len, "Tokens a document is cut to (default: 512)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command.add_option("--batch_size", flags.batch_size,
-                     "Accepted for compatibility; batches never change a result");
-  command.add_option("--model_export", flags.model_export,
-                     "hf_format (or quark_safetensors): safetensors with config.json");
-  command.add_option("--custom_mode", flags.custom_mode,
-                     "Names of scales and config block: fp8 (default) or quark");
-  command.add_option("--max_shard_size", flags.max_shard_size,
-                     "Largest weight file (default: 5GB)");
-  command.add_option("--memory_budget", flags.memory_budget,
-                     "Resident memory to stay under (12GiB); default: 80 % of what is free");
-  command.add_option("--work_dir", flags.work_dir,
-                     "Directory for the state of the run and what does not fit in memory (default: "
-                     "beside the output)");
-  command
-      .add_option("--resume", flags.resume,
-                  "auto: continue an interrupted run of the same job (default); never: start over")
-      ->check(CLI::IsMember({"auto", "never"}));
-  command
-      .add_option("--save_interval", flags.save_interval,
-                  "Seconds between saved states while hidden states are in memory (default: 60)")
-      ->check(CLI::NonNegativeNumber);
-  command.add_flag("--multi_gpu", flags.multi_gpu,
-                   "Accepted for compatibility; this build computes on all CPU cores");
-  command.add_flag("--skip_quantization", flags.skip_quantization,
-                   "Only evaluate the original; writes nothing");
-  command.add_flag("--skip_evaluation", flags.skip_evaluation, "No perplexity");
-  flags.evaluation.AddTo(command);
-  flags.compute.AddTo(command);
-}
-
-// Flags of Quark that are refused get an option of their own, so that they are not "unknown".
-void AddRefusedFlags(CLI::App& command) {
-  for (const RefusedFlag& refused : RefusedFlags()) {
-    command
-        .add_option_function<std::vector<std::string>>(
-            "--" + std::string(refused.name),
-            [&refused](const std::vector<std::string>&) {
-              Fail(ErrorCode::kInvalidArgument, "--{} {}", refused.name, refused.reason);
-            })
-        ->expected(0, CLI::detail::expected_max_vector_size)
-        ->trigger_on_parse()
-        ->group("");
-  }
-}
-
-void CheckFlags(const QuantizeFlags& flags) {
-  if (flags.model_export != "hf_format" && flags.model_export != "quark_safetensors") {
-    Fail(ErrorCode::kUnsupported,
-         "--model_export {}: this build writes safetensors; use hf_format or quark_safetensors",
-         flags.model_export);
-  }
-  if (flags.weight_matrix_merge && flags.no_weight_matrix_merge) {
-    Fail(ErrorCode::kInvalidArgument,
-         "--weight_matrix_merge and --no_weight_matrix_merge contradict each other; give one");
-  }
-  if (flags.skip_quantization && flags.skip_evaluation) {
-    Fail(ErrorCode::kInvalidArgument,
-         "--skip_quantization and --skip_evaluation together leave nothing to do");
-  }
-  if (!flags.skip_quantization && flags.output_dir.empty()) {
-    Fail(ErrorCode::kInvalidArgument, "--output_dir is required; it names the directory to make");
-  }
-}
-
-QuantizeRequest MakeRequest(const QuantizeFlags& flags) {
-  QuantizeRequest request;
-  request.model_directory = flags.model_dir;
-  request.output_directory = flags.output_dir;
-  if (flags.overwrite) request.existing = StagedDirectory::Existing::kReplace;
-  request.scheme = flags.quant_scheme;
-  if (flags.kv_cache_dtype == "fp8") request.cache = CacheScheme::kFp8;
-  request.min_cache_scale = static_cast<float>(flags.min_kv_scale);
-  if (flags.no_weight_matrix_merge) request.weight_scales = WeightScales::kPerMatrix;
-  request.exclude_patterns = flags.exclude_layers;
-  request.export_format = flags.custom_mode;
-  request.max_shard_bytes = ParseByteSize(flags.max_shard_size, "--max_shard_size");
-  request.calibration.dataset = MakeDatasetRequest(flags.dataset, flags.evaluation.data_dir);
-  request.calibration.samples = flags.num_calib_data;
-  request.calibration.max_tokens = flags.seq_len;
-  if (!flags.skip_evaluation) request.evaluation = flags.evaluation.Options();
-  request.data_type = flags.compute.Apply();
-  request.version = kVersion;
-  if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
-  if (!flags.memory_budget.empty()) {
-    request.memory_budget_bytes = ParseByteSize(flags.memory_budget, "--memory_budget");
-  }
-  if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
-  if (flags.resume == "never") request.resume = QuantizeRequest::Resume::kNever;
-  request.save_interval_seconds = flags.save_interval;
-  return request;
-}
 
 int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   EvaluateRequest request;
   request.model_directory = flags.model_dir;
   request.evaluation = flags.evaluation.Options();
   request.data_type = flags.compute.Apply();
+  request.memory_budget_bytes = MakeQuantizeRequest(flags).memory_budget_bytes;
   const EvaluateResult result = RunEvaluate(request, progress);
   std::printf("perplexity %.4f (%lld windows of %lld tokens of %s)\n", result.perplexity,
               static_cast<long long>(result.windows), static_cast<long long>(result.window_tokens),
@@ -181,13 +24,13 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
 }
 
 int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line) {
-  CheckFlags(flags);
+  CheckQuantizeFlags(flags);
   ProgressDisplay progress(ProgressDisplay::StandardError());
   if (flags.multi_gpu) {
     progress.Info("--multi_gpu: this build uses no GPU; it computes on all CPU cores");
   }
   if (flags.skip_quantization) return EvaluateOnly(flags, progress);
-  QuantizeRequest request = MakeRequest(flags);
+  QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
   const RunReport report = RunQuantize(request, progress);
   const std::string table = RenderSummaryTable(report);
@@ -202,8 +45,7 @@ void AddQuantizeCommand(CLI::App& program, const std::vector<std::string>& comma
   CLI::App& command =
       *program.add_subcommand("quantize", "Quantize a checkpoint to FP8 and measure what it cost");
   const auto flags = std::make_shared<QuantizeFlags>();
-  AddFlags(command, *flags);
-  AddRefusedFlags(command);
+  AddQuantizeFlags(command, *flags);
   command.callback([flags, command_line, &run] {
     run = [flags, command_line] { return Run(*flags, command_line); };
   });

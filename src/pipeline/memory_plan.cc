@@ -78,8 +78,8 @@ int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
   // A group is factored, then rounded.
   const int64_t factorization = 8 * block * block;
   return 2 * accumulator(c.hidden) + accumulator(c.query_width()) + accumulator(c.intermediate) +
-         std::max(factorization, std::max(RoundingBytes(shape, c.hidden),
-                                          RoundingBytes(shape, c.intermediate)));
+         std::max(factorization,
+                  std::max(RoundingBytes(shape, c.hidden), RoundingBytes(shape, c.intermediate)));
 }
 
 int64_t SampleBytes(const JobShape& shape, const PassPlan& plan) {
@@ -123,7 +123,8 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
       {"second-order statistics",
        HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan)},
   };
-  if (KeepsStoredWeights(shape)) parts.push_back({"layer, as stored", std::min(plan.read_ahead_bytes, stored)});
+  if (KeepsStoredWeights(shape))
+    parts.push_back({"layer, as stored", std::min(plan.read_ahead_bytes, stored)});
   return parts;
 }
 

@@ -15,6 +15,7 @@
 #include "pipeline/memory_plan.h"
 #include "pipeline/output_checkpoint.h"
 #include "pipeline/run_log.h"
+#include "pipeline/run_plan.h"
 #include "pipeline/run_report.h"
 #include "pipeline/streaming_pass.h"
 
@@ -246,11 +247,12 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const JobShape shape = ShapeOf(model, pass.compute, &quantization, &calibration.stream,
                                  evaluation ? &evaluation->stream : nullptr);
-  const MemoryChoice memory =
-      ChoosePassPlan(shape, request.memory_budget_bytes.value_or(DefaultMemoryBudget()));
-  pass.plan = memory.plan;
-  quantization.hessian_block_columns = memory.hessian_block_columns;
-  progress.Info(DescribeChoice(memory));
+  const JobPlan plan =
+      PlanBeforeWork(request, model, quantization.excluded, shape, calibration.stream,
+                     evaluation ? &evaluation->stream : nullptr);
+  pass.plan = plan.memory.plan;
+  quantization.hessian_block_columns = plan.memory.hessian_block_columns;
+  for (const std::string& line : ShortPlan(plan)) progress.Info(line);
   // Nothing before this line writes; nothing after it can be refused for what the user asked.
   Job job(request, JobFingerprint(request, model, pass.compute, quantization, calibration.stream,
                                   evaluation ? &evaluation->stream : nullptr));

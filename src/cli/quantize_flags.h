@@ -1,0 +1,52 @@
+// The flags of `narrow quantize`, which `narrow plan` takes too.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/arguments.h"
+#include "pipeline/quantize.h"
+
+namespace narrow {
+
+struct QuantizeFlags {
+  std::string model_dir;
+  std::string output_dir;
+  std::string quant_scheme = "fp8";
+  std::string kv_cache_dtype;
+  double min_kv_scale = 0.0;
+  std::string dataset;
+  int64_t num_calib_data = 128;
+  int64_t seq_len = 512;
+  int64_t batch_size = 1;
+  std::string model_export = "hf_format";
+  std::string custom_mode = "fp8";
+  std::string max_shard_size = "5GB";
+  std::vector<std::string> exclude_layers;
+  bool no_weight_matrix_merge = false;
+  bool weight_matrix_merge = false;
+  bool multi_gpu = false;
+  bool skip_quantization = false;
+  bool skip_evaluation = false;
+  bool overwrite = false;
+  std::string quant_algo = "gptq";
+  std::string memory_budget;
+  std::string work_dir;
+  std::string resume = "auto";
+  double save_interval = 60;
+  EvaluationFlags evaluation;
+  ComputeFlags compute;
+};
+
+// `flags` is filled when the command line is parsed and outlives `command`.
+void AddQuantizeFlags(CLI::App& command, QuantizeFlags& flags);
+
+// Throws: kInvalidArgument, kUnsupported for flags that contradict each other.
+void CheckQuantizeFlags(const QuantizeFlags& flags);
+
+// Sets the number of threads, too.
+QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags);
+
+}  // namespace narrow

@@ -1,0 +1,133 @@
+#include "pipeline/job_work.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/checked_math.h"
+#include "model/decoder_layer.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kScaleBytes = 4;
+constexpr int64_t kHessianTileColumns = 256;          // quantization/compensation/hessian.cc
+constexpr int64_t kRoundingRows = 128;                // quantization/compensation/rounding.cc
+constexpr int64_t kRewriteBytes = int64_t{64} << 20;  // pipeline/loaded_layer.cc
+
+int64_t BytesOf(const ModelSource& model, const std::string& name, int64_t elements) {
+  if (model.checkpoint != nullptr) return model.checkpoint->Get(name).entry.bytes();
+  return elements * ElementBytes(model.config.dtype);
+}
+
+// sum(columns of a block) for every block an input falls into.
+template <typename Sum>
+double OverBlocks(int64_t columns, int64_t block_columns, const Sum& sum) {
+  const int64_t step =
+      block_columns == 0 || block_columns >= columns
+          ? columns
+          : RoundUp(DivideRoundUp(columns, DivideRoundUp(columns, block_columns)), 64);
+  double total = 0;
+  for (int64_t first = 0; first < columns; first += step) {
+    total += sum(static_cast<double>(std::min(step, columns - first)));
+  }
+  return total;
+}
+
+void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
+                const LayerSpec& layer, JobWork& work) {
+  int64_t unchanged = BytesOf(model, layer.attention_norm.name, layer.attention_norm.size) +
+                      BytesOf(model, layer.mlp_norm.name, layer.mlp_norm.size);
+  int64_t read = 0, codes = 0;
+  std::map<LinearGroup, QuantizedGroup> groups;
+  for (const LinearSpec& linear : layer.linears) {
+    const int64_t stored = BytesOf(model, linear.weight(), linear.rows * linear.columns);
+    if (linear.bias == Bias::kPresent) unchanged += BytesOf(model, linear.bias_name(), linear.rows);
+    if (excluded.contains(linear.module)) {
+      unchanged += stored;
+      continue;
+    }
+    read += stored;
+    codes += linear.rows * linear.columns + 2 * kScaleBytes;
+    QuantizedGroup& group = groups[linear.group];
+    group.columns = linear.columns;
+    group.rows += linear.rows;
+  }
+  work.layer_bytes += unchanged + read;
+  work.layer_output_bytes += unchanged + codes + 2 * kScaleBytes;  // and those of K and V
+  for (const auto& [id, group] : groups) {
+    const auto same = std::ranges::find_if(work.groups, [&](const QuantizedGroup& other) {
+      return other.columns == group.columns && other.rows == group.rows;
+    });
+    if (same == work.groups.end()) {
+      work.groups.push_back({group.columns, group.rows, 1});
+    } else {
+      ++same->layers;
+    }
+  }
+}
+
+double StreamFlops(const DecoderConfig& config, int64_t tokens, int64_t length) {
+  if (tokens == 0) return 0;
+  const double attention =
+      static_cast<double>(CausalAttentionFlops(config.heads, length)) / static_cast<double>(length);
+  return static_cast<double>(tokens) *
+         (static_cast<double>(LinearFlopsPerToken(config)) + attention);
+}
+
+}  // namespace
+
+int64_t JobWork::weights() const {
+  const DecoderConfig& c = shape.config;
+  return c.layers * LayerWeightCount(c) + c.vocabulary * c.hidden * (own_head() ? 2 : 1);
+}
+
+int64_t JobWork::output_bytes() const {
+  if (!quantizes()) return 0;
+  return embedding_bytes + (own_head() ? head_bytes : 0) + layer_output_bytes + other_bytes;
+}
+
+int64_t JobWork::work_directory_bytes() const { return 2 * HiddenStateBytes(shape); }
+
+JobWork CountWork(const ModelSource& model, const std::set<std::string>& excluded, JobShape shape) {
+  JobWork work;
+  work.shape = std::move(shape);
+  const ModelSpec whole = model.family->model(model.config);
+  const int64_t table = model.config.vocabulary * model.config.hidden;
+  work.embedding_bytes = BytesOf(model, whole.embedding, table);
+  work.head_bytes = BytesOf(model, whole.lm_head, table);
+  work.other_bytes = BytesOf(model, whole.final_norm.name, whole.final_norm.size);
+  for (int64_t i = 0; i < model.config.layers; ++i) {
+    CountLayer(model, excluded, model.family->layer(model.config, i), work);
+  }
+  return work;
+}
+
+double LayerFlops(const JobWork& work) {
+  const JobShape& s = work.shape;
+  const int64_t streams = s.evaluation_tokens > 0 ? 1 + s.evaluation_variants : 0;
+  return StreamFlops(s.config, s.calibration_tokens, work.calibration_length) +
+         static_cast<double>(streams) *
+             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens);
+}
+
+double HessianFlopsPerToken(int64_t columns, int64_t block_columns) {
+  return OverBlocks(columns, block_columns,
+                    [](double n) { return n * (n + static_cast<double>(kHessianTileColumns)); });
+}
+
+double FactorFlops(int64_t columns, int64_t block_columns) {
+  return OverBlocks(columns, block_columns, [](double n) { return n * n * n / 3; });
+}
+
+double RoundingFlopsPerRow(int64_t columns, int64_t block_columns) {
+  return OverBlocks(columns, block_columns, [](double n) { return 2 * n * n; });
+}
+
+double RoundingOccupancy(int64_t columns, int64_t threads) {
+  const int64_t rows = std::max<int64_t>(1, kRewriteBytes / (4 * columns));
+  const int64_t chunks = DivideRoundUp(rows, kRoundingRows);
+  return static_cast<double>(chunks) /
+         static_cast<double>(DivideRoundUp(chunks, threads) * threads);
+}
+
+}  // namespace narrow

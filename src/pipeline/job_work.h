@@ -1,0 +1,63 @@
+// What a job has to do, counted before it begins: bytes of the checkpoint read and written, and
+// operations. The formulas are those of docs/memory.md.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "pipeline/memory_plan.h"
+#include "pipeline/model_source.h"
+
+namespace narrow {
+
+// Linears that are quantized in `layers` layers from the statistics of one input.
+struct QuantizedGroup {
+  int64_t columns = 0;
+  int64_t rows = 0;
+  int64_t layers = 0;
+};
+
+struct JobWork {
+  JobShape shape;
+  int64_t calibration_length = 0;  // tokens of the longest document
+  int64_t window_tokens = 0;       // of evaluation
+  int64_t embedding_bytes = 0;     // as stored, copied to the output
+  int64_t head_bytes = 0;          // as stored; copied unless it is the embedding
+  int64_t layer_bytes = 0;         // all layers, as stored
+  int64_t layer_output_bytes = 0;  // all layers, as written
+  int64_t other_bytes = 0;         // tokenizer and other files that are copied
+  int64_t max_shard_bytes = 0;
+  std::vector<QuantizedGroup> groups;
+
+  // Without calibration nothing is quantized or written: evaluation alone.
+  bool quantizes() const { return shape.calibration_tokens > 0; }
+  bool own_head() const { return shape.config.lm_head == DecoderConfig::LmHead::kOwn; }
+  int64_t weights() const;       // of the whole model
+  int64_t output_bytes() const;  // of the new checkpoint
+  // Hidden states on disk: two generations, when they spill and when a run in memory is saved.
+  int64_t work_directory_bytes() const;
+};
+
+// Sizes of the tensors come from the checkpoint's headers, or, when there are only config.json and
+// perhaps an index (model.checkpoint is null), from the config's shapes and dtype. `excluded`:
+// modules that are not quantized.
+JobWork CountWork(const ModelSource& model, const std::set<std::string>& excluded, JobShape shape);
+
+// Operations of one layer's linears and attention on all tokens of all streams.
+double LayerFlops(const JobWork& work);
+
+// Compensated rounding: operations to sum the statistics of one sampled token for an input of
+// `columns` columns in blocks of `block_columns` (0: one block; only tiles of the lower triangle),
+// to factor them, and to round one row of weights (twice: compensated, and to nearest for the
+// report).
+double HessianFlopsPerToken(int64_t columns, int64_t block_columns);
+double FactorFlops(int64_t columns, int64_t block_columns);
+double RoundingFlopsPerRow(int64_t columns, int64_t block_columns);
+
+// The largest share of `threads` that compensated rounding can occupy: it works on 64 MB of rows at
+// a time, 128 rows a thread.
+double RoundingOccupancy(int64_t columns, int64_t threads);
+
+}  // namespace narrow

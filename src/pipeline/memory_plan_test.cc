@@ -1,0 +1,158 @@
+#include "pipeline/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <string>
+
+#include "base/error.h"
+#include "model/family.h"
+#include "synthesis/presets.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kGib = int64_t{1} << 30;
+
+// `preset`, 128 x 512 calibration tokens and the 141 windows of WikiText-2, two threads.
+JobShape ShapeOfPreset(std::string_view preset, ComputeType compute = ComputeType::kBfloat16) {
+  const Json config = PresetConfig(preset);
+  JobShape shape;
+  shape.config = FindModelFamily(config, "preset").parse_config(config, "preset");
+  shape.compute = compute;
+  shape.threads = 2;
+  shape.calibration_tokens = 128 * 512;
+  shape.evaluation_tokens = 141 * 2048;
+  shape.longest_sequence = 2048;
+  shape.evaluation_variants = 1;
+  shape.rounding = RoundingAlgorithm::kCompensated;
+  shape.resident_before_bytes = int64_t{200} << 20;
+  return shape;
+}
+
+// The budget a refusal asks for, as a user would type it.
+int64_t BudgetInRefusal(const JobShape& shape, int64_t budget) {
+  try {
+    ChoosePassPlan(shape, budget);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kMemoryBudget);
+    double gib = 0;
+    EXPECT_EQ(std::sscanf(error.what(), "the job needs at least %lf GiB", &gib), 1) << error.what();
+    return static_cast<int64_t>(gib * 0x1p30);
+  }
+  return 0;
+}
+
+TEST(MemoryPlan, Llama405BFitsTwelveGibibytesWithHiddenStatesOnDisk) {
+  const JobShape shape = ShapeOfPreset("llama-3.1-405b");
+  const MemoryChoice choice = ChoosePassPlan(shape, 12 * kGib);
+  EXPECT_LE(choice.estimate.peak_bytes, 12 * kGib);
+  EXPECT_EQ(choice.plan.hidden_states, Placement::kFile);
+  EXPECT_GT(choice.hessian_block_columns, 0);
+  EXPECT_LT(choice.hessian_block_columns, shape.config.intermediate);
+  // Four matrices of 16384 x 16384 and their like, two bytes each: counted by hand.
+  EXPECT_EQ(LayerWeightCount(shape.config),
+            2 * 16384LL * 16384 + 2 * 16384LL * 1024 + 3 * 16384LL * 53248);
+}
+
+TEST(MemoryPlan, Llama8BFitsTwoGibibytes) {
+  const MemoryChoice choice = ChoosePassPlan(ShapeOfPreset("llama-3.1-8b"), 2 * kGib);
+  EXPECT_LE(choice.estimate.peak_bytes, 2 * kGib);
+}
+
+TEST(MemoryPlan, PlentyOfMemoryIsUsed) {
+  const JobShape shape = ShapeOfPreset("llama-3.1-8b");
+  const MemoryChoice choice = ChoosePassPlan(shape, 64 * kGib);
+  EXPECT_EQ(choice.plan.hidden_states, Placement::kMemory);
+  EXPECT_EQ(choice.hessian_block_columns, 0);
+  EXPECT_EQ(choice.plan.read_ahead_bytes, LayerWeightCount(shape.config) * 2);
+}
+
+TEST(MemoryPlan, ARefusalNamesABudgetThatFits) {
+  for (const char* preset : {"llama-3.1-405b", "llama-3.1-70b", "llama-3.1-8b", "tiny"}) {
+    for (const ComputeType compute : {ComputeType::kBfloat16, ComputeType::kFloat32}) {
+      const JobShape shape = ShapeOfPreset(preset, compute);
+      const int64_t smallest = SmallestBudget(shape);
+      for (int64_t percent = 5; percent < 100; percent += 5) {
+        const int64_t named = BudgetInRefusal(shape, smallest / 100 * percent);
+        ASSERT_GE(named, smallest) << preset;
+        ASSERT_LE(named, smallest + kGib / 50) << preset;
+        ASSERT_LE(ChoosePassPlan(shape, named).estimate.peak_bytes, named) << preset;
+      }
+      EXPECT_NO_THROW(ChoosePassPlan(shape, smallest));
+      EXPECT_THROW(ChoosePassPlan(shape, smallest - 1), Error);
+    }
+  }
+}
+
+TEST(MemoryPlan, NoChoiceExceedsItsBudget) {
+  for (const Dtype stored : {Dtype::kBF16, Dtype::kF16, Dtype::kF32}) {
+    for (const ComputeType compute : {ComputeType::kBfloat16, ComputeType::kFloat32}) {
+      JobShape shape = ShapeOfPreset("llama-3.1-70b", compute);
+      shape.stored = stored;
+      const int64_t smallest = SmallestBudget(shape);
+      for (int64_t budget = smallest; budget < 60 * kGib; budget += kGib / 2) {
+        const MemoryChoice choice = ChoosePassPlan(shape, budget);
+        ASSERT_LE(choice.estimate.peak_bytes, budget);
+        ASSERT_GE(choice.plan.read_ahead_bytes, 0);
+      }
+    }
+  }
+}
+
+TEST(MemoryPlan, MoreTokensNeverNeedLess) {
+  JobShape shape = ShapeOfPreset("llama-3.1-8b");
+  int64_t before = 0;
+  PassPlan in_memory;
+  int64_t in_memory_before = 0;
+  for (int64_t samples = 1; samples <= 4096; samples *= 2) {
+    shape.calibration_tokens = samples * 512;
+    shape.evaluation_tokens = samples * 2048;
+    const int64_t smallest = SmallestBudget(shape);
+    EXPECT_GE(smallest, before);
+    before = smallest;
+    const int64_t estimate = EstimateMemory(shape, in_memory, 0).peak_bytes;
+    EXPECT_GT(estimate, in_memory_before);
+    in_memory_before = estimate;
+  }
+}
+
+TEST(MemoryPlan, SpilledMemoryDependsNeitherOnSamplesNorOnWindows) {
+  JobShape shape = ShapeOfPreset("llama-3.1-8b");
+  PassPlan spilled;
+  spilled.hidden_states = Placement::kFile;
+  spilled.read_ahead_bytes = 0;
+  const auto layers = [&] {
+    int64_t sum = 0;
+    for (const MemoryPart& part : EstimateMemory(shape, spilled, 0).layers) sum += part.bytes;
+    return sum;
+  };
+  const int64_t once = layers();
+  shape.calibration_tokens *= 2;
+  shape.evaluation_tokens *= 2;
+  EXPECT_EQ(layers(), once);
+}
+
+TEST(MemoryPlan, MemoryDoesNotDependOnTheNumberOfLayers) {
+  JobShape shape = ShapeOfPreset("llama-3.1-405b");
+  const int64_t whole = SmallestBudget(shape);
+  const MemoryChoice choice = ChoosePassPlan(shape, 12 * kGib);
+  for (const int64_t layers : {1, 2, 4, 252}) {
+    shape.config.layers = layers;
+    EXPECT_EQ(SmallestBudget(shape), whole);
+    EXPECT_EQ(ChoosePassPlan(shape, 12 * kGib).estimate.peak_bytes, choice.estimate.peak_bytes);
+  }
+}
+
+TEST(MemoryPlan, HiddenStatesAreOneRowOfFloatsPerTokenAndModel) {
+  JobShape shape = ShapeOfPreset("llama-3.1-405b");
+  // Calibration once, evaluation for the original and the quantized model.
+  EXPECT_EQ(HiddenStateBytes(shape), (65536 + 2 * 288768) * 16384LL * 4);
+  shape.evaluation_variants = 2;
+  EXPECT_EQ(HiddenStateBytes(shape), (65536 + 3 * 288768) * 16384LL * 4);
+  shape.evaluation_tokens = 0;
+  EXPECT_EQ(HiddenStateBytes(shape), 65536 * 16384LL * 4);
+}
+
+}  // namespace
+}  // namespace narrow

@@ -1,0 +1,238 @@
+#include "pipeline/plan_phases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string_view>
+
+#include "base/checked_math.h"
+#include "pipeline/calibration.h"
+
+namespace narrow {
+namespace {
+
+// Share of the measured product rate that the layers sustain from end to end: the rest goes to
+// norms, rotations, softmax and waiting at the end of loops. An assumption, see docs/memory.md.
+constexpr double kPassEfficiency = 0.8;
+// Weights are packed once when they are loaded; rewriting unpacks and packs them.
+constexpr double kPackingsOfLoad = 1;
+constexpr double kPackingsOfRewrite = 2;
+constexpr int64_t kCopyChunkBytes = int64_t{32} << 20;
+constexpr double kSaveIntervalSeconds = 60;
+
+double Ratio(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
+double AsDouble(int64_t value) { return static_cast<double>(value); }
+
+int64_t TotalOf(const std::vector<MemoryPart>& parts) {
+  return std::accumulate(parts.begin(), parts.end(), int64_t{0},
+                         [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
+}
+
+int64_t PartOf(const MemoryEstimate& estimate, std::string_view what) {
+  for (const MemoryPart& part : estimate.layers) {
+    if (part.what == what) return part.bytes;
+  }
+  return 0;
+}
+
+class PhasePlanner {
+ public:
+  PhasePlanner(const JobWork& work, const MemoryChoice& memory, const MachineRates* rates)
+      : work_(work),
+        shape_(work.shape),
+        memory_(memory),
+        rates_(rates != nullptr ? *rates : MachineRates{}),
+        spills_(memory.plan.hidden_states == Placement::kFile) {}
+
+  std::vector<PhasePlan> Phases() {
+    std::vector<PhasePlan> phases = {Embedding(), Layers()};
+    if (shape_.evaluation_tokens > 0 || (work_.quantizes() && work_.own_head())) {
+      phases.push_back(Head());
+    }
+    if (work_.quantizes()) phases.push_back(Writing());
+    for (PhasePlan& phase : phases) {
+      for (const NamedSeconds& part : phase.parts) phase.seconds += part.seconds;
+    }
+    return phases;
+  }
+
+ private:
+  // Program, allocator and hidden states: what every phase holds.
+  int64_t BaseBytes() const {
+    return PartOf(memory_.estimate, "program, tokenizer, texts") +
+           PartOf(memory_.estimate, "allocator and compiled kernels") +
+           PartOf(memory_.estimate, "hidden states");
+  }
+
+  static void Add(PhasePlan& phase, const std::string& what, double seconds) {
+    if (seconds > 0) phase.parts.push_back({what, seconds});
+  }
+
+  void AddDisk(PhasePlan& phase) {
+    Add(phase, "reading", Ratio(AsDouble(phase.read_bytes), rates_.disk_read));
+    Add(phase, "writing", Ratio(AsDouble(phase.written_bytes), rates_.disk_write));
+    AddSpilling(phase);
+  }
+
+  void AddSpilling(PhasePlan& phase) {
+    Add(phase, "spilling",
+        Ratio(AsDouble(phase.spill_read_bytes), rates_.disk_read) +
+            Ratio(AsDouble(phase.spill_written_bytes), rates_.disk_write));
+  }
+
+  PhasePlan Embedding() {
+    PhasePlan phase;
+    phase.name = "embedding";
+    phase.memory_bytes = BaseBytes() + kCopyChunkBytes;
+    // Without an output only the rows of the tokens are read.
+    phase.read_bytes =
+        work_.quantizes()
+            ? work_.embedding_bytes
+            : std::min(work_.embedding_bytes, shape_.evaluation_tokens * shape_.config.hidden *
+                                                  ElementBytes(shape_.stored));
+    if (work_.quantizes()) phase.written_bytes = work_.embedding_bytes;
+    if (spills_) phase.spill_written_bytes = HiddenStateBytes(shape_);
+    AddDisk(phase);
+    return phase;
+  }
+
+  PhasePlan Layers() {
+    PhasePlan phase;
+    phase.name = "layers";
+    phase.memory_bytes = TotalOf(memory_.estimate.layers);
+    const int64_t layers = shape_.config.layers;
+    const int64_t ahead = std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers);
+    const int64_t late = work_.layer_bytes - ahead;
+    const bool twice = KeepsStoredWeights(shape_) && work_.quantizes();
+    const int64_t again = twice ? late : 0;
+    phase.read_bytes = work_.layer_bytes + again;
+    if (work_.quantizes()) phase.written_bytes = work_.layer_output_bytes;
+    if (spills_) {
+      phase.spill_read_bytes = layers * HiddenStateBytes(shape_);
+      phase.spill_written_bytes = layers * HiddenStateBytes(shape_);
+    }
+    const double products = AsDouble(layers) * LayerFlops(work_);
+    Add(phase, "products", Ratio(products, rates_.products * kPassEfficiency));
+    phase.flops = products + AddRounding(phase);
+    AddPacking(phase);
+    AddLayerDisk(phase, ahead, late + again);
+    return phase;
+  }
+
+  // Returns the operations.
+  double AddRounding(PhasePlan& phase) {
+    if (!work_.quantizes() || shape_.rounding != RoundingAlgorithm::kCompensated) return 0;
+    const double sampled = AsDouble(DivideRoundUp(shape_.calibration_tokens, kHessianTokenStride));
+    double summing = 0, factoring = 0, rounding = 0, rounding_seconds = 0;
+    for (const QuantizedGroup& group : work_.groups) {
+      const double layers = AsDouble(group.layers);
+      const int64_t block = memory_.hessian_block_columns;
+      summing += layers * sampled * HessianFlopsPerToken(group.columns, block);
+      factoring += layers * FactorFlops(group.columns, block);
+      const double work = layers * AsDouble(group.rows) * RoundingFlopsPerRow(group.columns, block);
+      rounding += work;
+      rounding_seconds +=
+          Ratio(work, rates_.rounding * RoundingOccupancy(group.columns, shape_.threads));
+    }
+    Add(phase, "second-order statistics", Ratio(summing, rates_.hessian));
+    Add(phase, "factorization", Ratio(factoring, rates_.factoring));
+    Add(phase, "rounding", rounding_seconds);
+    return summing + factoring + rounding;
+  }
+
+  void AddPacking(PhasePlan& phase) {
+    const double weights = AsDouble(shape_.config.layers * LayerWeightCount(shape_.config)) *
+                           (shape_.compute == ComputeType::kBfloat16 ? 2 : 4);
+    double packings = kPackingsOfLoad;
+    if (work_.quantizes()) packings += kPackingsOfRewrite;
+    if (shape_.evaluation_variants > 1 && shape_.evaluation_tokens > 0) {
+      packings += kPackingsOfRewrite;
+    }
+    Add(phase, "packing", Ratio(packings * weights, rates_.packing));
+  }
+
+  void AddLayerDisk(PhasePlan& phase, int64_t ahead, int64_t late) {
+    const double computing =
+        std::accumulate(phase.parts.begin(), phase.parts.end(), 0.0,
+                        [](double sum, const NamedSeconds& part) { return sum + part.seconds; });
+    const double background = Ratio(AsDouble(ahead), rates_.disk_read) +
+                              Ratio(AsDouble(phase.written_bytes), rates_.disk_write);
+    // Nothing computes while the first layer is read.
+    const double first = Ratio(AsDouble(ahead) / AsDouble(shape_.config.layers), rates_.disk_read);
+    Add(phase, "reading and writing beyond computing", std::max(0.0, background - computing));
+    Add(phase, "reading that is not ahead", first + Ratio(AsDouble(late), rates_.disk_read));
+    if (!spills_ && work_.quantizes()) {
+      const double saves =
+          std::min(AsDouble(shape_.config.layers), std::floor(computing / kSaveIntervalSeconds));
+      phase.spill_written_bytes = static_cast<int64_t>(saves) * HiddenStateBytes(shape_);
+    }
+    AddSpilling(phase);
+  }
+
+  PhasePlan Head() {
+    PhasePlan phase;
+    phase.name = "head";
+    phase.read_bytes = work_.head_bytes;
+    if (work_.quantizes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
+    phase.memory_bytes = BaseBytes() + kCopyChunkBytes;
+    if (shape_.evaluation_tokens > 0) {
+      const DecoderConfig& c = shape_.config;
+      phase.memory_bytes = TotalOf(memory_.estimate.head);
+      const double streams = AsDouble(1 + shape_.evaluation_variants);
+      phase.flops =
+          streams * 2 * AsDouble(shape_.evaluation_tokens) * AsDouble(c.hidden * c.vocabulary);
+      if (spills_) {
+        phase.spill_read_bytes = (1 + shape_.evaluation_variants) * shape_.evaluation_tokens *
+                                 c.hidden * static_cast<int64_t>(sizeof(float));
+      }
+      Add(phase, "products", Ratio(phase.flops, rates_.products * kPassEfficiency));
+      Add(phase, "packing",
+          Ratio(AsDouble(c.vocabulary * c.hidden) *
+                    (shape_.compute == ComputeType::kBfloat16 ? 2 : 4),
+                rates_.packing));
+    }
+    AddDisk(phase);
+    return phase;
+  }
+
+  // The last shard reaches the disk when it is closed.
+  PhasePlan Writing() {
+    PhasePlan phase;
+    phase.name = "writing";
+    phase.memory_bytes = BaseBytes();
+    phase.written_bytes = work_.other_bytes;
+    Add(phase, "closing the last file",
+        Ratio(AsDouble(std::min(work_.max_shard_bytes, work_.output_bytes())), rates_.disk_write));
+    return phase;
+  }
+
+  const JobWork& work_;
+  const JobShape& shape_;
+  const MemoryChoice& memory_;
+  const MachineRates rates_;
+  const bool spills_;
+};
+
+}  // namespace
+
+std::vector<PhasePlan> PlanPhases(const JobWork& work, const MemoryChoice& memory,
+                                  const MachineRates* rates) {
+  return PhasePlanner(work, memory, rates).Phases();
+}
+
+PhasePlan SumOf(const std::vector<PhasePlan>& phases) {
+  PhasePlan total;
+  total.name = "total";
+  for (const PhasePlan& phase : phases) {
+    total.memory_bytes = std::max(total.memory_bytes, phase.memory_bytes);
+    total.read_bytes += phase.read_bytes;
+    total.written_bytes += phase.written_bytes;
+    total.spill_read_bytes += phase.spill_read_bytes;
+    total.spill_written_bytes += phase.spill_written_bytes;
+    total.flops += phase.flops;
+    total.seconds += phase.seconds;
+  }
+  return total;
+}
+
+}  // namespace narrow

@@ -1,0 +1,203 @@
+#include "pipeline/run_plan.h"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "base/memory_use.h"
+#include "base/parallel.h"
+#include "export/registry.h"
+#include "export/side_files.h"
+#include "pipeline/texts.h"
+
+namespace narrow {
+namespace {
+
+// Measuring takes seconds: small jobs are over before.
+constexpr int64_t kMeasuredFromWeights = 1'000'000'000;
+// Tokens of the test set of WikiText-2 as Llama 3 cuts it.
+constexpr int64_t kWikiTextTokens = 289'077;
+// Resident memory of tokenizer and texts, where they cannot be loaded to see: measured with the
+// tokenizer of Llama 3.1 (128,256 entries) and WikiText-2.
+constexpr int64_t kTokenizerBytesPerEntry = 1024;
+
+struct TokenCounts {
+  int64_t calibration = 0;
+  int64_t calibration_length = 0;
+  int64_t evaluation = 0;
+};
+
+MachineRates Measure(ComputeType compute, const JobWork& work, const JobDirectories& directories) {
+  MachineRates rates;
+  MeasureCompute(compute, work.shape.config.hidden, rates);
+  MeasureDisk(ExistingAncestor(directories.work), rates);
+  return rates;
+}
+
+bool HasWeights(const std::filesystem::path& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    if (entry.path().extension() == ".safetensors") return true;
+  }
+  return false;
+}
+
+// A directory with config.json and no weights.
+ModelSource DescribedModel(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / "config.json";
+  const Json json = ReadJsonFile(path);
+  const std::string what = "config.json of " + directory.string();
+  ModelSource model;
+  model.family = &FindModelFamily(json, what);
+  model.config = model.family->parse_config(json, what);
+  return model;
+}
+
+// The index says how large the weights are: a config of another model is noticed.
+void CompareWithIndex(const std::filesystem::path& directory, const JobWork& work,
+                      std::vector<std::string>& assumptions) {
+  const std::filesystem::path path = directory / "model.safetensors.index.json";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return;
+  const std::string what = path.string();
+  const Json index = ReadJsonFile(path);
+  const Json* metadata = index.is_object() ? OptionalObject(index, "metadata", what) : nullptr;
+  const std::optional<int64_t> total =
+      metadata != nullptr ? OptionalInt(*metadata, "total_size", what) : std::nullopt;
+  if (!total) return;
+  const int64_t expected = work.embedding_bytes + (work.own_head() ? work.head_bytes : 0) +
+                           work.layer_bytes + work.other_bytes;
+  if (*total == expected) return;
+  assumptions.push_back(fmt::format(
+      "the index says the weights are {:.3f} GB, config.json says {:.3f} GB; the latter counts",
+      static_cast<double>(*total) / 1e9, static_cast<double>(expected) / 1e9));
+}
+
+int64_t BoundedEvaluation(const EvaluationOptions& options) {
+  const int64_t all = std::max<int64_t>(1, kWikiTextTokens / options.window_tokens);
+  return (options.windows == 0 ? all : options.windows) * options.window_tokens;
+}
+
+// Exact counts where tokenizer and texts are there, else upper bounds from the flags.
+TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
+                        std::vector<std::string>& assumptions) {
+  const QuantizeRequest& job = request.job;
+  TokenCounts counts;
+  std::optional<Tokenizer> tokenizer;
+  std::error_code error;
+  if (std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
+    tokenizer = Tokenizer::FromDirectory(job.model_directory.string());
+  }
+  if (request.task == PlanRequest::Task::kQuantize) {
+    counts.calibration = job.calibration.samples * job.calibration.max_tokens;
+    counts.calibration_length = job.calibration.max_tokens;
+    if (tokenizer) {
+      const TokenStream stream =
+          TokenizeCalibration(job.calibration, *tokenizer, model.config.vocabulary).stream;
+      counts.calibration = stream.size();
+      counts.calibration_length = stream.longest();
+    } else {
+      assumptions.push_back(
+          "no tokenizer.json: every calibration document is taken to be --seq_len tokens long");
+    }
+  }
+  if (!job.evaluation) return counts;
+  if (tokenizer) {
+    const TokenizedText text =
+        TokenizeEvaluation(*job.evaluation, *tokenizer, model.config.vocabulary);
+    counts.evaluation = text.stream.size();
+    if (text.notice) assumptions.push_back(*text.notice);
+  } else {
+    counts.evaluation = BoundedEvaluation(*job.evaluation);
+    if (job.evaluation->windows == 0) {
+      assumptions.push_back(fmt::format(
+          "no tokenizer.json: all windows of the evaluation text are taken to be {}, those of "
+          "WikiText-2 in tokens of Llama 3",
+          counts.evaluation / job.evaluation->window_tokens));
+    }
+  }
+  return counts;
+}
+
+JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
+                     const TokenCounts& counts) {
+  const QuantizeRequest& job = request.job;
+  JobShape shape;
+  shape.config = model.config;
+  shape.compute = ChooseComputeType(job.data_type);
+  const LinearSpec linear = model.family->layer(model.config, 0).linears.front();
+  shape.stored = model.checkpoint != nullptr ? model.checkpoint->Get(linear.weight()).entry.dtype
+                                             : model.config.dtype;
+  shape.threads = ThreadCount();
+  shape.calibration_tokens = counts.calibration;
+  shape.evaluation_tokens = counts.evaluation;
+  shape.longest_sequence =
+      std::max(counts.calibration_length, job.evaluation ? job.evaluation->window_tokens : 0);
+  if (request.task == PlanRequest::Task::kQuantize) {
+    shape.evaluation_variants = job.weight_scales == WeightScales::kPerMatrix ? 2 : 1;
+    shape.rounding = job.rounding;
+  }
+  shape.resident_before_bytes = CurrentResidentBytes();
+  std::error_code error;
+  if (!std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
+    shape.resident_before_bytes += model.config.vocabulary * kTokenizerBytesPerEntry;
+  }
+  return shape;
+}
+
+}  // namespace
+
+JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
+                       const std::set<std::string>& excluded, const JobShape& shape,
+                       const TokenStream& calibration, const TokenStream* evaluation) {
+  JobWork work = CountWork(model, excluded, shape);
+  work.max_shard_bytes = request.max_shard_bytes;
+  work.calibration_length = calibration.longest();
+  work.window_tokens = evaluation != nullptr ? evaluation->longest() : 0;
+  const JobDirectories directories = DirectoriesOf(request);
+  std::optional<MachineRates> rates;
+  const int64_t budget = request.memory_budget_bytes.value_or(DefaultMemoryBudget());
+  if (work.weights() >= kMeasuredFromWeights && SmallestBudget(shape) <= budget) {
+    rates = Measure(shape.compute, work, directories);
+  }
+  JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
+  CheckDisks(plan);
+  return plan;
+}
+
+JobPlan RunPlan(const PlanRequest& request) {
+  const QuantizeRequest& job = request.job;
+  const bool quantizes = request.task == PlanRequest::Task::kQuantize;
+  std::vector<std::string> assumptions;
+  const bool has_weights = HasWeights(job.model_directory);
+  const ModelSource model =
+      has_weights ? OpenModel(job.model_directory,
+                              quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo)
+                  : DescribedModel(job.model_directory);
+  if (!has_weights) {
+    assumptions.push_back(fmt::format("no weight files: sizes are those of config.json, in {}",
+                                      Name(model.config.dtype)));
+  }
+  static_cast<void>(FindQuantizationScheme(job.scheme));
+  static_cast<void>(FindExportFormat(job.export_format));
+  const std::set<std::string> excluded =
+      MatchExcluded(*model.family, model.config, job.exclude_patterns);
+  const TokenCounts counts = CountTokens(request, model, assumptions);
+  const int64_t budget = job.memory_budget_bytes.value_or(DefaultMemoryBudget());
+  JobWork work = CountWork(model, excluded, ShapeOfPlan(request, model, counts));
+  work.calibration_length = counts.calibration_length;
+  work.window_tokens = job.evaluation ? job.evaluation->window_tokens : 0;
+  work.max_shard_bytes = job.max_shard_bytes;
+  if (!has_weights) CompareWithIndex(job.model_directory, work, assumptions);
+  for (const SideFile& file : PlanSideFiles(job.model_directory).files) {
+    work.other_bytes += file.bytes;
+  }
+  const JobDirectories directories = DirectoriesOf(job);
+  std::optional<MachineRates> rates;
+  if (SmallestBudget(work.shape) <= budget) rates = Measure(work.shape.compute, work, directories);
+  JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
+  plan.assumptions = std::move(assumptions);
+  return plan;
+}
+
+}  // namespace narrow

@@ -1,0 +1,29 @@
+// Plans of jobs that lie on the disk.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "pipeline/plan.h"
+#include "pipeline/quantize.h"
+
+namespace narrow {
+
+// For RunQuantize: plans the job, checks disks, and measures the machine for models so large that
+// the seconds it takes do not matter. Throws: as MakePlan and CheckDisks.
+JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
+                       const std::set<std::string>& excluded, const JobShape& shape,
+                       const TokenStream& calibration, const TokenStream* evaluation);
+
+struct PlanRequest {
+  QuantizeRequest job;
+  enum class Task { kQuantize, kEvaluate } task = Task::kQuantize;
+};
+
+// The plan of a job that is only described: config.json and the tensor headers, or config.json
+// alone, without weights. Texts are counted when they and a tokenizer are there, and bounded by
+// the flags otherwise. Measures the machine. Throws: as RunQuantize does for what it refuses, but
+// not for full disks.
+JobPlan RunPlan(const PlanRequest& request);
+
+}  // namespace narrow
