@@ -2,6 +2,7 @@
 # make demo    installs what is missing, builds, fetches a real model and quantizes it
 # make test    installs what is missing, builds, runs every test
 # make bench   throughput against the peak of this machine
+# make bench-405b  two full-size layers of Llama 3.1 405B under 12 GiB of memory (45 GB of disk)
 # make lint    format, layers, clang-tidy          make lint-fast  the first two
 # make asan    the fast tests under AddressSanitizer and UBSan (build-asan/)
 # make fuzz    every parser under libFuzzer for FUZZ_SECONDS each (build-fuzz/)
@@ -10,7 +11,7 @@ FUZZ_SECONDS ?= 60
 MODEL := SmolLM2-135M-Instruct
 
 .NOTPARALLEL:
-.PHONY: program setup everything demo test bench lint lint-fast asan fuzz clean
+.PHONY: program setup everything demo test bench bench-405b lint lint-fast asan fuzz clean
 
 program: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target narrow
@@ -37,6 +38,9 @@ test: setup everything
 
 bench: setup everything
 	tools/bench.sh $(BUILD)
+
+bench-405b: setup program
+	tools/bench_405b.sh $(BUILD)
 
 lint:
 	@tools/setup.sh lint
