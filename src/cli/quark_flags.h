@@ -1,5 +1,5 @@
-// Flags of quantize_quark.py that narrow does not take, each with the reason and what to do instead.
-// Source: Quark 0.13, examples/torch/language_modeling/llm_ptq/quantize_quark.py.
+// Flags of quantize_quark.py that narrow does not take, each with the reason and what to do
+// instead. Source: Quark 0.13, examples/torch/language_modeling/llm_ptq/quantize_quark.py.
 #pragma once
 
 #include <span>

@@ -23,8 +23,8 @@ struct AttentionHeads {
 };
 
 // out = softmax(score_scale * q k^T, causal) v * value_scale, per head and sequence.
-// q, out: [tokens, query_heads * head_size]; k, v: [tokens, key_value_heads * head_size]; q and k are
-// already rotated. Products with f32 accumulation, softmax in f32, probabilities rounded to T.
+// q, out: [tokens, query_heads * head_size]; k, v: [tokens, key_value_heads * head_size]; q and k
+// are already rotated. Products with f32 accumulation, softmax in f32, probabilities rounded to T.
 // `out` may be q (a block of queries is read before it is written) but must not overlap k or v.
 // Uses all threads; the result does not depend on their number.
 // Source: Dao et al., FlashAttention, 2022, algorithm 1 (block order: keys inside queries).

@@ -43,11 +43,11 @@ void SwiGlu(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up, 
 //   m' = max(row_maximum, max(scale * scores)), p = exp(scale * scores - m'),
 //   correction = exp(row_maximum - m'), row_sum = row_sum * correction + sum(p),
 //   row_maximum = m', accumulator row *= correction.
-// scores: [rows, columns] f32; only the first valid[r] columns of row r count, the others give p = 0.
-// (valid[r] may be 0: then p = 0 and the state of the row is unchanged.)
-// probabilities: [rows, columns] of T, ties rounded either way; row_maximum, row_sum: [rows];
-// accumulator: [rows, width] f32. REQUIRES: scale > 0.
-// Source: Milakov and Gimelshein, Online normalizer calculation for softmax, 2018.
+// scores: [rows, columns] f32; only the first valid[r] columns of row r count, the others give p =
+// 0. (valid[r] may be 0: then p = 0 and the state of the row is unchanged.) probabilities: [rows,
+// columns] of T, ties rounded either way; row_maximum, row_sum: [rows]; accumulator: [rows, width]
+// f32. REQUIRES: scale > 0. Source: Milakov and Gimelshein, Online normalizer calculation for
+// softmax, 2018.
 template <typename T>  // float or Bfloat16
 void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const int64_t> valid,
                  MatrixView<T> probabilities, std::span<float> row_maximum,
@@ -57,8 +57,8 @@ void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const in
 template <typename T>  // float or Bfloat16
 void ScaleTo(std::span<const float> x, float scale, std::span<T> y);
 
-// Running log-sum-exp of one token's logits, fed slice by slice. Exponentials in f32 relative to the
-// running maximum, sums in f64.
+// Running log-sum-exp of one token's logits, fed slice by slice. Exponentials in f32 relative to
+// the running maximum, sums in f64.
 struct LogSumExp {
   float maximum = -3.0e38f;
   double sum = 0.0;  // of exp(logit - maximum)

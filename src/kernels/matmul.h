@@ -20,15 +20,15 @@ ComputeType NativeComputeType();
 // The instruction set oneDNN uses here, for reports ("avx512_core_bf16").
 std::string InstructionSetName();
 
-// A weight matrix W [rows (output), columns (input)] in the layout oneDNN multiplies fastest, kept as
-// panels of rows so that packing needs one panel of extra memory, not a second matrix.
-// T: Bfloat16 or float. Products are thread-safe; packing is not.
+// A weight matrix W [rows (output), columns (input)] in the layout oneDNN multiplies fastest, kept
+// as panels of rows so that packing needs one panel of extra memory, not a second matrix. T:
+// Bfloat16 or float. Products are thread-safe; packing is not.
 template <typename T>
 class PackedMatrix {
  public:
   PackedMatrix();
-  // Room for the matrix, contents undefined until all panels are packed. `panel_rows` 0 chooses panels
-  // of about 128 MB.
+  // Room for the matrix, contents undefined until all panels are packed. `panel_rows` 0 chooses
+  // panels of about 128 MB.
   PackedMatrix(int64_t rows, int64_t columns, int64_t panel_rows = 0);
   ~PackedMatrix();
   PackedMatrix(PackedMatrix&&) noexcept;

@@ -64,8 +64,8 @@ TYPED_TEST(PackedMatrixTest, PanelsUnpackToWhatWasPacked) {
     packed.UnpackPanel(panel, MatrixView<T>(back.data(), rows, columns)
                                   .RowBlock(panel * 64, std::min<int64_t>(64, rows - panel * 64)));
   }
-  EXPECT_EQ(std::memcmp(back.data(), w.data(), static_cast<std::size_t>(rows * columns) * sizeof(T)),
-            0);
+  EXPECT_EQ(
+      std::memcmp(back.data(), w.data(), static_cast<std::size_t>(rows * columns) * sizeof(T)), 0);
 }
 
 TYPED_TEST(PackedMatrixTest, ProductsMatchTheReference) {

@@ -15,7 +15,7 @@ namespace narrow {
 struct RopeConfig {
   enum class Kind { kDefault, kLinear, kLlama3 } kind = Kind::kDefault;
   double theta = 10000.0;
-  double factor = 1.0;             // linear, llama3
+  double factor = 1.0;                 // linear, llama3
   double low_frequency_factor = 1.0;   // llama3
   double high_frequency_factor = 4.0;  // llama3
   double original_positions = 8192;    // llama3

@@ -75,8 +75,8 @@ class LayerStep {
     if (buffer.size() < count) buffer = AlignedBuffer<T>(count);
   }
 
-  // Rounds the input of a group's products to FP8 if the group is quantized, after showing it to the
-  // observer. x [rows, width], contiguous.
+  // Rounds the input of a group's products to FP8 if the group is quantized, after showing it to
+  // the observer. x [rows, width], contiguous.
   void PrepareInput(LinearGroup group, int64_t first_row, MatrixView<T> x) {
     if (observer_ != nullptr) observer_->OnInput(group, first_row, x);
     const auto& quantization = layer_.Quantization(group);
@@ -91,7 +91,8 @@ class LayerStep {
     const auto& quantization = layer_.Quantization(group);
     if (!quantization) return 1.0f;
     const bool quantized_inputs = quantization->inputs == GroupQuantization::Inputs::kQuantized;
-    return quantization->weight_scales[linear] * (quantized_inputs ? quantization->input_scale : 1.0f);
+    return quantization->weight_scales[linear] *
+           (quantized_inputs ? quantization->input_scale : 1.0f);
   }
 
   MatrixView<T> Normed(std::span<const float> weight, int64_t first, int64_t rows) {
@@ -195,14 +196,13 @@ void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const Deco
 }
 
 int64_t LinearFlopsPerToken(const DecoderConfig& config) {
-  const int64_t attention =
-      config.hidden * (config.query_key_value_width() + config.query_width());
+  const int64_t attention = config.hidden * (config.query_key_value_width() + config.query_width());
   return 2 * (attention + 3 * config.hidden * config.intermediate);
 }
 
 int64_t TileRows(const DecoderConfig& config) {
-  // Measured: 512 rows reach the product's peak at hidden sizes of a few hundred; wide models reach it
-  // with 256, which halves the memory of the gate and up activations per thread.
+  // Measured: 512 rows reach the product's peak at hidden sizes of a few hundred; wide models reach
+  // it with 256, which halves the memory of the gate and up activations per thread.
   return config.hidden <= 4096 ? 512 : 256;
 }
 
@@ -210,8 +210,8 @@ template void ForwardLayer<Bfloat16>(const DecoderConfig&, const RopeTable&,
                                      const DecoderLayer<Bfloat16>&, std::span<const Sequence>,
                                      MatrixView<float>, BatchWorkspace<Bfloat16>&,
                                      LayerObserver<Bfloat16>*);
-template void ForwardLayer<float>(const DecoderConfig&, const RopeTable&, const DecoderLayer<float>&,
-                                  std::span<const Sequence>, MatrixView<float>,
-                                  BatchWorkspace<float>&, LayerObserver<float>*);
+template void ForwardLayer<float>(const DecoderConfig&, const RopeTable&,
+                                  const DecoderLayer<float>&, std::span<const Sequence>,
+                                  MatrixView<float>, BatchWorkspace<float>&, LayerObserver<float>*);
 
 }  // namespace narrow

@@ -15,9 +15,9 @@
 
 namespace narrow {
 
-// FP8 arithmetic of one group of linears that read the same input. The packed weights then hold E4M3
-// numbers (codes as values, exact in bf16), and a product is multiplied by
-// input_scale * weight_scale of the rows' linear.
+// FP8 arithmetic of one group of linears that read the same input. The packed weights then hold
+// E4M3 numbers (codes as values, exact in bf16), and a product is multiplied by input_scale *
+// weight_scale of the rows' linear.
 struct GroupQuantization {
   enum class Inputs { kQuantized, kOriginal } inputs = Inputs::kQuantized;
   float input_scale = 1.0f;
@@ -68,9 +68,9 @@ struct BatchWorkspace {
   AlignedBuffer<T> attended;         // [tokens, query_width]
 };
 
-// hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output. `sequences` partition
-// the rows; position 0 is the first token of each. `observer` may be null.
-// Uses all threads; results depend neither on their number nor on how sequences are batched.
+// hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output. `sequences`
+// partition the rows; position 0 is the first token of each. `observer` may be null. Uses all
+// threads; results depend neither on their number nor on how sequences are batched.
 template <typename T>
 void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer<T>& layer,
                   std::span<const Sequence> sequences, MatrixView<float> hidden,

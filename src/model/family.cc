@@ -57,13 +57,14 @@ class WeightCheck {
   void NothingElse(std::string_view architecture) const {
     for (const CheckpointReader::TensorLocation& tensor : checkpoint_.tensors()) {
       const std::string& name = tensor.entry.name;
-      // Old exports carry the frequency table of the rotary embedding; it follows from the config. A
-      // tied lm_head may be stored a second time.
+      // Old exports carry the frequency table of the rotary embedding; it follows from the config.
+      // A tied lm_head may be stored a second time.
       const bool derived = name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight";
       if (!ticked_.contains(name) && !derived) {
-        Fail(ErrorCode::kCorruptInput,
-             "tensor {} does not belong to a {} with this config.json; refusing to drop it silently",
-             name, architecture);
+        Fail(
+            ErrorCode::kCorruptInput,
+            "tensor {} does not belong to a {} with this config.json; refusing to drop it silently",
+            name, architecture);
       }
     }
   }
@@ -73,10 +74,11 @@ class WeightCheck {
     ticked_.insert(name);
     const SafetensorsEntry& entry = checkpoint_.Get(name).entry;
     if (entry.shape != expected) {
-      Fail(ErrorCode::kCorruptInput,
-           "tensor {} has shape {}, but config.json asks for {}; the config and the weights are not "
-           "of the same model",
-           name, ShapeText(entry.shape), ShapeText(expected));
+      Fail(
+          ErrorCode::kCorruptInput,
+          "tensor {} has shape {}, but config.json asks for {}; the config and the weights are not "
+          "of the same model",
+          name, ShapeText(entry.shape), ShapeText(expected));
     }
     return entry;
   }

@@ -31,13 +31,13 @@ const ModelFamily& FindModelFamily(const Json& config, std::string_view what);
 
 // Which weights a job can start from.
 enum class WeightState {
-  kOriginal,       // BF16, F16, F32
-  kQuantizedToo,   // also FP8 E4M3 linears with their scales
+  kOriginal,      // BF16, F16, F32
+  kQuantizedToo,  // also FP8 E4M3 linears with their scales
 };
 
-// Checks that the checkpoint holds every tensor of the model in the expected shape and a type the job
-// can start from, and no other tensor that the family does not know.
-// Throws: kCorruptInput naming tensor, expected and found.
+// Checks that the checkpoint holds every tensor of the model in the expected shape and a type the
+// job can start from, and no other tensor that the family does not know. Throws: kCorruptInput
+// naming tensor, expected and found.
 void CheckWeights(const ModelFamily& family, const DecoderConfig& config,
                   const CheckpointReader& checkpoint, WeightState weights);
 

@@ -13,9 +13,8 @@ double Llama3Frequency(const RopeConfig& config, double frequency) {
   const double shortest = config.original_positions / config.high_frequency_factor;
   if (wavelength > longest) return frequency / config.factor;
   if (wavelength < shortest) return frequency;
-  const double smooth =
-      (config.original_positions / wavelength - config.low_frequency_factor) /
-      (config.high_frequency_factor - config.low_frequency_factor);
+  const double smooth = (config.original_positions / wavelength - config.low_frequency_factor) /
+                        (config.high_frequency_factor - config.low_frequency_factor);
   return (1.0 - smooth) * frequency / config.factor + smooth * frequency;
 }
 

@@ -9,9 +9,9 @@
 
 namespace narrow {
 
-// cos and sin of position * frequency for positions [0, count), computed in f64 from frequencies that
-// are f32 as in transformers, and stored as f32. Immutable.
-// Source: transformers 5, modeling_rope_utils.py.
+// cos and sin of position * frequency for positions [0, count), computed in f64 from frequencies
+// that are f32 as in transformers, and stored as f32. Immutable. Source: transformers 5,
+// modeling_rope_utils.py.
 class RopeTable {
  public:
   RopeTable(const RopeConfig& config, int64_t head_size, int64_t count);

@@ -1,5 +1,5 @@
-// A quantization scheme: how numbers become codes and what scale they get. One folder per scheme and
-// one row in the table of scheme.cc.
+// A quantization scheme: how numbers become codes and what scale they get. One folder per scheme
+// and one row in the table of scheme.cc.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ struct QuantizationScheme {
   std::string_view description;
   Dtype dtype;  // of weights, activations and KV cache
 
-  // The scale (multiply a code by it to get the value) for values up to `amax` in magnitude, in f32.
-  // REQUIRES: amax finite and >= 0. The result is > 0.
+  // The scale (multiply a code by it to get the value) for values up to `amax` in magnitude, in
+  // f32. REQUIRES: amax finite and >= 0. The result is > 0.
   float (*scale)(float amax);
   // Writes one code (one byte) per value; returns how many values saturated.
   int64_t (*quantize)(std::span<const float> values, float scale, std::span<std::byte> codes);

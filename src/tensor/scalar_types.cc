@@ -59,7 +59,7 @@ Float8E4M3 ToFloat8E4M3(float value) {
     return {static_cast<uint8_t>(sign | steps)};
   }
   int exponent = 0;
-  const float fraction = std::frexp(magnitude, &exponent);  // in [0.5, 1)
+  const float fraction = std::frexp(magnitude, &exponent);                            // in [0.5, 1)
   const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(fraction, 4)));  // 8..16
   // A carry to 16 is the next binade: the addition below moves it into the exponent field.
   const uint32_t code = (static_cast<uint32_t>(exponent + 6) << 3) + (steps - 8u);

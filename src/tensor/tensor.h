@@ -52,8 +52,8 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(int64_t count) : size_(count) {
     NARROW_CHECK(count >= 0);
-    data_.reset(static_cast<T*>(::operator new(static_cast<std::size_t>(count) * sizeof(T),
-                                               std::align_val_t{kAlignment})));
+    data_.reset(static_cast<T*>(::operator new (static_cast<std::size_t>(count) * sizeof(T),
+                                                std::align_val_t{kAlignment})));
   }
 
   T* data() { return data_.get(); }
@@ -74,9 +74,7 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(T* pointer) const {
-      ::operator delete(pointer, std::align_val_t{kAlignment});
-    }
+    void operator()(T* pointer) const { ::operator delete (pointer, std::align_val_t{kAlignment}); }
   };
   std::unique_ptr<T, Free> data_;
   int64_t size_ = 0;

@@ -1,10 +1,15 @@
 // Runs programs, above all narrow itself, and keeps what they said.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "io/scratch_directory.h"
 
 namespace narrow {
 
@@ -17,11 +22,34 @@ struct CommandOptions {
 struct CommandResult {
   int status = -1;  // exit status; 128 + number after a signal
   bool timed_out = false;
-  std::string output;  // standard output
-  std::string error;   // standard error
+  int64_t peak_rss_bytes = 0;  // largest resident memory, as the kernel counted it
+  std::string output;          // standard output
+  std::string error;           // standard error
 
   // The last line of standard error.
   std::string LastErrorLine() const;
+};
+
+// A program that runs beside the test. It is killed when the object goes before it has ended.
+class RunningCommand {
+ public:
+  explicit RunningCommand(const std::vector<std::string>& words,
+                          const CommandOptions& options = {});
+  ~RunningCommand();
+  RunningCommand(const RunningCommand&) = delete;
+  RunningCommand& operator=(const RunningCommand&) = delete;
+
+  // Whether it has ended.
+  bool Ended();
+  void Signal(int number);
+  // Waits for the end, and kills the program when the time is over.
+  CommandResult Wait();
+
+ private:
+  ScratchDirectory scratch_;
+  int64_t timeout_seconds_;
+  pid_t process_ = -1;
+  std::optional<CommandResult> result_;  // once it has ended
 };
 
 // Runs words[0] (a path) and waits for it; it is killed when the time is over.
@@ -30,6 +58,10 @@ CommandResult RunCommand(const std::vector<std::string>& words, const CommandOpt
 // Runs the program under test. No data set is found unless the arguments or the environment name
 // one.
 CommandResult RunNarrow(std::vector<std::string> arguments, CommandOptions options = {});
+
+// The words and the options that RunNarrow runs.
+std::vector<std::string> NarrowWords(std::vector<std::string> arguments);
+CommandOptions NarrowOptions(CommandOptions options = {});
 
 // The flags that Quark's users know, with what one test adds.
 std::vector<std::string> QuantizeArguments(const std::string& model, const std::string& output,

@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kMaxDimension = int64_t{1} << 24;
 constexpr int64_t kMaxLayers = 4096;
 
-int64_t Dimension(const Json& config, std::string_view key, std::string_view what, int64_t maximum) {
+int64_t Dimension(const Json& config, std::string_view key, std::string_view what,
+                  int64_t maximum) {
   const int64_t value = RequiredInt(config, key, what);
   if (value <= 0 || value > maximum) {
     Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
@@ -20,7 +21,8 @@ int64_t Dimension(const Json& config, std::string_view key, std::string_view wha
 double Positive(const Json& object, std::string_view key, std::string_view what) {
   const double value = RequiredNumber(object, key, what);
   if (!(value > 0) || !std::isfinite(value)) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected a positive number", what, key, value);
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected a positive number", what, key,
+         value);
   }
   return value;
 }
@@ -47,17 +49,19 @@ void ParseScaling(const Json& scaling, std::string_view what, RopeConfig& rope) 
     }
     return;
   }
-  Fail(ErrorCode::kUnsupported,
-       "{}: rotary embedding type \"{}\" is not supported; this build knows default, linear, llama3",
-       what, *kind);
+  Fail(
+      ErrorCode::kUnsupported,
+      "{}: rotary embedding type \"{}\" is not supported; this build knows default, linear, llama3",
+      what, *kind);
 }
 
 RopeConfig ParseRope(const Json& config, std::string_view what) {
   RopeConfig rope;
   const Json* parameters = OptionalObject(config, "rope_parameters", what);
-  const Json* theta_holder = parameters != nullptr && parameters->contains("rope_theta") ? parameters
-                             : config.contains("rope_theta")                             ? &config
-                                                                                         : nullptr;
+  const Json* theta_holder = parameters != nullptr && parameters->contains("rope_theta")
+                                 ? parameters
+                             : config.contains("rope_theta") ? &config
+                                                             : nullptr;
   if (theta_holder != nullptr) rope.theta = Positive(*theta_holder, "rope_theta", what);
   if (parameters == nullptr) parameters = OptionalObject(config, "rope_scaling", what);
   if (parameters != nullptr) ParseScaling(*parameters, what, rope);
@@ -113,9 +117,10 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
   }
   if (result.heads.head_size <= 0 || result.heads.head_size % 2 != 0 ||
       result.heads.head_size > 4096) {
-    Fail(ErrorCode::kCorruptInput,
-         "{}: head size {} (head_dim, or hidden_size / num_attention_heads) must be even, 2 to 4096",
-         what, result.heads.head_size);
+    Fail(
+        ErrorCode::kCorruptInput,
+        "{}: head size {} (head_dim, or hidden_size / num_attention_heads) must be even, 2 to 4096",
+        what, result.heads.head_size);
   }
   result.max_positions = OptionalInt(config, "max_position_embeddings", what).value_or(2048);
   result.norm_epsilon =
@@ -146,20 +151,20 @@ LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
   spec.attention_norm = {prefix + "input_layernorm.weight", hidden};
   spec.mlp_norm = {prefix + "post_attention_layernorm.weight", hidden};
   spec.linears = {
-      LinearSpec{attention + ".q_proj", WeightRole::kQuery, LinearGroup::kQueryKeyValue, queries, hidden,
-             attention_bias},
+      LinearSpec{attention + ".q_proj", WeightRole::kQuery, LinearGroup::kQueryKeyValue, queries,
+                 hidden, attention_bias},
       LinearSpec{attention + ".k_proj", WeightRole::kKey, LinearGroup::kQueryKeyValue, keys, hidden,
-             attention_bias},
-      LinearSpec{attention + ".v_proj", WeightRole::kValue, LinearGroup::kQueryKeyValue, keys, hidden,
-             attention_bias},
+                 attention_bias},
+      LinearSpec{attention + ".v_proj", WeightRole::kValue, LinearGroup::kQueryKeyValue, keys,
+                 hidden, attention_bias},
       LinearSpec{attention + ".o_proj", WeightRole::kAttentionOutput, LinearGroup::kAttentionOutput,
-             hidden, queries, attention_bias},
-      LinearSpec{mlp + ".gate_proj", WeightRole::kGate, LinearGroup::kGateUp, config.intermediate, hidden,
-             config.mlp_bias},
-      LinearSpec{mlp + ".up_proj", WeightRole::kUp, LinearGroup::kGateUp, config.intermediate, hidden,
-             config.mlp_bias},
-      LinearSpec{mlp + ".down_proj", WeightRole::kDown, LinearGroup::kDown, hidden, config.intermediate,
-             config.mlp_bias},
+                 hidden, queries, attention_bias},
+      LinearSpec{mlp + ".gate_proj", WeightRole::kGate, LinearGroup::kGateUp, config.intermediate,
+                 hidden, config.mlp_bias},
+      LinearSpec{mlp + ".up_proj", WeightRole::kUp, LinearGroup::kGateUp, config.intermediate,
+                 hidden, config.mlp_bias},
+      LinearSpec{mlp + ".down_proj", WeightRole::kDown, LinearGroup::kDown, hidden,
+                 config.intermediate, config.mlp_bias},
   };
   return spec;
 }
@@ -169,8 +174,7 @@ ModelSpec Model(const DecoderConfig& config) {
   spec.embedding = "model.embed_tokens.weight";
   spec.final_norm = {"model.norm.weight", config.hidden};
   spec.lm_head_module = "lm_head";
-  spec.lm_head =
-      config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding : "lm_head.weight";
+  spec.lm_head = config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding : "lm_head.weight";
   return spec;
 }
 

@@ -9,9 +9,9 @@
 
 namespace narrow::llama {
 
-// Reads config.json as transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters,
-// dtype) write it. Throws: kCorruptInput, kUnsupported (see ModelFamily).
-// Source: transformers 5, models/llama/configuration_llama.py.
+// Reads config.json as transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5
+// (rope_parameters, dtype) write it. Throws: kCorruptInput, kUnsupported (see ModelFamily). Source:
+// transformers 5, models/llama/configuration_llama.py.
 DecoderConfig ParseConfig(const Json& config, std::string_view what);
 
 // Tensor names and shapes. Source: transformers 5, models/llama/modeling_llama.py.
