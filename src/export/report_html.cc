@@ -29,8 +29,10 @@ std::string Tiles(const RunReport& report) {
         original ? fmt::format("{} from {:.3f}",
                                FormatChange(*original, evaluation.deployed->perplexity), *original)
                  : "");
-    html += Tile("KL divergence from the original", FormatEstimate(evaluation.deployed->kl, 4),
-                 "nats per token");
+    const RunReport::Estimate& kl = evaluation.deployed->kl;
+    html += Tile("KL from the original", fmt::format("{:.4f}", kl.mean),
+                 kl.standard_error ? fmt::format("± {:.4f} nats per token", *kl.standard_error)
+                                   : "nats per token");
   }
   html += Tile("Time", FormatSeconds(report.seconds.total),
                fmt::format("{} thread{}, {}", report.compute.threads,

@@ -134,6 +134,15 @@ TEST(SummaryTable, ShowsEveryFigure) {
                                                   .substr(1));
 }
 
+TEST(SummaryTable, DoesNotShowOneNetworkTwice) {
+  RunReport report = FullReport();
+  report.evaluation->pseudo = report.evaluation->deployed;
+  report.evaluation->pseudo_is_deployed = true;
+  const std::string table = RenderSummaryTable(report);
+  EXPECT_THAT(table, HasSubstr("| Perplexity, pseudo   | the same: scales are shared"));
+  EXPECT_THAT(table, HasSubstr("| 0.0500 ± 0.0005 nats per token  "));
+}
+
 TEST(SummaryTable, LeavesOutWhatWasNotMeasured) {
   RunReport report = FullReport();
   report.evaluation.reset();

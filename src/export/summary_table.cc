@@ -29,12 +29,17 @@ void AddEvaluation(const RunReport::Evaluation& evaluation, Rows* rows) {
                        with_change(evaluation.deployed->perplexity) + ", as vLLM runs it");
   }
   if (evaluation.pseudo) {
-    rows->emplace_back("Perplexity, pseudo", with_change(evaluation.pseudo->perplexity) +
-                                                 ", comparable with Quark's tables");
+    rows->emplace_back(
+        "Perplexity, pseudo",
+        evaluation.pseudo_is_deployed
+            ? "the same: scales are shared; comparable with Quark's tables"
+            : with_change(evaluation.pseudo->perplexity) + ", comparable with Quark's tables");
   }
   if (evaluation.deployed) {
     std::string kl = FormatEstimate(evaluation.deployed->kl, 4) + " nats per token";
-    if (evaluation.pseudo) kl += fmt::format(" (pseudo {:.4f})", evaluation.pseudo->kl.mean);
+    if (evaluation.pseudo && !evaluation.pseudo_is_deployed) {
+      kl += fmt::format(" (pseudo {:.4f})", evaluation.pseudo->kl.mean);
+    }
     rows->emplace_back("KL from original", kl);
     rows->emplace_back("Verdict", evaluation.deployed->verdict);
   }

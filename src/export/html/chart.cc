@@ -16,6 +16,18 @@ struct Geometry {
   double left = 62, right = 10, top = 10, bottom = 36;
 };
 
+// "1e6" where FormatFigure says "1e+06".
+std::string TickLabel(double tick) {
+  std::string label = FormatFigure(tick);
+  for (const char* filler : {"+", "e0"}) {
+    const std::size_t at = label.find(filler);
+    if (at != std::string::npos) label.erase(at + (filler[0] == 'e'), 1);
+  }
+  const std::size_t at = label.find("e-0");
+  if (at != std::string::npos) label.erase(at + 2, 1);
+  return label;
+}
+
 class Drawing {
  public:
   explicit Drawing(const Chart& chart)
@@ -84,7 +96,7 @@ class Drawing {
           "<line class=\"{}\" x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>"
           "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n",
           tick == 0 ? "axis" : "rule", geometry_.left, geometry_.width - geometry_.right, Y(tick),
-          Y(tick), geometry_.left - 6, Y(tick) + 4, FormatFigure(tick));
+          Y(tick), geometry_.left - 6, Y(tick) + 4, TickLabel(tick));
     }
     const std::size_t most = chart_.size == ChartSize::kWide ? 16 : 6;
     std::size_t step = 1;

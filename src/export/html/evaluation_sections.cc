@@ -105,9 +105,9 @@ std::string EvaluationSections(const RunReport& report) {
     return Section("Evaluation", "No evaluation was made in this run.", "");
   }
   const RunReport::Evaluation& evaluation = *report.evaluation;
-  std::string html = HtmlTable(
-      {"", "Original", "Deployed, as vLLM runs it", "Pseudo, comparable with Quark's tables"},
-      EvaluationRows(evaluation), 1);
+  std::string html = HtmlTable({"", "Original", "Deployed<small>as vLLM runs it</small>",
+                                "Pseudo<small>comparable with Quark's tables</small>"},
+                               EvaluationRows(evaluation), 1);
   html +=
       "<p class=\"note\">After ± stands one standard error of the paired difference, with the "
       "windows as clusters. ";

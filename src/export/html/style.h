@@ -35,7 +35,8 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line);
   white-space: nowrap; vertical-align: top; }
-th { color: var(--soft); font-weight: 600; }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+th small { display: block; font-weight: 400; }
 th.text, td.text { text-align: left; }
 td.text:first-child, th.text:first-child { padding-left: 0; }
 .quote { display: block; min-width: 260px; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -45,14 +46,15 @@ pre { overflow-x: auto; margin: 0; font-size: .85rem; white-space: pre-wrap;
   overflow-wrap: anywhere; }
 .bar { display: block; height: 10px; min-width: 2px; background: var(--first);
   border-radius: 2px; margin-top: 6px; }
-.track { width: 40%; min-width: 120px; }
+.track { display: block; width: 300px; }
+.note { margin: 10px 0; }
 figure { margin: 16px 0 0; }
 figcaption { margin-bottom: 2px; }
 .key { display: inline-flex; align-items: center; gap: 6px; margin-right: 14px; color: var(--ink); }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 8px 20px; }
 .grid figure { margin: 4px 0 0; }
 svg { display: block; width: 100%; height: auto; font-size: 12px; }
-.wide svg { min-width: 520px; }
+.wide svg { min-width: 760px; }
 svg text { fill: var(--soft); }
 .rule { stroke: var(--line); } .axis { stroke: var(--soft); }
 .s0 { stroke: var(--first); fill: none; stroke-width: 1.75; }
@@ -61,6 +63,10 @@ svg text { fill: var(--soft); }
 .band { fill: var(--band); }
 .hit { fill: transparent; } .hit:hover { fill: var(--soft); fill-opacity: .14; }
 details { margin-top: 8px; } summary { cursor: pointer; }
+@media (max-width: 600px) { main { padding: 16px 10px 40px; } section { padding: 14px 12px; }
+  th, td { padding: 5px 6px; } td.text { white-space: normal; }
+  .tiles { grid-template-columns: repeat(2, 1fr); } .tile { padding: 10px 12px; }
+  .tile b { font-size: 1.2rem; } .quote { min-width: 200px; } .track { width: 100px; } }
 @media print { section { break-inside: avoid; } }
 )";
 
