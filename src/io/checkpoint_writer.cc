@@ -97,6 +97,26 @@ struct CheckpointWriter::State {
     return *shard.file;
   }
 
+  // The shard is there, is this plan's, and reaches as far as the tensor.
+  void CheckEarlierRun(const Tensor& tensor) {
+    const ShardPlan::Shard& planned = plan.shards[tensor.shard];
+    std::string reason = "is not part of this output";
+    try {
+      const InputFile file(directory / planned.file_name);
+      std::string header(planned.layout.header.size(), '\0');
+      if (file.size() >= tensor.entry->end) {
+        file.ReadAt(0, std::as_writable_bytes(std::span(header)));
+        if (header == planned.layout.header) return;
+      }
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kIo) throw;
+      reason = "is missing";
+    }
+    Fail(ErrorCode::kCorruptInput,
+         "{} {}, though a saved state says that it is written; start over with --resume never",
+         (directory / planned.file_name).string(), reason);
+  }
+
   void Complete(Tensor& tensor) {
     tensor.complete = true;
     Shard& shard = shards[tensor.shard];
@@ -153,6 +173,7 @@ void CheckpointWriter::Flush() {
 void CheckpointWriter::AssumeWritten(std::string_view name) {
   State::Tensor& tensor = state_->Find(name);
   NARROW_CHECK(!tensor.complete && tensor.written_bytes == 0);
+  state_->CheckEarlierRun(tensor);
   state_->Complete(tensor);
 }
 

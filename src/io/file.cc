@@ -17,6 +17,8 @@ namespace {
 // Linux transfers at most about 2 GiB per call; smaller pieces also keep signals responsive.
 constexpr std::size_t kMaxTransferBytes = std::size_t{1} << 30;
 
+constexpr std::string_view kTemporaryMark = ".partial-";  // then the process id
+
 std::string Cause(int error) { return std::generic_category().message(error); }
 
 [[noreturn]] void FailWrite(const std::filesystem::path& path, int error, int64_t missing_bytes) {
@@ -185,7 +187,7 @@ std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes) 
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents) {
   const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
   const std::filesystem::path temporary =
-      parent / fmt::format(".{}.partial-{}", path.filename().string(), ::getpid());
+      parent / fmt::format(".{}{}{}", path.filename().string(), kTemporaryMark, ::getpid());
   try {
     OutputFile file(temporary);
     file.WriteAt(0, std::as_bytes(std::span(contents)));
@@ -198,6 +200,21 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view con
     throw;
   }
   SyncDirectory(parent);
+}
+
+void RemoveTemporaryFiles(const std::filesystem::path& directory) noexcept {
+  std::error_code error;
+  std::filesystem::directory_iterator entry(directory, error);
+  while (!error && entry != std::filesystem::directory_iterator()) {
+    const std::filesystem::path path = entry->path();
+    std::error_code ignored;  // what stays does no harm but take space
+    if (path.filename().native().starts_with('.') &&
+        path.filename().native().find(kTemporaryMark) != std::string::npos &&
+        entry->is_regular_file(ignored)) {
+      std::filesystem::remove(path, ignored);
+    }
+    entry.increment(error);
+  }
 }
 
 }  // namespace narrow

@@ -84,4 +84,8 @@ std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);
 // beside it, fsync, rename. Throws: kIo.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);
 
+// Removes the temporary files that a process left in `directory` when it died in
+// WriteFileAtomically. REQUIRES: no other process writes there.
+void RemoveTemporaryFiles(const std::filesystem::path& directory) noexcept;
+
 }  // namespace narrow

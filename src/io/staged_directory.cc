@@ -140,6 +140,7 @@ StagedDirectory::StagedDirectory(fs::path final_path, Existing existing, fs::pat
   if (error) {
     Fail(ErrorCode::kIo, "{} cannot be created: {}", staging_path_.string(), error.message());
   }
+  RemoveTemporaryFiles(staging_path_);
 }
 
 void StagedDirectory::CheckFinalPath(const fs::path& final_path, Existing existing) {

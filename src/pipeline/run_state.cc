@@ -136,6 +136,7 @@ WorkDirectory::WorkDirectory(std::filesystem::path path) : path_(std::move(path)
     Fail(ErrorCode::kInvalidArgument, "{} is in use by another run; wait for it or stop it",
          path_.string());
   }
+  RemoveTemporaryFiles(path_);
 }
 
 void WorkDirectory::Clear() {

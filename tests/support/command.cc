@@ -9,8 +9,6 @@
 #include <chrono>
 #include <thread>
 
-#include "io/scratch_directory.h"
-
 extern char** environ;
 
 namespace narrow {
@@ -53,20 +51,6 @@ std::vector<char*> Pointers(std::vector<std::string>& lines) {
   ::_exit(127);
 }
 
-// Waits for the process, and kills it when the time is over.
-void Wait(pid_t process, int64_t timeout_seconds, CommandResult& result) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_seconds);
-  int status = 0;
-  while (::waitpid(process, &status, WNOHANG) == 0) {
-    if (!result.timed_out && std::chrono::steady_clock::now() > deadline) {
-      result.timed_out = true;
-      ::kill(process, SIGKILL);
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 }  // namespace
 
 std::string CommandResult::LastErrorLine() const {
@@ -77,37 +61,80 @@ std::string CommandResult::LastErrorLine() const {
   return error.substr(begin, end + 1 - begin);
 }
 
-CommandResult RunCommand(const std::vector<std::string>& words, const CommandOptions& options) {
+RunningCommand::RunningCommand(const std::vector<std::string>& words, const CommandOptions& options)
+    : timeout_seconds_(options.timeout_seconds) {
   std::vector<std::string> arguments = words;
   std::vector<std::string> environment;
   for (const auto& [name, value] : Environment(options)) environment.push_back(name + "=" + value);
   const std::vector<char*> argument_pointers = Pointers(arguments);
   const std::vector<char*> environment_pointers = Pointers(environment);
-  const ScratchDirectory scratch;
   const int output =
-      ::open((scratch.path() / "output").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+      ::open((scratch_.path() / "output").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
   const int error =
-      ::open((scratch.path() / "error").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-  const pid_t process = ::fork();
-  if (process == 0) {
+      ::open((scratch_.path() / "error").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  process_ = ::fork();
+  if (process_ == 0) {
     Exec(argument_pointers.data(), environment_pointers.data(), output, error,
          options.file_size_limit);
   }
   ::close(output);
   ::close(error);
-  CommandResult result;
-  if (process < 0) return result;
-  Wait(process, options.timeout_seconds, result);
-  result.output = scratch.Get("output");
-  result.error = scratch.Get("error");
-  return result;
+  if (process_ < 0) result_.emplace();
+}
+
+RunningCommand::~RunningCommand() {
+  Signal(SIGKILL);
+  Wait();
+}
+
+bool RunningCommand::Ended() {
+  if (result_) return true;
+  int status = 0;
+  rusage use = {};
+  if (::wait4(process_, &status, WNOHANG, &use) == 0) return false;
+  result_.emplace();
+  result_->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result_->peak_rss_bytes = int64_t{use.ru_maxrss} * 1024;
+  result_->output = scratch_.Get("output");
+  result_->error = scratch_.Get("error");
+  return true;
+}
+
+void RunningCommand::Signal(int number) {
+  if (!result_) ::kill(process_, number);
+}
+
+CommandResult RunningCommand::Wait() {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_seconds_);
+  bool timed_out = false;
+  while (!Ended()) {
+    if (!timed_out && std::chrono::steady_clock::now() > deadline) {
+      timed_out = true;
+      Signal(SIGKILL);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  result_->timed_out = timed_out;
+  return *result_;
+}
+
+CommandResult RunCommand(const std::vector<std::string>& words, const CommandOptions& options) {
+  return RunningCommand(words, options).Wait();
+}
+
+std::vector<std::string> NarrowWords(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), NARROW_PROGRAM);
+  return arguments;
+}
+
+CommandOptions NarrowOptions(CommandOptions options) {
+  options.environment.try_emplace("NARROW_DATA_DIR", "/nonexistent");
+  options.environment.try_emplace("XDG_CACHE_HOME", "/nonexistent");
+  return options;
 }
 
 CommandResult RunNarrow(std::vector<std::string> arguments, CommandOptions options) {
-  arguments.insert(arguments.begin(), NARROW_PROGRAM);
-  options.environment.try_emplace("NARROW_DATA_DIR", "/nonexistent");
-  options.environment.try_emplace("XDG_CACHE_HOME", "/nonexistent");
-  return RunCommand(arguments, options);
+  return RunCommand(NarrowWords(std::move(arguments)), NarrowOptions(std::move(options)));
 }
 
 std::vector<std::string> QuantizeArguments(const std::string& model, const std::string& output,

@@ -1,0 +1,141 @@
+// A small quantization that is stopped on its way, and the result it must have all the same.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "io/scratch_directory.h"
+#include "tests/support/command.h"
+#include "tests/support/stored_tensors.h"
+#include "tests/support/tiny_model.h"
+
+namespace narrow {
+
+class InterruptedJob : public testing::Test {
+ protected:
+  void SetUp() override {
+    WriteTinyModel(Path("model"), {.layers = 6, .hidden = 128, .intermediate = 256, .shards = 3});
+    WriteText("text.txt", 1);
+  }
+
+  std::string Path(const std::string& name) const { return (scratch_.path() / name).string(); }
+  std::filesystem::path Partial(const std::string& output) const {
+    return scratch_.path() / ("." + output + ".partial");
+  }
+  std::filesystem::path Work(const std::string& output) const {
+    return scratch_.path() / ("." + output + ".narrow-work");
+  }
+
+  void WriteText(const std::string& name, uint64_t seed) const {
+    std::string text;
+    for (int word = 0; word < 6000; ++word) {
+      seed = seed * 6364136223846793005u + 1442695040888963407u;
+      for (uint64_t rest = seed >> 40; rest > 0; rest /= 20) {
+        text += static_cast<char>('a' + rest % 20);
+      }
+      text += word % 50 == 49 ? '\n' : ' ';
+    }
+    WriteFile(Path(name), text);
+  }
+
+  std::vector<std::string> Arguments(const std::string& output,
+                                     const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {"quantize",
+                                          "--model_dir",
+                                          Path("model"),
+                                          "--output_dir",
+                                          Path(output),
+                                          "--dataset",
+                                          Path("text.txt"),
+                                          "--eval_data",
+                                          Path("text.txt"),
+                                          "--seq_len",
+                                          "128",
+                                          "--num_calib_data",
+                                          "48",
+                                          "--eval_windows",
+                                          "4",
+                                          "--window_tokens",
+                                          "512",
+                                          "--threads",
+                                          "2",
+                                          "--max_shard_size",
+                                          "300KB",
+                                          "--save_interval",
+                                          "0",
+                                          "--no_weight_matrix_merge",
+                                          "--kv_cache_dtype",
+                                          "fp8"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  CommandResult Run(const std::string& output, const std::vector<std::string>& more = {}) const {
+    return RunNarrow(Arguments(output, more));
+  }
+
+  // Starts the job and calls `stop` while it runs, until that returns true or the job ends.
+  CommandResult RunUntil(const std::string& output, const std::vector<std::string>& more,
+                         int number, const std::function<bool()>& stop) const {
+    RunningCommand command(NarrowWords(Arguments(output, more)), NarrowOptions());
+    while (!command.Ended() && !stop()) std::this_thread::sleep_for(std::chrono::microseconds(300));
+    command.Signal(number);
+    return command.Wait();
+  }
+  // Layers that a state says are done; 0 without one.
+  int64_t LayersDone(const std::string& output) const {
+    const std::filesystem::path state = Work(output) / "state.json";
+    if (!std::filesystem::exists(state)) return 0;
+    return ReadJsonFile(state.string()).at("layers_done");
+  }
+  CommandResult StopAfterLayer(const std::string& output, int64_t layers, int number,
+                               const std::vector<std::string>& more = {}) const {
+    return RunUntil(output, more, number, [&] { return LayersDone(output) >= layers; });
+  }
+
+  // Nothing but the result, and all of it the same but times and the command.
+  void ExpectSameResult(const std::string& expected, const std::string& output) const {
+    EXPECT_FALSE(std::filesystem::exists(Partial(output)));
+    EXPECT_FALSE(std::filesystem::exists(Work(output)));
+    ASSERT_EQ(Names(Path(expected)), Names(Path(output)));
+    for (const std::string& name : Names(Path(expected))) {
+      if (name == "narrow-report.json" || name == "README.md" || name == "report.html") continue;
+      EXPECT_TRUE(ReadFile(Path(expected) + "/" + name) == ReadFile(Path(output) + "/" + name))
+          << name;
+    }
+    const Json first = ReadJsonFile(Path(expected) + "/narrow-report.json");
+    const Json second = ReadJsonFile(Path(output) + "/narrow-report.json");
+    for (const char* member : {"calibration", "evaluation", "weights", "inputs", "kv_cache"}) {
+      EXPECT_EQ(first.at(member), second.at(member)) << member;
+    }
+  }
+  // The same command again, after a death that may have come too late; then the result goes.
+  void Complete(const std::string& expected, const std::string& output,
+                const std::vector<std::string>& more = {}) const {
+    if (!std::filesystem::exists(Path(output))) {
+      const CommandResult result = Run(output, more);
+      ASSERT_EQ(result.status, 0) << result.error;
+    } else {
+      std::filesystem::remove_all(Work(output));  // it died after the result was in place
+    }
+    ExpectSameResult(expected, output);
+    std::filesystem::remove_all(Path(output));
+  }
+  static void ExpectRefused(const CommandResult& result, ErrorCode code,
+                            const std::string& message) {
+    EXPECT_EQ(result.status, static_cast<int>(code)) << result.error;
+    EXPECT_THAT(result.LastErrorLine(), testing::HasSubstr(message));
+  }
+
+  ScratchDirectory scratch_;
+};
+
+}  // namespace narrow
