@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <system_error>
 #include <tuple>
+
+#include "export/text_format.h"
 
 namespace narrow {
 namespace {
@@ -37,7 +40,9 @@ void AddDisk(const std::filesystem::path& directory, int64_t bytes, int64_t occu
   }
   DiskNeed& need = disks.try_emplace(facts.st_dev, DiskNeed{existing}).first->second;
   need.needed_bytes += std::max<int64_t>(0, bytes - occupied);
-  need.free_bytes = static_cast<int64_t>(space.available);
+  // A file system without a size says nothing about what it takes.
+  need.free_bytes = space.capacity == 0 ? std::numeric_limits<int64_t>::max()
+                                        : static_cast<int64_t>(space.available);
 }
 
 std::vector<DiskNeed> Disks(const JobWork& work, const JobDirectories& directories) {
@@ -176,14 +181,12 @@ void CheckDisks(const JobPlan& plan) {
     const auto best = std::ranges::min_element(plan.alternatives, {}, &Alternative::disk_bytes);
     const int64_t now = plan.work.output_bytes() + plan.work.work_directory_bytes();
     if (best != plan.alternatives.end() && best->disk_bytes < now) {
-      advice = fmt::format(", or use {}, which needs {:.1f} GB less", best->flags,
-                           AsDouble(now - best->disk_bytes) / 1e9);
+      advice = fmt::format(", or use {}, which needs {} less", best->flags,
+                           FormatBytes(now - best->disk_bytes));
     }
-    Fail(ErrorCode::kIo,
-         "{}: output and hidden states need {:.1f} GB, the disk has {:.1f} GB free; "
-         "make room{}",
-         disk.directory.string(), AsDouble(disk.needed_bytes) / 1e9,
-         AsDouble(disk.free_bytes) / 1e9, advice);
+    Fail(ErrorCode::kIo, "{}: output and hidden states need {}, the disk has {} free; make room{}",
+         disk.directory.string(), FormatBytes(disk.needed_bytes), FormatBytes(disk.free_bytes),
+         advice);
   }
 }
 

@@ -88,7 +88,7 @@ TEST_F(BadOutput, FullDisk) {
   const CommandResult result = Quantize(Path("disk/output"));
   const std::set<std::string> left = Names(Path("disk"));
   EXPECT_EQ(::umount(Path("disk").c_str()), 0) << std::strerror(errno);
-  ExpectRefused(result, ErrorCode::kIo, "No space left");
+  ExpectRefused(result, ErrorCode::kIo, "64.0 KiB free");
   EXPECT_TRUE(left.empty()) << testing::PrintToString(left);
 }
 
