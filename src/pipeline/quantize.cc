@@ -121,7 +121,10 @@ class Job {
                                 pass.config.layers, work_.path().string()));
     }
     try {
-      return RunStreamingPass(pass, progress);
+      PassResult result = RunStreamingPass(pass, progress);
+      if (saved_)
+        Keep();  // until Commit: what is left to write may fail for a reason that goes away
+      return result;
     } catch (const Error& error) {
       progress.Line(error.what());
       if (!CanContinue(error.code())) throw;

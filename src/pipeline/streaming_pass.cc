@@ -23,6 +23,7 @@ namespace {
 constexpr int64_t kReadChunkBytes = int64_t{32} << 20;
 constexpr int64_t kWorstTokens = 20;
 constexpr const char* kPseudoStream = "pseudo";
+constexpr const char* kHowToContinue = "the same command continues from the last saved layer";
 
 // Adds the time of its own life to a sum.
 class PhaseTimer {
@@ -144,6 +145,11 @@ class Pass {
   // Takes over what an earlier run computed; returns the layer to go on with.
   int64_t Resume() {
     const RunState& state = *request_.resume;
+    if (state.layers_done < 0 || state.layers_done > config_.layers) {
+      Fail(ErrorCode::kCorruptInput,
+           "the saved state is of layer {}, the model has {}; start over with --resume never",
+           state.layers_done, config_.layers);
+    }
     for (std::optional<Stream>* stream : AllStreams()) {
       if (!*stream) continue;
       const auto generation = state.hidden_generations.find((*stream)->name);
@@ -210,6 +216,7 @@ class Pass {
     const Dtype dtype = location.entry.dtype;
     const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
     for (const Batch& batch : stream.batches) {
+      ThrowIfStopRequested(kHowToContinue);
       const MatrixView<float> hidden = stream.hidden.TakeEmpty(batch);
       ParallelFor(batch.rows, [&](int64_t i) {
         thread_local std::vector<std::byte> row;
@@ -281,7 +288,7 @@ class Pass {
   int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerCalibration<T>* observer) {
     int64_t flops = 0;
     for (const Batch& batch : stream.batches) {
-      ThrowIfStopRequested("the same command continues from the last saved layer");
+      ThrowIfStopRequested(kHowToContinue);
       if (observer != nullptr) observer->BeginBatch(batch.first_row, batch.rows);
       ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, stream.hidden.Take(batch),
                       workspace_, observer);
@@ -355,6 +362,7 @@ class Pass {
                                                     std::vector<TokenOutcome>(tokens));
     progress_.BeginPhase("Losses", stored_->tokens->size(), "tokens");
     for (const Batch& batch : stored_->batches) {
+      ThrowIfStopRequested(kHowToContinue);
       CompareBatch(lm_head, norm, batch, variants, original, compared);
       progress_.Advance(batch.rows);
     }
