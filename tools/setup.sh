@@ -3,8 +3,9 @@
 # Usage: setup.sh [build] [lint] [fuzz]     (as root, or through sudo)
 set -euo pipefail
 
+# ocl-icd-opencl-dev: the CMake package of libdnnl-dev asks for OpenCL, which the machine code only links.
 packages=(g++ cmake ninja-build make pkg-config ca-certificates
-          libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzstd-dev
+          libdnnl-dev ocl-icd-opencl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzstd-dev
           libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip)
 for part in "$@"; do
   case "$part" in

@@ -111,7 +111,7 @@ std::string NameFromPath(const fs::path& directory) {
   if (snapshots.filename() != "snapshots" || !folder.starts_with(kPrefix)) {
     return directory.filename().string();
   }
-  const std::string name = folder.substr(kPrefix.size());
+  std::string name = folder.substr(kPrefix.size());
   const std::size_t separator = name.find("--");
   if (separator == std::string::npos) return name;
   return name.substr(0, separator) + "/" + name.substr(separator + 2);

@@ -70,7 +70,7 @@ fs::path MakeStagingDirectory(const fs::path& final_path) {
   const std::string base =
       fmt::format(".{}.partial-{}", final_path.filename().string(), ::getpid());
   for (int attempt = 0; attempt < kMaxStagingNames; ++attempt) {
-    const fs::path path =
+    fs::path path =
         final_path.parent_path() / (attempt == 0 ? base : fmt::format("{}-{}", base, attempt));
     std::error_code error;
     if (fs::create_directory(path, error)) return path;
@@ -111,7 +111,7 @@ bool Rename(const fs::path& from, const fs::path& to, unsigned flags) {
 // at the returned path.
 fs::path PutInPlaceOf(const fs::path& staging, const fs::path& final_path) {
   if (Rename(staging, final_path, RENAME_EXCHANGE)) return staging;
-  const fs::path aside = staging.string() + "-replaced";
+  fs::path aside = staging.string() + "-replaced";
   if (!Rename(final_path, aside, 0)) FailRename(final_path, aside);
   if (!Rename(staging, final_path, 0)) {
     const int error = errno;
@@ -124,13 +124,14 @@ fs::path PutInPlaceOf(const fs::path& staging, const fs::path& final_path) {
 
 }  // namespace
 
-StagedDirectory::StagedDirectory(fs::path final_path, Existing existing)
+StagedDirectory::StagedDirectory(const fs::path& final_path, Existing existing)
     : final_path_(Normalize(final_path)), replace_(existing == Existing::kReplace) {
   CheckTarget(final_path_, existing);
   staging_path_ = MakeStagingDirectory(final_path_);
 }
 
-StagedDirectory::StagedDirectory(fs::path final_path, Existing existing, fs::path staging_path)
+StagedDirectory::StagedDirectory(const fs::path& final_path, Existing existing,
+                                 fs::path staging_path)
     : final_path_(Normalize(final_path)),
       staging_path_(std::move(staging_path)),
       replace_(existing == Existing::kReplace) {

@@ -12,10 +12,10 @@ class StagedDirectory {
   // Throws: kInvalidArgument when `final_path` exists and `overwrite` is false, or is not a
   // directory that may be replaced; kIo when the staging directory cannot be made.
   enum class Existing { kRefuse, kReplace };
-  StagedDirectory(std::filesystem::path final_path, Existing existing);
+  StagedDirectory(const std::filesystem::path& final_path, Existing existing);
   // The same, in a staging directory of the caller's choice on the same file system, which may hold
   // files of an earlier run that is being continued; it is made when it does not exist.
-  StagedDirectory(std::filesystem::path final_path, Existing existing,
+  StagedDirectory(const std::filesystem::path& final_path, Existing existing,
                   std::filesystem::path staging_path);
   ~StagedDirectory();
   StagedDirectory(const StagedDirectory&) = delete;
