@@ -1,26 +1,11 @@
 #include "evaluation/token_comparison.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "base/error.h"
-#include "kernels/divergence.h"
 
 namespace narrow {
 namespace {
-
-// What one network's logits have come to so far, a row per token.
-struct Network {
-  explicit Network(int64_t rows) : logits(static_cast<std::size_t>(rows)), target_logits(rows) {}
-  std::vector<TokenLogits> logits;
-  AlignedBuffer<float> target_logits;
-  std::vector<CrossTerm> cross_terms;  // of variants
-};
-
-struct Slice {
-  int64_t first_token = 0;
-  int64_t tokens = 0;
-};
 
 // The thread's memory for slices, one array per use; it grows with the largest tile.
 enum BufferUse { kOriginal, kExponentials, kVariant, kBufferCount };
@@ -31,26 +16,23 @@ MatrixView<float> SliceBuffer(BufferUse use, int64_t rows, int64_t columns) {
 }
 
 template <typename T>
-void CheckShapes(const PackedMatrix<T>& lm_head, MatrixView<const T> original,
-                 std::span<const MatrixView<const T>> variants, std::span<const int32_t> targets,
-                 std::span<TokenOutcome> original_outcomes,
-                 std::span<const std::span<TokenOutcome>> variant_outcomes) {
-  const auto rows = static_cast<std::size_t>(original.rows);
-  NARROW_CHECK(targets.size() == rows && original_outcomes.size() == rows);
-  NARROW_CHECK(original.columns == lm_head.columns());
-  NARROW_CHECK(variants.size() == variant_outcomes.size());
-  for (const int32_t target : targets) NARROW_CHECK(target >= 0 && target < lm_head.rows());
-  for (std::size_t v = 0; v < variants.size(); ++v) {
-    NARROW_CHECK(variants[v].rows == original.rows && variants[v].columns == original.columns);
-    NARROW_CHECK(variant_outcomes[v].size() == rows);
+void CheckShapes(const PackedMatrix<T>& lm_head, std::span<const MatrixView<const T>> normed,
+                 std::span<const int32_t> targets,
+                 std::span<const std::span<NetworkState>> states) {
+  NARROW_CHECK(!normed.empty() && states.size() == normed.size());
+  for (std::size_t n = 0; n < normed.size(); ++n) {
+    NARROW_CHECK(normed[n].columns == lm_head.columns());
+    NARROW_CHECK(normed[n].rows == static_cast<int64_t>(targets.size()));
+    NARROW_CHECK(states[n].size() == targets.size());
   }
+  for (const int32_t target : targets) NARROW_CHECK(target >= 0);
 }
 
-void KeepTargetLogit(MatrixView<const float> logits, int64_t row, const Slice& slice,
-                     int32_t target, Network& network) {
-  const int64_t offset = target - slice.first_token;
-  if (offset >= 0 && offset < slice.tokens) {
-    network.target_logits[row] = logits.Row(row)[offset];
+void KeepTargetLogit(std::span<const float> logits, int64_t first_token, int32_t target,
+                     NetworkState& state) {
+  const int64_t offset = target - first_token;
+  if (offset >= 0 && offset < static_cast<int64_t>(logits.size())) {
+    state.target_logit = logits[static_cast<std::size_t>(offset)];
   }
 }
 
@@ -61,80 +43,70 @@ int8_t Overlap(const TopTokens& a, const TopTokens& b) {
   return static_cast<int8_t>(shared);
 }
 
-TokenOutcome Outcome(const TokenLogits& original, const TokenLogits& variant, float target_logit,
-                     double kl) {
-  TokenOutcome outcome;
-  outcome.nll = Value(variant.normalizer) - static_cast<double>(target_logit);
-  outcome.kl = kl;
-  outcome.top1 = variant.top.tokens.front();
-  const int32_t right = original.top.tokens.front();
-  outcome.top1_agrees = outcome.top1 == right;
-  outcome.top1_in_top5 = std::find(variant.top.tokens.begin(), variant.top.tokens.end(), right) !=
-                         variant.top.tokens.end();
-  outcome.top5_overlap = Overlap(original.top, variant.top);
-  return outcome;
+// One panel of the head, whose first row is first_token.
+template <typename T>
+void AddPanel(const PackedMatrix<T>& lm_head, int64_t panel, int64_t first_token,
+              std::span<const MatrixView<const T>> normed, std::span<const int32_t> targets,
+              std::span<const std::span<NetworkState>> states) {
+  const int64_t rows = normed[0].rows;
+  const int64_t tokens =
+      std::min(lm_head.panel_rows(), lm_head.rows() - panel * lm_head.panel_rows());
+  const MatrixView<float> logits = SliceBuffer(kOriginal, rows, tokens);
+  // Once for all variants; without variants nobody needs them.
+  const MatrixView<float> exponentials =
+      normed.size() == 1 ? MatrixView<float>() : SliceBuffer(kExponentials, rows, tokens);
+  lm_head.MultiplyPanel(panel, normed[0], logits);
+  for (int64_t row = 0; row < rows; ++row) {
+    const auto r = static_cast<std::size_t>(row);
+    AccumulateLogits(logits.RowSpan(row), first_token, states[0][r].logits,
+                     normed.size() == 1 ? std::span<float>() : exponentials.RowSpan(row));
+    KeepTargetLogit(logits.RowSpan(row), first_token, targets[r], states[0][r]);
+  }
+  for (std::size_t n = 1; n < normed.size(); ++n) {
+    const MatrixView<float> variant = SliceBuffer(kVariant, rows, tokens);
+    lm_head.MultiplyPanel(panel, normed[n], variant);
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto r = static_cast<std::size_t>(row);
+      AccumulateLogits(variant.RowSpan(row), first_token, states[n][r].logits, {});
+      AccumulateCrossTerm(logits.RowSpan(row), exponentials.RowSpan(row),
+                          states[0][r].logits.normalizer.maximum, variant.RowSpan(row),
+                          states[n][r].cross_term);
+      KeepTargetLogit(variant.RowSpan(row), first_token, targets[r], states[n][r]);
+    }
+  }
 }
 
 }  // namespace
 
 template <typename T>
-void CompareTokens(const PackedMatrix<T>& lm_head, MatrixView<const T> original,
-                   std::span<const MatrixView<const T>> variants, std::span<const int32_t> targets,
-                   std::span<TokenOutcome> original_outcomes,
-                   std::span<const std::span<TokenOutcome>> variant_outcomes) {
-  CheckShapes(lm_head, original, variants, targets, original_outcomes, variant_outcomes);
-  const int64_t rows = original.rows;
-  Network reference(rows);
-  std::vector<Network> networks;
-  for (std::size_t v = 0; v < variants.size(); ++v) {
-    networks.emplace_back(rows).cross_terms.resize(static_cast<std::size_t>(rows));
-  }
+void AddLogits(const PackedMatrix<T>& lm_head, int64_t first_token,
+               std::span<const MatrixView<const T>> normed, std::span<const int32_t> targets,
+               std::span<const std::span<NetworkState>> states) {
+  CheckShapes(lm_head, normed, targets, states);
   for (int64_t panel = 0; panel < lm_head.panel_count(); ++panel) {
-    const int64_t first = panel * lm_head.panel_rows();
-    const Slice slice = {first, std::min(lm_head.panel_rows(), lm_head.rows() - first)};
-    const MatrixView<float> logits = SliceBuffer(kOriginal, rows, slice.tokens);
-    // Of every slice once, for all variants; without variants nobody needs them.
-    const MatrixView<float> exponentials =
-        variants.empty() ? MatrixView<float>() : SliceBuffer(kExponentials, rows, slice.tokens);
-    lm_head.MultiplyPanel(panel, original, logits);
-    for (int64_t row = 0; row < rows; ++row) {
-      const auto r = static_cast<std::size_t>(row);
-      AccumulateLogits(logits.RowSpan(row), first, reference.logits[r],
-                       variants.empty() ? std::span<float>() : exponentials.RowSpan(row));
-      KeepTargetLogit(logits, row, slice, targets[r], reference);
-    }
-    for (std::size_t v = 0; v < variants.size(); ++v) {
-      const MatrixView<float> variant_logits = SliceBuffer(kVariant, rows, slice.tokens);
-      lm_head.MultiplyPanel(panel, variants[v], variant_logits);
-      for (int64_t row = 0; row < rows; ++row) {
-        const auto r = static_cast<std::size_t>(row);
-        AccumulateLogits(variant_logits.RowSpan(row), first, networks[v].logits[r], {});
-        AccumulateCrossTerm(logits.RowSpan(row), exponentials.RowSpan(row),
-                            reference.logits[r].normalizer.maximum, variant_logits.RowSpan(row),
-                            networks[v].cross_terms[r]);
-        KeepTargetLogit(variant_logits, row, slice, targets[r], networks[v]);
-      }
-    }
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto r = static_cast<std::size_t>(row);
-    const TokenLogits& base = reference.logits[r];
-    original_outcomes[r] = Outcome(base, base, reference.target_logits[row], 0.0);
-    for (std::size_t v = 0; v < variants.size(); ++v) {
-      const TokenLogits& other = networks[v].logits[r];
-      variant_outcomes[v][r] = Outcome(base, other, networks[v].target_logits[row],
-                                       KlDivergence(base, other, networks[v].cross_terms[r]));
-    }
+    AddPanel(lm_head, panel, first_token + panel * lm_head.panel_rows(), normed, targets, states);
   }
 }
 
-template void CompareTokens<float>(const PackedMatrix<float>&, MatrixView<const float>,
-                                   std::span<const MatrixView<const float>>,
-                                   std::span<const int32_t>, std::span<TokenOutcome>,
-                                   std::span<const std::span<TokenOutcome>>);
-template void CompareTokens<Bfloat16>(const PackedMatrix<Bfloat16>&, MatrixView<const Bfloat16>,
-                                      std::span<const MatrixView<const Bfloat16>>,
-                                      std::span<const int32_t>, std::span<TokenOutcome>,
-                                      std::span<const std::span<TokenOutcome>>);
+TokenOutcome OutcomeOf(const NetworkState& original, const NetworkState& network) {
+  const TopTokens& top = network.logits.top;
+  TokenOutcome outcome;
+  outcome.nll = Value(network.logits.normalizer) - static_cast<double>(network.target_logit);
+  outcome.kl = KlDivergence(original.logits, network.logits, network.cross_term);
+  outcome.top1 = top.tokens.front();
+  const int32_t right = original.logits.top.tokens.front();
+  outcome.top1_agrees = outcome.top1 == right;
+  outcome.top1_in_top5 = std::find(top.tokens.begin(), top.tokens.end(), right) != top.tokens.end();
+  outcome.top5_overlap = Overlap(original.logits.top, top);
+  return outcome;
+}
+
+template void AddLogits<float>(const PackedMatrix<float>&, int64_t,
+                               std::span<const MatrixView<const float>>, std::span<const int32_t>,
+                               std::span<const std::span<NetworkState>>);
+template void AddLogits<Bfloat16>(const PackedMatrix<Bfloat16>&, int64_t,
+                                  std::span<const MatrixView<const Bfloat16>>,
+                                  std::span<const int32_t>,
+                                  std::span<const std::span<NetworkState>>);
 
 }  // namespace narrow

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/divergence.h"
 #include "kernels/matmul.h"
 #include "tensor/tensor.h"
 
@@ -24,18 +25,34 @@ struct TokenOutcome {
   double probability() const { return std::exp(-nll); }  // of the right token
 };
 
-// Compares variants with the original over a tile of tokens, on the calling thread. original and
-// each of variants: [rows, hidden], hidden states after the final norm; lm_head [vocabulary,
-// hidden], whose panels are the slices; targets: the right tokens. Writes original_outcomes [rows]
-// and variant_outcomes[v] [rows]. Logits and exponentials in f32, sums in f64
-// (kernels/divergence.h), so that the width of the slices moves nll and kl by some 1e-7. A row's
-// outcome depends on that row alone, and a variant's not on the other variants. NaN or infinite
-// logits give nll or kl that are not finite. Takes 3 * rows * panel_rows floats, which the thread
-// keeps. REQUIRES: as many outcomes and targets as rows; 0 <= target < vocabulary.
+// What one network's logits of one token have come to after some slices of the vocabulary: all that
+// is kept of them, however many slices there are.
+struct NetworkState {
+  TokenLogits logits;
+  float target_logit = 0.0f;  // of the right token, once its slice has been added
+  CrossTerm cross_term;       // with the original; stays empty in the original
+};
+
+// Adds a slice of the vocabulary to the states of a tile of tokens, on the calling thread.
+// lm_head: rows first_token, first_token + 1, ... of the head, in panels that are multiplied one
+// after the other; normed[n] [rows, hidden]: hidden states of network n after the final norm, the
+// original's first; targets: the right tokens, of this slice or not; states[n] [rows]: as the
+// slices before left them. Slices come in increasing order. Logits and exponentials in f32, sums in
+// f64 (kernels/divergence.h), so that the height of the panels moves nll and kl by some 1e-7; how
+// panels are shared out over slices changes nothing. A row's states depend on that row alone, and a
+// variant's not on the other variants. Takes 3 * rows * panel_rows floats, which the thread keeps.
+// REQUIRES: a network or more; as many states and targets as rows; 0 <= target.
 template <typename T>  // float or Bfloat16
-void CompareTokens(const PackedMatrix<T>& lm_head, MatrixView<const T> original,
-                   std::span<const MatrixView<const T>> variants, std::span<const int32_t> targets,
-                   std::span<TokenOutcome> original_outcomes,
-                   std::span<const std::span<TokenOutcome>> variant_outcomes);
+void AddLogits(const PackedMatrix<T>& lm_head, int64_t first_token,
+               std::span<const MatrixView<const T>> normed, std::span<const int32_t> targets,
+               std::span<const std::span<NetworkState>> states);
+
+// The outcome of a network once the whole vocabulary has been added; of the original, with itself.
+// NaN or infinite logits give nll or kl that are not finite.
+TokenOutcome OutcomeOf(const NetworkState& original, const NetworkState& network);
+
+// Rows of a panel of lm_head: logits of 256 tokens by one panel (1 MB) stay in a core's cache.
+inline constexpr int64_t kVocabularySlice = 1024;
+inline constexpr int64_t kLossTileRows = 256;
 
 }  // namespace narrow

@@ -9,8 +9,8 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
-#include "evaluation/token_loss.h"
 #include "kernels/attention.h"
+#include "pipeline/losses.h"
 #include "quantization/compensation/hessian.h"
 
 namespace narrow {
@@ -28,6 +28,7 @@ constexpr int64_t kMinBlockColumns = 1024;
 constexpr int64_t kRoundingBytesPerColumn = 128 * (4 + 4 + 1) + 16 * 4;
 constexpr int64_t kRoundingChunkRows = 128;
 constexpr int64_t kRewriteBytes = int64_t{64} << 20;  // f32 rows a thread team rounds together
+constexpr int64_t kChunkBytes = int64_t{32} << 20;    // of embedding and head, as stored
 
 int64_t ComputeBytes(const JobShape& shape) {
   return shape.compute == ComputeType::kBfloat16 ? 2 : 4;
@@ -89,9 +90,24 @@ int64_t SampleBytes(const JobShape& shape, const PassPlan& plan) {
   return rows * (2 * c.hidden + c.query_width() + c.intermediate) * ComputeBytes(shape);
 }
 
-int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan, int64_t batches_in_memory) {
+int64_t EvaluationHiddenBytes(const JobShape& shape) {
+  return Streams(shape) * shape.evaluation_tokens * shape.config.hidden * kFloatBytes;
+}
+
+// What spills takes one batch for each stream.
+int64_t SpilledBytes(const JobShape& shape, const PassPlan& plan, int64_t streams) {
+  return streams * BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
+}
+
+int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan) {
   if (plan.hidden_states == Placement::kMemory) return HiddenStateBytes(shape);
-  return batches_in_memory * BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
+  return SpilledBytes(shape, plan, Streams(shape) + (shape.calibration_tokens > 0 ? 1 : 0));
+}
+
+int64_t ChunkBytes(const JobShape& shape, int64_t rows) {
+  // Embedding and head of an FP8 checkpoint stay in two bytes or more.
+  const int64_t element = std::max<int64_t>(2, ElementBytes(shape.stored));
+  return std::min(kChunkBytes, rows * shape.config.hidden * element);
 }
 
 int64_t TileBytes(const JobShape& shape) {
@@ -104,45 +120,67 @@ int64_t Total(const std::vector<MemoryPart>& parts) {
                          [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
 }
 
+// What every phase holds.
+std::vector<MemoryPart> BaseParts(const JobShape& shape) {
+  return {{"program, tokenizer, texts", shape.resident_before_bytes},
+          {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread}};
+}
+
+std::vector<MemoryPart> EmbeddingParts(const JobShape& shape, const PassPlan& plan) {
+  std::vector<MemoryPart> parts = BaseParts(shape);
+  parts.push_back({"hidden states", HiddenBytes(shape, plan)});
+  if (shape.calibration_tokens > 0) {
+    parts.push_back({"embedding, as stored", ChunkBytes(shape, shape.config.vocabulary)});
+  }
+  return parts;
+}
+
 std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
                                    int64_t hessian_block_columns) {
   const DecoderConfig& c = shape.config;
   const int64_t weights = LayerWeightCount(c);
   const int64_t stored = weights * ElementBytes(shape.stored);
-  std::vector<MemoryPart> parts = {
-      {"program, tokenizer, texts", shape.resident_before_bytes},
-      {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread},
-      {"layer, packed", weights * ComputeBytes(shape)},
-      {"packing and rewriting", StagingBytes(shape)},
-      {"next layer, read ahead", std::min(plan.read_ahead_bytes, stored)},
-      {"hidden states", HiddenBytes(shape, plan, Streams(shape) + 1)},
-      {"batch: q, k, v and attention", BatchRows(shape, plan) *
-                                           (c.query_key_value_width() + c.query_width()) *
-                                           ComputeBytes(shape)},
-      {"tiles: norm, gate, up, activation", TileBytes(shape)},
-      {"second-order statistics",
-       HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan)},
-  };
-  if (KeepsStoredWeights(shape))
-    parts.push_back({"layer, as stored", std::min(plan.read_ahead_bytes, stored)});
+  std::vector<MemoryPart> parts = BaseParts(shape);
+  const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
+  add("layer, packed", weights * ComputeBytes(shape));
+  add("packing and rewriting", StagingBytes(shape));
+  add("next layer, read ahead", std::min(plan.read_ahead_bytes, stored));
+  add("hidden states", HiddenBytes(shape, plan));
+  add("batch: q, k, v and attention",
+      BatchRows(shape, plan) * (c.query_key_value_width() + c.query_width()) * ComputeBytes(shape));
+  add("tiles: norm, gate, up, activation", TileBytes(shape));
+  add("second-order statistics",
+      HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan));
+  if (KeepsStoredWeights(shape)) {
+    add("layer, as stored", std::min(plan.read_ahead_bytes, stored));
+  }
   return parts;
 }
 
 std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
-  if (shape.evaluation_tokens == 0) return {};
   const DecoderConfig& c = shape.config;
+  std::vector<MemoryPart> parts = BaseParts(shape);
+  const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
+  // The threads keep them when the layers are done.
+  add("tiles of the layers", TileBytes(shape));
+  if (shape.evaluation_tokens == 0) {
+    add("lm_head, as stored", ChunkBytes(shape, c.vocabulary));
+    return parts;
+  }
   const int64_t streams = Streams(shape);
-  return {
-      {"program, tokenizer, texts", shape.resident_before_bytes},
-      {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread},
-      {"lm_head, packed", c.vocabulary * c.hidden * ComputeBytes(shape)},
-      {"hidden states", HiddenBytes(shape, plan, streams)},
-      {"tiles: norm and logits",
-       shape.threads * kLossTileRows *
-           (streams * c.hidden * ComputeBytes(shape) + 3 * kVocabularySlice * kFloatBytes)},
-      {"outcomes of tokens",
-       streams * shape.evaluation_tokens * static_cast<int64_t>(sizeof(TokenOutcome))},
-  };
+  const int64_t slice_rows = HeadSliceRows(c.vocabulary, plan.head_slice_rows);
+  const int64_t panel = std::min(kVocabularySlice, c.vocabulary) * c.hidden * ComputeBytes(shape);
+  const int64_t norms = shape.threads * streams * kLossTileRows * c.hidden * ComputeBytes(shape);
+  add("lm_head, packed", slice_rows * c.hidden * ComputeBytes(shape));
+  add("packing lm_head; norms of tiles", std::max(ChunkBytes(shape, slice_rows) + panel, norms));
+  add("hidden states", plan.hidden_states == Placement::kMemory
+                           ? EvaluationHiddenBytes(shape)
+                           : SpilledBytes(shape, plan, streams));
+  add("tiles: logits", shape.threads * kLossTileRows * 3 * kVocabularySlice * kFloatBytes);
+  add("sums and outcomes of tokens",
+      streams * shape.evaluation_tokens *
+          static_cast<int64_t>(sizeof(NetworkState) + sizeof(TokenOutcome)));
+  return parts;
 }
 
 }  // namespace
@@ -179,11 +217,19 @@ std::string DescribeChoice(const MemoryChoice& choice) {
           ? ""
           : fmt::format("; second-order statistics in blocks of {} columns",
                         choice.hessian_block_columns);
+  const std::string head =
+      choice.head_slices == 1
+          ? ""
+          : fmt::format("; lm_head in {} slices for the losses", choice.head_slices);
   return fmt::format(
       "Memory: {:.2f} GiB at most; hidden states in {}; {} of the next layer read ahead{}",
       static_cast<double>(choice.estimate.peak_bytes) / 0x1p30,
       choice.plan.hidden_states == Placement::kMemory ? "memory" : "the work directory",
-      choice.plan.read_ahead_bytes == 0 ? "nothing" : "weights", statistics);
+      choice.plan.read_ahead_bytes == 0 ? "nothing" : "weights", statistics + head);
+}
+
+int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan) {
+  return DivideRoundUp(config.vocabulary, HeadSliceRows(config.vocabulary, plan.head_slice_rows));
 }
 
 bool KeepsStoredWeights(const JobShape& shape) {
@@ -197,34 +243,35 @@ int64_t LayerWeightCount(const DecoderConfig& config) {
 }
 
 int64_t HiddenStateBytes(const JobShape& shape) {
-  return (shape.calibration_tokens + Streams(shape) * shape.evaluation_tokens) *
-         shape.config.hidden * kFloatBytes;
+  return shape.calibration_tokens * shape.config.hidden * kFloatBytes +
+         EvaluationHiddenBytes(shape);
 }
 
 MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
                               int64_t hessian_block_columns) {
   MemoryEstimate estimate;
+  estimate.embedding = EmbeddingParts(shape, plan);
   estimate.layers = LayerParts(shape, plan, hessian_block_columns);
   estimate.head = HeadParts(shape, plan);
-  estimate.peak_bytes = std::max(Total(estimate.layers), Total(estimate.head));
+  estimate.peak_bytes =
+      std::max({Total(estimate.embedding), Total(estimate.layers), Total(estimate.head)});
   return estimate;
 }
 
 namespace {
 
-MemoryChoice MakeChoice(const JobShape& shape, Placement placement, int64_t batch_rows,
-                        int64_t block_columns, int64_t read_ahead) {
+MemoryChoice MakeChoice(const JobShape& shape, const PassPlan& plan, int64_t block_columns) {
   MemoryChoice choice;
-  choice.plan.hidden_states = placement;
-  choice.plan.batch_rows = batch_rows;
-  choice.plan.read_ahead_bytes = read_ahead;
+  choice.plan = plan;
   choice.hessian_block_columns = block_columns;
+  choice.head_slices = shape.evaluation_tokens > 0 ? HeadSlices(shape.config, choice.plan) : 1;
   choice.estimate = EstimateMemory(shape, choice.plan, block_columns);
   return choice;
 }
 
-// Every way to run, without reading ahead. What costs least comes first: spilling costs disk
-// traffic, small batches cost packing overhead, narrow blocks cost accuracy and come last.
+// Every way to run, without reading ahead and with one panel of lm_head at a time. What costs least
+// comes first: spilling costs disk traffic, small batches cost packing overhead, narrow blocks cost
+// accuracy and come last.
 std::vector<MemoryChoice> Choices(const JobShape& shape) {
   const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
   const int64_t widest = std::max(shape.config.intermediate, shape.config.hidden);
@@ -237,7 +284,7 @@ std::vector<MemoryChoice> Choices(const JobShape& shape) {
   for (const int64_t block : blocks) {
     for (int64_t batch_rows = kMaxBatchRows; batch_rows >= kMinBatchRows; batch_rows /= 2) {
       for (const Placement placement : {Placement::kMemory, Placement::kFile}) {
-        choices.push_back(MakeChoice(shape, placement, batch_rows, block, 0));
+        choices.push_back(MakeChoice(shape, {batch_rows, placement, 0, kVocabularySlice}, block));
       }
     }
   }
@@ -255,20 +302,26 @@ int64_t SmallestBudget(const JobShape& shape) {
 }
 
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
-  const int64_t layer_bytes = LayerWeightCount(shape.config) * ElementBytes(shape.stored);
+  const DecoderConfig& config = shape.config;
+  const int64_t layer_bytes = LayerWeightCount(config) * ElementBytes(shape.stored);
   for (const MemoryChoice& choice : Choices(shape)) {
     if (choice.estimate.peak_bytes > budget_bytes) continue;
-    // What layers leave of the budget reads ahead.
-    const int64_t left = budget_bytes - Total(choice.estimate.layers);
-    return MakeChoice(shape, choice.plan.hidden_states, choice.plan.batch_rows,
-                      choice.hessian_block_columns,
-                      std::min(left / (KeepsStoredWeights(shape) ? 2 : 1), layer_bytes));
+    PassPlan plan = choice.plan;
+    // What layers leave of the budget reads ahead; what losses leave makes larger slices.
+    plan.read_ahead_bytes = std::min(
+        (budget_bytes - Total(choice.estimate.layers)) / (KeepsStoredWeights(shape) ? 2 : 1),
+        layer_bytes);
+    const int64_t row_bytes = config.hidden * ComputeBytes(shape);
+    int64_t rows = (budget_bytes - Total(choice.estimate.head)) / row_bytes + kVocabularySlice;
+    plan.head_slice_rows = HeadSliceRows(config.vocabulary, rows);
+    return MakeChoice(shape, plan, choice.hessian_block_columns);
   }
-  const double smallest = static_cast<double>(SmallestBudget(shape)) / 0x1p30;
+  const double smallest =
+      std::ceil(static_cast<double>(SmallestBudget(shape)) / 0x1p30 * 100) / 100;
   Fail(ErrorCode::kMemoryBudget,
-       "the job needs at least {:.2f} GiB of memory, the budget is {:.2f} GiB; raise "
-       "--memory_budget, or lower it with fewer --threads or --quant_algo none",
-       std::ceil(smallest * 100) / 100, static_cast<double>(budget_bytes) / 0x1p30);
+       "the job needs at least {:.2f} GiB of memory, the budget is {:.2f} GiB; the smallest "
+       "--memory_budget that would do is {:.2f}GiB; fewer --threads need less",
+       smallest, static_cast<double>(budget_bytes) / 0x1p30, smallest);
 }
 
 }  // namespace narrow

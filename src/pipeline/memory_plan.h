@@ -34,10 +34,11 @@ struct MemoryPart {
   int64_t bytes = 0;
 };
 
-// Memory of the two phases that can be the largest, at one choice of PassPlan.
+// Memory of the phases that can be the largest, at one choice of PassPlan.
 struct MemoryEstimate {
-  std::vector<MemoryPart> layers;  // while layers run
-  std::vector<MemoryPart> head;    // while losses are computed
+  std::vector<MemoryPart> embedding;  // while the embedding is copied and looked up
+  std::vector<MemoryPart> layers;     // while layers run
+  std::vector<MemoryPart> head;       // while losses are computed, or the head is copied
   int64_t peak_bytes = 0;
 };
 MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
@@ -46,14 +47,16 @@ MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
 struct MemoryChoice {
   PassPlan plan;
   int64_t hessian_block_columns = 0;
+  int64_t head_slices = 1;  // of lm_head, one at a time in memory
   MemoryEstimate estimate;
 };
 
 // The smallest budget ChoosePassPlan accepts, and with it any larger one.
 int64_t SmallestBudget(const JobShape& shape);
 
-// The fastest way to run that fits `budget_bytes`. Throws: kMemoryBudget naming the smallest budget
-// that would do.
+// The fastest way to run that fits `budget_bytes`; the smaller number of slices of lm_head counts
+// less than hidden states in memory. Throws: kMemoryBudget naming the smallest budget that would
+// do.
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes);
 
 // A job over these texts; `evaluation` may be null, `quantization` too (evaluation alone).
@@ -73,6 +76,9 @@ int64_t HiddenStateBytes(const JobShape& shape);
 // bf16 operands do not hold F16 and F32 weights exactly: what was read ahead of those stays beside
 // the packed ones until they are quantized, and the rest is read again.
 bool KeepsStoredWeights(const JobShape& shape);
+
+// Slices of lm_head a plan makes, one after the other in memory; hidden states are read for each.
+int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan);
 
 // Weights of one decoder layer, in elements.
 int64_t LayerWeightCount(const DecoderConfig& config);

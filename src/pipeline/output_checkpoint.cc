@@ -38,6 +38,8 @@ TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
   return {entry.name, entry.dtype, entry.shape};
 }
 
+int64_t RowCount(const SafetensorsEntry& entry) { return entry.shape.empty() ? 1 : entry.shape[0]; }
+
 // What one layer becomes in the output.
 std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const LayerSpec& layer,
                                      const LayerQuantizationOptions& quantization,
@@ -169,9 +171,14 @@ void OutputCheckpoint::WriteRestOfLayer(const LayerSpec& layer, const LayerFacts
 }
 
 void OutputCheckpoint::Copy(const std::string& name, const ChunkTap& tap) {
+  CopyRows(name, {0, RowCount(source_.Get(name).entry)}, tap);
+}
+
+void OutputCheckpoint::CopyRows(const std::string& name, const RowRange& range,
+                                const ChunkTap& tap) {
   const SafetensorsEntry& entry = source_.Get(name).entry;
-  const int64_t row_bytes = entry.shape.empty() ? entry.bytes() : entry.bytes() / entry.shape[0];
-  ReadInChunks(source_, name, kCopyChunkBytes,
+  const int64_t row_bytes = entry.bytes() / std::max<int64_t>(1, RowCount(entry));
+  ReadInChunks(source_, name, range, kCopyChunkBytes,
                [&](int64_t first_row, std::span<const std::byte> rows) {
                  writer_.WritePart(name, first_row * row_bytes, rows);
                  if (tap) tap(first_row, rows);
@@ -180,21 +187,19 @@ void OutputCheckpoint::Copy(const std::string& name, const ChunkTap& tap) {
 
 void OutputCheckpoint::Finish() { writer_.Finish(); }
 
-void ReadInChunks(const CheckpointReader& source, const std::string& name, int64_t chunk_bytes,
-                  const OutputCheckpoint::ChunkTap& tap) {
+void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
+                  int64_t chunk_bytes, const OutputCheckpoint::ChunkTap& tap) {
   const CheckpointReader::TensorLocation& location = source.Get(name);
-  const SafetensorsEntry& entry = location.entry;
-  const int64_t rows = entry.shape.empty() ? 1 : entry.shape[0];
-  if (rows == 0) return;
-  const int64_t row_bytes = entry.bytes() / rows;
+  if (range.count == 0) return;
+  const int64_t row_bytes = location.entry.bytes() / RowCount(location.entry);
   const int64_t chunk_rows =
-      std::clamp<int64_t>(chunk_bytes / std::max<int64_t>(1, row_bytes), 1, rows);
+      std::clamp<int64_t>(chunk_bytes / std::max<int64_t>(1, row_bytes), 1, range.count);
   AlignedBuffer<std::byte> chunk(chunk_rows * row_bytes);
-  for (int64_t first = 0; first < rows; first += chunk_rows) {
-    const int64_t count = std::min(chunk_rows, rows - first);
+  for (int64_t done = 0; done < range.count; done += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, range.count - done);
     const auto bytes = chunk.span().subspan(0, static_cast<std::size_t>(count * row_bytes));
-    source.ReadPart(location, first * row_bytes, bytes);
-    tap(first, bytes);
+    source.ReadPart(location, (range.first + done) * row_bytes, bytes);
+    tap(range.first + done, bytes);
   }
 }
 

@@ -28,6 +28,12 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
                                               const DecoderConfig& config,
                                               const LayerQuantizationOptions& quantization);
 
+// Rows of a tensor [rows, ...].
+struct RowRange {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
 // Thread-compatible.
 class OutputCheckpoint {
  public:
@@ -51,6 +57,8 @@ class OutputCheckpoint {
   // tensor that is also computed with is read once. `tap` may be empty.
   using ChunkTap = std::function<void(int64_t first_row, std::span<const std::byte> rows)>;
   void Copy(const std::string& name, const ChunkTap& tap);
+  // The same for some rows; the ranges of a tensor come in order and leave no row out.
+  void CopyRows(const std::string& name, const RowRange& range, const ChunkTap& tap);
   // Throws: kInternal naming a tensor that was planned and not written.
   void Finish();
 
@@ -65,9 +73,9 @@ class OutputCheckpoint {
   CheckpointWriter writer_;
 };
 
-// Reads a tensor [rows, ...] in chunks of whole rows of about `chunk_bytes` and shows them in
-// order.
-void ReadInChunks(const CheckpointReader& source, const std::string& name, int64_t chunk_bytes,
-                  const OutputCheckpoint::ChunkTap& tap);
+// Reads rows of a tensor [rows, ...] in chunks of whole rows of about `chunk_bytes` and shows them
+// in order, numbered as in the tensor.
+void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
+                  int64_t chunk_bytes, const OutputCheckpoint::ChunkTap& tap);
 
 }  // namespace narrow

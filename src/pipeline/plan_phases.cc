@@ -17,7 +17,6 @@ constexpr double kPassEfficiency = 0.8;
 // Weights are packed once when they are loaded; rewriting unpacks and packs them.
 constexpr double kPackingsOfLoad = 1;
 constexpr double kPackingsOfRewrite = 2;
-constexpr int64_t kCopyChunkBytes = int64_t{32} << 20;
 constexpr double kSaveIntervalSeconds = 60;
 
 double Ratio(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
@@ -83,7 +82,7 @@ class PhasePlanner {
   PhasePlan Embedding() {
     PhasePlan phase;
     phase.name = "embedding";
-    phase.memory_bytes = BaseBytes() + kCopyChunkBytes;
+    phase.memory_bytes = TotalOf(memory_.estimate.embedding);
     // Without an output only the rows of the tokens are read.
     phase.read_bytes =
         work_.quantizes()
@@ -174,16 +173,17 @@ class PhasePlanner {
     phase.name = "head";
     phase.read_bytes = work_.head_bytes;
     if (work_.quantizes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
-    phase.memory_bytes = BaseBytes() + kCopyChunkBytes;
+    phase.memory_bytes = TotalOf(memory_.estimate.head);
     if (shape_.evaluation_tokens > 0) {
       const DecoderConfig& c = shape_.config;
-      phase.memory_bytes = TotalOf(memory_.estimate.head);
       const double streams = AsDouble(1 + shape_.evaluation_variants);
       phase.flops =
           streams * 2 * AsDouble(shape_.evaluation_tokens) * AsDouble(c.hidden * c.vocabulary);
       if (spills_) {
-        phase.spill_read_bytes = (1 + shape_.evaluation_variants) * shape_.evaluation_tokens *
-                                 c.hidden * static_cast<int64_t>(sizeof(float));
+        // Every slice of the head reads all of them.
+        phase.spill_read_bytes = memory_.head_slices * (1 + shape_.evaluation_variants) *
+                                 shape_.evaluation_tokens * c.hidden *
+                                 static_cast<int64_t>(sizeof(float));
       }
       Add(phase, "products", Ratio(phase.flops, rates_.products * kPassEfficiency));
       Add(phase, "packing",

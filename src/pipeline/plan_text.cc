@@ -48,7 +48,9 @@ void AddMemory(const JobPlan& plan, fmt::memory_buffer& text) {
     }
   };
   table("Memory while layers run", estimate.layers);
-  table("Memory while losses are computed", estimate.head);
+  if (plan.work.shape.evaluation_tokens > 0) {
+    table("Memory while losses are computed", estimate.head);
+  }
 }
 
 void AddTime(const JobPlan& plan, fmt::memory_buffer& text) {
@@ -120,7 +122,9 @@ Json MemoryJson(const JobPlan& plan) {
       plan.memory.plan.hidden_states == Placement::kMemory ? "memory" : "work directory";
   json["read_ahead_bytes"] = plan.memory.plan.read_ahead_bytes;
   json["batch_rows"] = plan.memory.plan.batch_rows;
+  json["head_slices"] = plan.memory.head_slices;
   json["hessian_block_columns"] = plan.memory.hessian_block_columns;
+  json["embedding"] = PartsJson(plan.memory.estimate.embedding);
   json["layers"] = PartsJson(plan.memory.estimate.layers);
   json["head"] = PartsJson(plan.memory.estimate.head);
   return json;

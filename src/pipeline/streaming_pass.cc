@@ -4,25 +4,18 @@
 #include <array>
 #include <chrono>
 #include <future>
-#include <numeric>
 #include <utility>
 
-#include "base/checked_math.h"
 #include "base/interrupt.h"
 #include "base/memory_use.h"
 #include "base/parallel.h"
-#include "evaluation/token_comparison.h"
-#include "evaluation/token_loss.h"
-#include "kernels/elementwise.h"
 #include "pipeline/calibration.h"
 #include "pipeline/loaded_layer.h"
+#include "pipeline/losses.h"
 
 namespace narrow {
 namespace {
 
-constexpr int64_t kReadChunkBytes = int64_t{32} << 20;
-constexpr int64_t kWorstTokens = 20;
-constexpr const char* kPseudoStream = "pseudo";
 constexpr const char* kHowToContinue = "the same command continues from the last saved layer";
 
 // Adds the time of its own life to a sum.
@@ -138,7 +131,7 @@ class Pass {
     OpenStream(deployed_, *request_.evaluation, "deployed");
     // With shared scales vLLM's requantization changes nothing: the two models are one.
     if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
-      OpenStream(pseudo_, *request_.evaluation, kPseudoStream);
+      OpenStream(pseudo_, *request_.evaluation, "pseudo");
     }
   }
 
@@ -307,136 +300,43 @@ class Pass {
   // The tensors after the last layer: copied to the output, and the losses computed.
   void FinishModel() {
     calibration_.reset();
+    workspace_ = {};
     const ModelSpec model = request_.family->model(config_);
     if (request_.output != nullptr) CopyChecked(model.final_norm.name);
-    const bool own_head = model.lm_head != model.embedding;
-    if (!stored_) {
-      if (request_.output != nullptr && own_head) CopyChecked(model.lm_head);
-      return;
+    const bool copies_head = request_.output != nullptr && model.lm_head != model.embedding;
+    if (stored_) {
+      EvaluateStreams(copies_head);
+    } else if (copies_head) {
+      CopyChecked(model.lm_head);
     }
-    const PhaseTimer timer(result_.evaluation_seconds);
-    const PackedMatrix<T> lm_head = LoadLmHead(model.lm_head, own_head);
-    const std::vector<float> norm = ReadFloats(*request_.checkpoint, model.final_norm.name);
-    CompareStreams(lm_head, norm);
-  }
-
-  PackedMatrix<T> LoadLmHead(const std::string& name, bool copy_to_output) {
-    PackedMatrix<T> lm_head(config_.vocabulary, config_.hidden,
-                            std::min(kVocabularySlice, config_.vocabulary));
-    const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
-    const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
-    AlignedBuffer<T> panel(lm_head.panel_rows() * config_.hidden);
-    const auto pack = [&](int64_t first_row, std::span<const std::byte> rows) {
-      CheckFinite(dtype, rows, name);
-      const int64_t count = static_cast<int64_t>(rows.size()) / row_bytes;
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t row = first_row + i;
-        const int64_t in_panel = row % lm_head.panel_rows();
-        ConvertRow(dtype,
-                   rows.subspan(static_cast<std::size_t>(i * row_bytes),
-                                static_cast<std::size_t>(row_bytes)),
-                   std::span<T>(panel.data() + in_panel * config_.hidden,
-                                static_cast<std::size_t>(config_.hidden)));
-        if (in_panel + 1 == lm_head.panel_rows() || row + 1 == config_.vocabulary) {
-          lm_head.PackPanel(row / lm_head.panel_rows(),
-                            MatrixView<const T>(panel.data(), in_panel + 1, config_.hidden));
-        }
-      }
-    };
-    if (request_.output != nullptr && copy_to_output) {
-      request_.output->Copy(name, pack);
-    } else {
-      ReadInChunks(*request_.checkpoint, name, kReadChunkBytes, pack);
-    }
-    return lm_head;
   }
 
   // Losses of every evaluated token, and what quantization did to them.
-  void CompareStreams(const PackedMatrix<T>& lm_head, const std::vector<float>& norm) {
-    std::vector<Stream*> variants;
-    if (pseudo_) variants.push_back(&*pseudo_);
-    if (deployed_) variants.push_back(&*deployed_);
-    const auto tokens = static_cast<std::size_t>(stored_->tokens->size());
-    std::vector<TokenOutcome> original(tokens);
-    std::vector<std::vector<TokenOutcome>> compared(variants.size(),
-                                                    std::vector<TokenOutcome>(tokens));
-    progress_.BeginPhase("Losses", stored_->tokens->size(), "tokens");
-    for (const Batch& batch : stored_->batches) {
-      ThrowIfStopRequested(kHowToContinue);
-      CompareBatch(lm_head, norm, batch, variants, original, compared);
-      progress_.Advance(batch.rows);
-    }
-    progress_.EndPhase();
-    result_.evaluation_flops += (1 + static_cast<int64_t>(variants.size())) * 2 *
-                                stored_->tokens->size() * config_.hidden * config_.vocabulary;
-    for (const Sequence& sequence : stored_->tokens->sequences) {
-      const auto outcomes = PredictedTokens(original, sequence);
-      const double sum = std::accumulate(
-          outcomes.begin(), outcomes.end(), 0.0,
-          [](double total, const TokenOutcome& outcome) { return total + outcome.nll; });
-      result_.stored_window_nll.push_back(sum / static_cast<double>(outcomes.size()));
-    }
-    for (std::size_t v = 0; v < variants.size(); ++v) {
-      std::vector<WindowOutcomes> windows;
-      for (const Sequence& sequence : stored_->tokens->sequences) {
-        windows.push_back(
-            {PredictedTokens(original, sequence), PredictedTokens(compared[v], sequence)});
-      }
-      (variants[v]->name == kPseudoStream ? result_.pseudo : result_.deployed) =
-          SummarizeDivergence(windows, kWorstTokens);
-    }
-  }
-
-  // The last token of a window has no target in it.
-  static std::span<const TokenOutcome> PredictedTokens(const std::vector<TokenOutcome>& outcomes,
-                                                       const Sequence& sequence) {
-    return std::span(outcomes).subspan(static_cast<std::size_t>(sequence.first),
-                                       static_cast<std::size_t>(sequence.count - 1));
-  }
-
-  void CompareBatch(const PackedMatrix<T>& lm_head, const std::vector<float>& norm,
-                    const Batch& batch, const std::vector<Stream*>& variants,
-                    std::span<TokenOutcome> original,
-                    std::vector<std::vector<TokenOutcome>>& compared) {
-    const MatrixView<float> original_hidden = stored_->hidden.Take(batch);
-    std::vector<MatrixView<float>> hidden;
-    for (Stream* variant : variants) hidden.push_back(variant->hidden.Take(batch));
-    ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
-      const int64_t first = tile * kLossTileRows;
-      const int64_t rows = std::min(kLossTileRows, batch.rows - first);
-      const auto outcomes_of = [&](std::span<TokenOutcome> all) {
-        return all.subspan(static_cast<std::size_t>(batch.first_row + first),
-                           static_cast<std::size_t>(rows));
-      };
-      AlignedBuffer<T> memory((1 + static_cast<int64_t>(hidden.size())) * rows * config_.hidden);
-      int64_t used = 0;
-      const auto normed = [&](MatrixView<float> states) {
-        const MatrixView<T> view(memory.data() + used, rows, config_.hidden);
-        used += rows * config_.hidden;
-        RmsNorm<T>(states.RowBlock(first, rows), norm, config_.norm_epsilon, view);
-        return MatrixView<const T>(view);
-      };
-      const MatrixView<const T> original_normed = normed(original_hidden);
-      std::vector<MatrixView<const T>> variant_normed;
-      std::vector<std::span<TokenOutcome>> variant_outcomes;
-      for (std::size_t v = 0; v < hidden.size(); ++v) {
-        variant_normed.push_back(normed(hidden[v]));
-        variant_outcomes.push_back(outcomes_of(compared[v]));
-      }
-      CompareTokens<T>(lm_head, original_normed, variant_normed, Targets(batch, first, rows),
-                       outcomes_of(original), variant_outcomes);
-    });
-  }
-
-  // The token after each row; of the last row of all, any.
-  std::vector<int32_t> Targets(const Batch& batch, int64_t first, int64_t rows) const {
-    std::vector<int32_t> targets(static_cast<std::size_t>(rows));
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t next = std::min(batch.first_row + first + i + 1, stored_->tokens->size() - 1);
-      targets[static_cast<std::size_t>(i)] =
-          stored_->tokens->tokens[static_cast<std::size_t>(next)];
-    }
-    return targets;
+  void EvaluateStreams(bool copies_head) {
+    const PhaseTimer timer(result_.evaluation_seconds);
+    LossRequest losses;
+    losses.checkpoint = request_.checkpoint;
+    losses.family = request_.family;
+    losses.config = &config_;
+    losses.copy_to = copies_head ? request_.output : nullptr;
+    losses.head_slice_rows = request_.plan.head_slice_rows;
+    losses.tokens = stored_->tokens;
+    losses.batches = stored_->batches;
+    losses.how_to_continue = kHowToContinue;
+    losses.hidden = {&stored_->hidden};
+    std::vector<std::optional<DivergenceSummary>*> summaries;
+    const auto add_variant = [&](std::optional<Stream>& stream,
+                                 std::optional<DivergenceSummary>& summary) {
+      if (!stream) return;
+      losses.hidden.push_back(&stream->hidden);
+      summaries.push_back(&summary);
+    };
+    add_variant(pseudo_, result_.pseudo);
+    add_variant(deployed_, result_.deployed);
+    Losses found = ComputeLosses<T>(losses, progress_);
+    result_.stored_window_nll = std::move(found.window_nll);
+    for (std::size_t v = 0; v < summaries.size(); ++v) *summaries[v] = std::move(found.variants[v]);
+    result_.evaluation_flops += found.flops;
   }
 
   const PassRequest& request_;

@@ -27,6 +27,7 @@ struct PassPlan {
   int64_t batch_rows = 4096;  // rows a layer processes together
   Placement hidden_states = Placement::kMemory;
   int64_t read_ahead_bytes = std::numeric_limits<int64_t>::max();  // of the next layer's weights
+  int64_t head_slice_rows = std::numeric_limits<int64_t>::max();   // of lm_head in memory, at most
 };
 
 struct PassRequest {

@@ -1,0 +1,188 @@
+#include "pipeline/losses.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/checked_math.h"
+#include "base/interrupt.h"
+#include "base/parallel.h"
+#include "evaluation/token_comparison.h"
+#include "kernels/elementwise.h"
+#include "kernels/matmul.h"
+#include "pipeline/stored_layer.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kReadChunkBytes = int64_t{32} << 20;
+constexpr int64_t kWorstTokens = 20;
+
+// The last token of a window has no target in it.
+std::span<const TokenOutcome> PredictedTokens(const std::vector<TokenOutcome>& outcomes,
+                                              const Sequence& sequence) {
+  return std::span(outcomes).subspan(static_cast<std::size_t>(sequence.first),
+                                     static_cast<std::size_t>(sequence.count - 1));
+}
+
+double MeanLoss(std::span<const TokenOutcome> outcomes) {
+  const double sum = std::accumulate(
+      outcomes.begin(), outcomes.end(), 0.0,
+      [](double total, const TokenOutcome& outcome) { return total + outcome.nll; });
+  return sum / static_cast<double>(outcomes.size());
+}
+
+template <typename T>
+class LossPass {
+ public:
+  LossPass(const LossRequest& request, ProgressSink& progress)
+      : request_(request),
+        config_(*request.config),
+        model_(request.family->model(config_)),
+        progress_(progress),
+        norm_(ReadFloats(*request.checkpoint, model_.final_norm.name)),
+        networks_(request.hidden.size(),
+                  std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {}
+
+  Losses Run() {
+    const int64_t slice_rows = HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
+    const int64_t slices = DivideRoundUp(config_.vocabulary, slice_rows);
+    progress_.BeginPhase("Losses", request_.tokens->size() * slices,
+                         slices == 1 ? "tokens" : "slice-tokens");
+    for (int64_t first = 0; first < config_.vocabulary; first += slice_rows) {
+      AddSlice(first, std::min(slice_rows, config_.vocabulary - first));
+    }
+    progress_.EndPhase();
+    return Summarize();
+  }
+
+ private:
+  // All tokens of all networks by one slice of the head, which exists only here.
+  void AddSlice(int64_t first_token, int64_t rows) {
+    const PackedMatrix<T> slice = LoadSlice(first_token, rows);
+    for (const Batch& batch : request_.batches) {
+      ThrowIfStopRequested(request_.how_to_continue);
+      AddBatch(slice, first_token, batch);
+      progress_.Advance(batch.rows);
+    }
+  }
+
+  PackedMatrix<T> LoadSlice(int64_t first_row, int64_t rows) const {
+    PackedMatrix<T> slice(rows, config_.hidden, std::min(kVocabularySlice, config_.vocabulary));
+    const Dtype dtype = request_.checkpoint->Get(model_.lm_head).entry.dtype;
+    const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
+    AlignedBuffer<T> panel(slice.panel_rows() * config_.hidden);
+    const auto pack = [&](int64_t first, std::span<const std::byte> bytes) {
+      CheckFinite(dtype, bytes, model_.lm_head);
+      const int64_t count = static_cast<int64_t>(bytes.size()) / row_bytes;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t row = first - first_row + i;
+        const int64_t in_panel = row % slice.panel_rows();
+        ConvertRow(dtype,
+                   bytes.subspan(static_cast<std::size_t>(i * row_bytes),
+                                 static_cast<std::size_t>(row_bytes)),
+                   std::span<T>(panel.data() + in_panel * config_.hidden,
+                                static_cast<std::size_t>(config_.hidden)));
+        if (in_panel + 1 == slice.panel_rows() || row + 1 == rows) {
+          slice.PackPanel(row / slice.panel_rows(),
+                          MatrixView<const T>(panel.data(), in_panel + 1, config_.hidden));
+        }
+      }
+    };
+    const RowRange range = {first_row, rows};
+    if (request_.copy_to != nullptr) {
+      request_.copy_to->CopyRows(model_.lm_head, range, pack);
+    } else {
+      ReadInChunks(*request_.checkpoint, model_.lm_head, range, kReadChunkBytes, pack);
+    }
+    return slice;
+  }
+
+  void AddBatch(const PackedMatrix<T>& slice, int64_t first_token, const Batch& batch) {
+    std::vector<MatrixView<float>> hidden;
+    for (HiddenStore* store : request_.hidden) hidden.push_back(store->Take(batch));
+    ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
+      const int64_t first = tile * kLossTileRows;
+      const int64_t rows = std::min(kLossTileRows, batch.rows - first);
+      AlignedBuffer<T> memory(static_cast<int64_t>(hidden.size()) * rows * config_.hidden);
+      std::vector<MatrixView<const T>> normed;
+      std::vector<std::span<NetworkState>> states;
+      for (std::size_t n = 0; n < hidden.size(); ++n) {
+        const MatrixView<T> view(memory.data() + static_cast<int64_t>(n) * rows * config_.hidden,
+                                 rows, config_.hidden);
+        RmsNorm<T>(hidden[n].RowBlock(first, rows), norm_, config_.norm_epsilon, view);
+        normed.push_back(view);
+        states.push_back(std::span(networks_[n])
+                             .subspan(static_cast<std::size_t>(batch.first_row + first),
+                                      static_cast<std::size_t>(rows)));
+      }
+      AddLogits<T>(slice, first_token, normed, Targets(batch.first_row + first, rows), states);
+    });
+  }
+
+  // The token after each row; of the last row of all, any.
+  std::vector<int32_t> Targets(int64_t first_row, int64_t rows) const {
+    std::vector<int32_t> targets(static_cast<std::size_t>(rows));
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t next = std::min(first_row + i + 1, request_.tokens->size() - 1);
+      targets[static_cast<std::size_t>(i)] =
+          request_.tokens->tokens[static_cast<std::size_t>(next)];
+    }
+    return targets;
+  }
+
+  std::vector<TokenOutcome> Outcomes(std::size_t network) const {
+    std::vector<TokenOutcome> outcomes;
+    outcomes.reserve(networks_[network].size());
+    for (std::size_t token = 0; token < networks_[network].size(); ++token) {
+      outcomes.push_back(OutcomeOf(networks_[0][token], networks_[network][token]));
+    }
+    return outcomes;
+  }
+
+  Losses Summarize() const {
+    Losses losses;
+    const std::vector<Sequence>& sequences = request_.tokens->sequences;
+    const std::vector<TokenOutcome> original = Outcomes(0);
+    for (const Sequence& sequence : sequences) {
+      losses.window_nll.push_back(MeanLoss(PredictedTokens(original, sequence)));
+    }
+    for (std::size_t n = 1; n < networks_.size(); ++n) {
+      const std::vector<TokenOutcome> compared = Outcomes(n);
+      std::vector<WindowOutcomes> windows;
+      for (const Sequence& sequence : sequences) {
+        windows.push_back(
+            {PredictedTokens(original, sequence), PredictedTokens(compared, sequence)});
+      }
+      losses.variants.push_back(SummarizeDivergence(windows, kWorstTokens));
+    }
+    losses.flops = static_cast<int64_t>(networks_.size()) * 2 * request_.tokens->size() *
+                   config_.hidden * config_.vocabulary;
+    return losses;
+  }
+
+  const LossRequest& request_;
+  const DecoderConfig& config_;
+  const ModelSpec model_;
+  ProgressSink& progress_;
+  const std::vector<float> norm_;
+  std::vector<std::vector<NetworkState>> networks_;  // by network, then by token
+};
+
+}  // namespace
+
+int64_t HeadSliceRows(int64_t vocabulary, int64_t rows) {
+  const int64_t panels = DivideRoundUp(vocabulary, kVocabularySlice);
+  const int64_t at_most = std::clamp<int64_t>(rows / kVocabularySlice, 1, panels);
+  const int64_t slices = rows >= vocabulary ? 1 : DivideRoundUp(panels, at_most);
+  return std::min(vocabulary, DivideRoundUp(panels, slices) * kVocabularySlice);
+}
+
+template <typename T>
+Losses ComputeLosses(const LossRequest& request, ProgressSink& progress) {
+  return LossPass<T>(request, progress).Run();
+}
+
+template Losses ComputeLosses<float>(const LossRequest&, ProgressSink&);
+template Losses ComputeLosses<Bfloat16>(const LossRequest&, ProgressSink&);
+
+}  // namespace narrow
