@@ -91,6 +91,16 @@ DataType ComputeFlags::Apply() const {
   return DataType::kAuto;
 }
 
+void MemoryFlags::AddTo(CLI::App& command) {
+  command.add_option("--memory_budget", memory_budget,
+                     "Resident memory to stay under (12GiB); default: 80 % of what is free");
+}
+
+std::optional<int64_t> MemoryFlags::Budget() const {
+  if (memory_budget.empty()) return std::nullopt;
+  return ParseByteSize(memory_budget, "--memory_budget");
+}
+
 DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir) {
   DatasetRequest request;
   if (!source.empty()) request.source = source;

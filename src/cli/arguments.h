@@ -41,6 +41,14 @@ struct ComputeFlags {
   DataType Apply() const;
 };
 
+// Resident memory a job may take.
+struct MemoryFlags {
+  std::string memory_budget;
+
+  void AddTo(CLI::App& command);
+  std::optional<int64_t> Budget() const;  // bytes; nothing: the default
+};
+
 // A dataset named by --dataset or --eval_data, or nothing.
 DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir);
 

@@ -36,7 +36,9 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
   struct Flags {
     std::string model_dir;
     std::string json;
+    std::string work_dir;
     EvaluationFlags evaluation;
+    MemoryFlags memory;
     ComputeFlags compute;
   };
   CLI::App& command =
@@ -45,6 +47,9 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
   command.add_option("--model_dir", flags->model_dir, "Checkpoint")->required();
   command.add_option("--json", flags->json, "Also write the result to this file");
   flags->evaluation.AddTo(command);
+  flags->memory.AddTo(command);
+  command.add_option("--work_dir", flags->work_dir,
+                     "Directory for hidden states that do not fit in memory (default: $TMPDIR)");
   flags->compute.AddTo(command);
   command.callback([flags, &run] {
     run = [flags] {
@@ -53,6 +58,8 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       request.model_directory = flags->model_dir;
       request.evaluation = flags->evaluation.Options();
       request.data_type = flags->compute.Apply();
+      request.memory_budget_bytes = flags->memory.Budget();
+      if (!flags->work_dir.empty()) request.work_directory = flags->work_dir;
       const EvaluateResult result = RunEvaluate(request, progress);
       if (!flags->json.empty()) {
         Json json = Json::object();

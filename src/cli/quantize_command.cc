@@ -15,7 +15,8 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   request.model_directory = flags.model_dir;
   request.evaluation = flags.evaluation.Options();
   request.data_type = flags.compute.Apply();
-  request.memory_budget_bytes = MakeQuantizeRequest(flags).memory_budget_bytes;
+  request.memory_budget_bytes = flags.memory.Budget();
+  if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   const EvaluateResult result = RunEvaluate(request, progress);
   std::printf("perplexity %.4f (%lld windows of %lld tokens of %s)\n", result.perplexity,
               static_cast<long long>(result.windows), static_cast<long long>(result.window_tokens),

@@ -48,8 +48,7 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
                      "Names of scales and config block: fp8 (default) or quark");
   command.add_option("--max_shard_size", flags.max_shard_size,
                      "Largest weight file (default: 5GB)");
-  command.add_option("--memory_budget", flags.memory_budget,
-                     "Resident memory to stay under (12GiB); default: 80 % of what is free");
+  flags.memory.AddTo(command);
   command.add_option("--work_dir", flags.work_dir,
                      "Directory for the state of the run and what does not fit in memory (default: "
                      "beside the output)");
@@ -130,9 +129,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.data_type = flags.compute.Apply();
   request.version = kVersion;
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
-  if (!flags.memory_budget.empty()) {
-    request.memory_budget_bytes = ParseByteSize(flags.memory_budget, "--memory_budget");
-  }
+  request.memory_budget_bytes = flags.memory.Budget();
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   if (flags.resume == "never") request.resume = QuantizeRequest::Resume::kNever;
   request.save_interval_seconds = flags.save_interval;

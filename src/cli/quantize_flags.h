@@ -32,7 +32,7 @@ struct QuantizeFlags {
   bool skip_evaluation = false;
   bool overwrite = false;
   std::string quant_algo = "gptq";
-  std::string memory_budget;
+  MemoryFlags memory;
   std::string work_dir;
   std::string resume = "auto";
   double save_interval = 60;

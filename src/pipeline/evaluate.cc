@@ -1,16 +1,18 @@
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "evaluation/perplexity.h"
-#include "pipeline/memory_plan.h"
 #include "pipeline/quantize.h"
+#include "pipeline/run_plan.h"
 #include "pipeline/streaming_pass.h"
 
 namespace narrow {
 namespace {
 
-// A directory under $TMPDIR that is removed at the end.
+// A directory made inside another one and removed at the end.
 class ScratchPath {
  public:
   ScratchPath() = default;
@@ -21,17 +23,21 @@ class ScratchPath {
   ScratchPath(const ScratchPath&) = delete;
   ScratchPath& operator=(const ScratchPath&) = delete;
 
-  const std::filesystem::path& Make() const {
-    std::string name = (std::filesystem::temp_directory_path() / "narrow-XXXXXX").string();
+  const std::filesystem::path& MakeIn(const std::filesystem::path& parent) {
+    std::error_code ignored;  // mkdtemp says what is wrong
+    std::filesystem::create_directories(parent, ignored);
+    std::string name = (parent / "narrow-XXXXXX").string();
     if (mkdtemp(name.data()) == nullptr) {
-      Fail(ErrorCode::kIo, "{}: no directory for hidden states can be made; set TMPDIR", name);
+      Fail(ErrorCode::kIo,
+           "{}: no directory for hidden states can be made: {}; name another --work_dir", name,
+           std::strerror(errno));
     }
     path_ = name;
     return path_;
   }
 
  private:
-  mutable std::filesystem::path path_;
+  std::filesystem::path path_;
 };
 
 }  // namespace
@@ -50,11 +56,21 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   pass.compute = ChooseComputeType(request.data_type);
   pass.scheme = &FindQuantizationScheme("fp8");
   pass.evaluation = &text.stream;
-  pass.plan = ChoosePassPlan(ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream),
-                             request.memory_budget_bytes.value_or(DefaultMemoryBudget()))
-                  .plan;
-  const ScratchPath scratch;
-  if (pass.plan.hidden_states == Placement::kFile) pass.work_directory = scratch.Make();
+  std::error_code no_temporary;
+  const std::filesystem::path work_directory =
+      request.work_directory.value_or(std::filesystem::temp_directory_path(no_temporary));
+  if (work_directory.empty()) {
+    Fail(ErrorCode::kNotFound,
+         "there is no directory for temporary files ($TMPDIR); name one with --work_dir");
+  }
+  const JobPlan plan = PlanBeforeWork(
+      request, model, ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream), work_directory);
+  pass.plan = plan.memory.plan;
+  for (const std::string& line : ShortPlan(plan)) progress.Info(line);
+  ScratchPath scratch;
+  if (pass.plan.hidden_states == Placement::kFile) {
+    pass.work_directory = scratch.MakeIn(work_directory);
+  }
   PassResult result = RunStreamingPass(pass, progress);
   EvaluateResult evaluation;
   evaluation.dataset = text.dataset;

@@ -22,7 +22,7 @@ constexpr int64_t kSlackBytesPerThread = int64_t{8} << 20;
 constexpr int64_t kFloatBytes = sizeof(float);
 constexpr int64_t kMaxBatchRows = 4096;
 constexpr int64_t kMinBatchRows = 512;
-constexpr int64_t kMinBlockColumns = 1024;
+constexpr int64_t kMinBlockColumns = 512;
 // Error-compensated rounding (quantization/compensation/rounding.cc): what a thread holds of a
 // chunk of 128 rows (f32 weights and errors, codes), and of 16 rows while it gathers them.
 constexpr int64_t kRoundingBytesPerColumn = 128 * (4 + 4 + 1) + 16 * 4;
@@ -104,10 +104,10 @@ int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan) {
   return SpilledBytes(shape, plan, Streams(shape) + (shape.calibration_tokens > 0 ? 1 : 0));
 }
 
-int64_t ChunkBytes(const JobShape& shape, int64_t rows) {
+int64_t ChunkBytes(const JobShape& shape) {
   // Embedding and head of an FP8 checkpoint stay in two bytes or more.
   const int64_t element = std::max<int64_t>(2, ElementBytes(shape.stored));
-  return std::min(kChunkBytes, rows * shape.config.hidden * element);
+  return std::min(kChunkBytes, shape.config.vocabulary * shape.config.hidden * element);
 }
 
 int64_t TileBytes(const JobShape& shape) {
@@ -130,7 +130,7 @@ std::vector<MemoryPart> EmbeddingParts(const JobShape& shape, const PassPlan& pl
   std::vector<MemoryPart> parts = BaseParts(shape);
   parts.push_back({"hidden states", HiddenBytes(shape, plan)});
   if (shape.calibration_tokens > 0) {
-    parts.push_back({"embedding, as stored", ChunkBytes(shape, shape.config.vocabulary)});
+    parts.push_back({"embedding, as stored", ChunkBytes(shape)});
   }
   return parts;
 }
@@ -164,7 +164,7 @@ std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
   // The threads keep them when the layers are done.
   add("tiles of the layers", TileBytes(shape));
   if (shape.evaluation_tokens == 0) {
-    add("lm_head, as stored", ChunkBytes(shape, c.vocabulary));
+    add("lm_head, as stored", ChunkBytes(shape));
     return parts;
   }
   const int64_t streams = Streams(shape);
@@ -172,7 +172,7 @@ std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
   const int64_t panel = std::min(kVocabularySlice, c.vocabulary) * c.hidden * ComputeBytes(shape);
   const int64_t norms = shape.threads * streams * kLossTileRows * c.hidden * ComputeBytes(shape);
   add("lm_head, packed", slice_rows * c.hidden * ComputeBytes(shape));
-  add("packing lm_head; norms of tiles", std::max(ChunkBytes(shape, slice_rows) + panel, norms));
+  add("packing lm_head; norms of tiles", std::max(ChunkBytes(shape) + panel, norms));
   add("hidden states", plan.hidden_states == Placement::kMemory
                            ? EvaluationHiddenBytes(shape)
                            : SpilledBytes(shape, plan, streams));

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <limits>
 #include <string>
 
 #include "base/error.h"
+#include "evaluation/token_comparison.h"
 #include "model/family.h"
+#include "pipeline/losses.h"
 #include "synthesis/presets.h"
 
 namespace narrow {
@@ -58,6 +61,73 @@ TEST(MemoryPlan, Llama405BFitsTwelveGibibytesWithHiddenStatesOnDisk) {
 TEST(MemoryPlan, Llama8BFitsTwoGibibytes) {
   const MemoryChoice choice = ChoosePassPlan(ShapeOfPreset("llama-3.1-8b"), 2 * kGib);
   EXPECT_LE(choice.estimate.peak_bytes, 2 * kGib);
+}
+
+TEST(MemoryPlan, Llama8BFitsTwoGibibytesInFloat32) {
+  JobShape shape = ShapeOfPreset("llama-3.1-8b", ComputeType::kFloat32);
+  shape.resident_before_bytes = int64_t{80} << 20;  // its tokenizer and WikiText-2
+  const MemoryChoice choice = ChoosePassPlan(shape, 2 * kGib);
+  EXPECT_LE(choice.estimate.peak_bytes, 2 * kGib);
+}
+
+int64_t PartOf(const std::vector<MemoryPart>& parts, std::string_view what) {
+  for (const MemoryPart& part : parts) {
+    if (part.what == what) return part.bytes;
+  }
+  return -1;
+}
+
+// A model whose head is larger than its layers: 128256 x 2048 against 61 million weights.
+JobShape ShapeOfLargeHead() {
+  JobShape shape = ShapeOfPreset("llama-3.1-8b");
+  shape.config.hidden = 2048;
+  shape.config.intermediate = 8192;
+  shape.rounding = RoundingAlgorithm::kNearest;
+  return shape;
+}
+
+TEST(MemoryPlan, TheHeadIsNotWhatDecidesTheSmallestBudget) {
+  const JobShape shape = ShapeOfLargeHead();
+  const int64_t smallest = SmallestBudget(shape);
+  JobShape wider = shape;
+  wider.config.vocabulary *= 4;
+  EXPECT_EQ(SmallestBudget(wider), smallest);
+  EXPECT_LT(smallest, wider.config.vocabulary * wider.config.hidden * 2);
+}
+
+TEST(MemoryPlan, SlicesOfTheHeadFillTheBudget) {
+  const JobShape shape = ShapeOfLargeHead();
+  const int64_t row_bytes = shape.config.hidden * 2;
+  int64_t slices_before = std::numeric_limits<int64_t>::max();
+  for (int64_t budget = SmallestBudget(shape); budget < 2 * kGib; budget += int64_t{16} << 20) {
+    const MemoryChoice choice = ChoosePassPlan(shape, budget);
+    EXPECT_LE(choice.estimate.peak_bytes, budget);
+    if (choice.plan.hidden_states == Placement::kFile) {
+      EXPECT_LE(choice.head_slices, slices_before);
+      slices_before = choice.head_slices;
+    }
+    EXPECT_EQ(PartOf(choice.estimate.head, "lm_head, packed"),
+              HeadSliceRows(shape.config.vocabulary, choice.plan.head_slice_rows) * row_bytes);
+    EXPECT_EQ(choice.head_slices, HeadSlices(shape.config, choice.plan));
+  }
+  EXPECT_EQ(ChoosePassPlan(shape, 64 * kGib).head_slices, 1);
+  EXPECT_EQ(HeadSlices(shape.config, PassPlan()), 1);
+}
+
+TEST(MemoryPlan, SlicesAreWholePanelsThatCoverTheVocabulary) {
+  for (const int64_t vocabulary : {1, 1000, 1024, 1025, 49152, 128256}) {
+    for (const int64_t rows : {1, 1023, 1024, 1500, 5000, 60000, 128255, 128256, 1 << 30}) {
+      const int64_t slice = HeadSliceRows(vocabulary, rows);
+      EXPECT_LE(slice, std::max(rows, kVocabularySlice));
+      EXPECT_GT(slice, 0);
+      if (slice == vocabulary) continue;
+      EXPECT_LT(slice, vocabulary);
+      EXPECT_EQ(slice % kVocabularySlice, 0);
+      EXPECT_LT(rows, vocabulary);
+    }
+    EXPECT_EQ(HeadSliceRows(vocabulary, vocabulary), vocabulary);
+  }
+  EXPECT_EQ(HeadSliceRows(128256, 100000), 63 * 1024);  // two of about equal size
 }
 
 TEST(MemoryPlan, PlentyOfMemoryIsUsed) {

@@ -45,14 +45,18 @@ void AddDisk(const std::filesystem::path& directory, int64_t bytes, int64_t occu
                                         : static_cast<int64_t>(space.available);
 }
 
-std::vector<DiskNeed> Disks(const JobWork& work, const JobDirectories& directories) {
+std::vector<DiskNeed> Disks(const JobWork& work, const MemoryChoice& memory,
+                            const JobDirectories& directories) {
   std::map<dev_t, DiskNeed> disks;
   if (work.quantizes()) {
     std::filesystem::path partial = directories.output;
     partial.replace_filename(fmt::format(".{}.partial", partial.filename().string()));
     AddDisk(directories.output.parent_path(), work.output_bytes(), OccupiedBytes(partial), disks);
   }
-  AddDisk(directories.work, work.work_directory_bytes(), OccupiedBytes(directories.work), disks);
+  // Evaluation alone keeps no state.
+  if (work.quantizes() || memory.plan.hidden_states == Placement::kFile) {
+    AddDisk(directories.work, work.work_directory_bytes(), OccupiedBytes(directories.work), disks);
+  }
   std::vector<DiskNeed> list;
   for (auto& [device, need] : disks) list.push_back(std::move(need));
   return list;
@@ -164,7 +168,7 @@ JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget
   const MachineRates* known = plan.rates ? &*plan.rates : nullptr;
   plan.phases = PlanPhases(work, plan.memory, known);
   plan.total = SumOf(plan.phases);
-  plan.disks = Disks(work, directories);
+  plan.disks = Disks(work, plan.memory, directories);
   plan.alternatives = Alternatives(work, budget_bytes, known);
   std::ranges::stable_sort(plan.alternatives, [](const Alternative& a, const Alternative& b) {
     return std::tie(a.seconds, a.disk_bytes, a.memory_bytes) <
@@ -184,9 +188,9 @@ void CheckDisks(const JobPlan& plan) {
       advice = fmt::format(", or use {}, which needs {} less", best->flags,
                            FormatBytes(now - best->disk_bytes));
     }
-    Fail(ErrorCode::kIo, "{}: output and hidden states need {}, the disk has {} free; make room{}",
-         disk.directory.string(), FormatBytes(disk.needed_bytes), FormatBytes(disk.free_bytes),
-         advice);
+    Fail(ErrorCode::kIo, "{}: {}hidden states need {}, the disk has {} free; make room{}",
+         disk.directory.string(), plan.work.quantizes() ? "output and " : "",
+         FormatBytes(disk.needed_bytes), FormatBytes(disk.free_bytes), advice);
   }
 }
 

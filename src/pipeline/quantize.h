@@ -49,7 +49,9 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
 struct EvaluateRequest {
   std::filesystem::path model_directory;
   EvaluationOptions evaluation;
-  std::optional<int64_t> memory_budget_bytes;
+  std::optional<int64_t> memory_budget_bytes;  // as for quantization
+  // Where hidden states go that do not fit in memory; default: the directory for temporary files.
+  std::optional<std::filesystem::path> work_directory;
   DataType data_type = DataType::kAuto;
 };
 
@@ -64,7 +66,8 @@ struct EvaluateResult {
   int64_t flops = 0;
 };
 
-// Perplexity of a checkpoint, unquantized or FP8.
+// Perplexity of a checkpoint, unquantized or FP8. Throws: Error of any kind; kMemoryBudget, naming
+// the smallest budget that would do, and a full disk before any work.
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress);
 
 // The modules that any of the patterns matches. Throws: kInvalidArgument for a pattern that matches

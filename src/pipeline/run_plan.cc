@@ -147,6 +147,22 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
 
 }  // namespace
 
+namespace {
+
+JobPlan PlanAndCheck(JobWork work, const JobDirectories& directories,
+                     std::optional<int64_t> budget_bytes) {
+  const int64_t budget = budget_bytes.value_or(DefaultMemoryBudget());
+  std::optional<MachineRates> rates;
+  if (work.weights() >= kMeasuredFromWeights && SmallestBudget(work.shape) <= budget) {
+    rates = Measure(work.shape.compute, work, directories);
+  }
+  JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
+  CheckDisks(plan);
+  return plan;
+}
+
+}  // namespace
+
 JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
                        const std::set<std::string>& excluded, const JobShape& shape,
                        const TokenStream& calibration, const TokenStream* evaluation) {
@@ -154,15 +170,14 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
   work.max_shard_bytes = request.max_shard_bytes;
   work.calibration_length = calibration.longest();
   work.window_tokens = evaluation != nullptr ? evaluation->longest() : 0;
-  const JobDirectories directories = DirectoriesOf(request);
-  std::optional<MachineRates> rates;
-  const int64_t budget = request.memory_budget_bytes.value_or(DefaultMemoryBudget());
-  if (work.weights() >= kMeasuredFromWeights && SmallestBudget(shape) <= budget) {
-    rates = Measure(shape.compute, work, directories);
-  }
-  JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
-  CheckDisks(plan);
-  return plan;
+  return PlanAndCheck(std::move(work), DirectoriesOf(request), request.memory_budget_bytes);
+}
+
+JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
+                       const JobShape& shape, const std::filesystem::path& work_directory) {
+  JobWork work = CountWork(model, {}, shape);
+  work.window_tokens = request.evaluation.window_tokens;
+  return PlanAndCheck(std::move(work), {{}, work_directory}, request.memory_budget_bytes);
 }
 
 JobPlan RunPlan(const PlanRequest& request) {

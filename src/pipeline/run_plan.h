@@ -15,6 +15,10 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
                        const std::set<std::string>& excluded, const JobShape& shape,
                        const TokenStream& calibration, const TokenStream* evaluation);
 
+// The same for RunEvaluate, with hidden states that spill in `work_directory`.
+JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
+                       const JobShape& shape, const std::filesystem::path& work_directory);
+
 struct PlanRequest {
   QuantizeRequest job;
   enum class Task { kQuantize, kEvaluate } task = Task::kQuantize;

@@ -16,8 +16,6 @@
 namespace narrow {
 namespace {
 
-constexpr const char* kHowToContinue = "the same command continues from the last saved layer";
-
 // Adds the time of its own life to a sum.
 class PhaseTimer {
  public:
@@ -82,6 +80,11 @@ class Pass {
       if (stream != nullptr) longest = std::max(longest, stream->longest());
     }
     return longest;
+  }
+
+  const char* HowToContinue() const {
+    return request_.save ? "the same command continues from the last saved layer"
+                         : "the same command starts over";
   }
 
   bool quantizing() const { return request_.quantization.has_value(); }
@@ -209,7 +212,7 @@ class Pass {
     const Dtype dtype = location.entry.dtype;
     const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
     for (const Batch& batch : stream.batches) {
-      ThrowIfStopRequested(kHowToContinue);
+      ThrowIfStopRequested(HowToContinue());
       const MatrixView<float> hidden = stream.hidden.TakeEmpty(batch);
       ParallelFor(batch.rows, [&](int64_t i) {
         thread_local std::vector<std::byte> row;
@@ -281,7 +284,7 @@ class Pass {
   int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerCalibration<T>* observer) {
     int64_t flops = 0;
     for (const Batch& batch : stream.batches) {
-      ThrowIfStopRequested(kHowToContinue);
+      ThrowIfStopRequested(HowToContinue());
       if (observer != nullptr) observer->BeginBatch(batch.first_row, batch.rows);
       ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, stream.hidden.Take(batch),
                       workspace_, observer);
@@ -322,7 +325,7 @@ class Pass {
     losses.head_slice_rows = request_.plan.head_slice_rows;
     losses.tokens = stored_->tokens;
     losses.batches = stored_->batches;
-    losses.how_to_continue = kHowToContinue;
+    losses.how_to_continue = HowToContinue();
     losses.hidden = {&stored_->hidden};
     std::vector<std::optional<DivergenceSummary>*> summaries;
     const auto add_variant = [&](std::optional<Stream>& stream,
