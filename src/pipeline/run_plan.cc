@@ -177,7 +177,9 @@ JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
                        const JobShape& shape, const std::filesystem::path& work_directory) {
   JobWork work = CountWork(model, {}, shape);
   work.window_tokens = request.evaluation.window_tokens;
-  return PlanAndCheck(std::move(work), {{}, work_directory}, request.memory_budget_bytes);
+  // A directory of its own: what others keep beside it is no room.
+  return PlanAndCheck(std::move(work), {{}, work_directory / "narrow-evaluation"},
+                      request.memory_budget_bytes);
 }
 
 JobPlan RunPlan(const PlanRequest& request) {

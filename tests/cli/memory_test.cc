@@ -18,14 +18,14 @@ class Memory : public InterruptedJob {
     WriteFile(Path("text.txt"), text);
   }
 
-  void MakeModel(int64_t layers) const {
+  void MakeModel(int64_t layers, int64_t vocabulary = 8000) const {
     Json config = TinyConfig({.layers = layers,
                               .hidden = 512,
                               .intermediate = 1536,
                               .heads = 8,
                               .key_value_heads = 2,
                               .head_size = 64,
-                              .vocabulary = 8000});
+                              .vocabulary = vocabulary});
     WriteFile(Path("config.json"), config.dump());
     std::filesystem::remove_all(Path("model"));
     const CommandResult made =
@@ -35,32 +35,49 @@ class Memory : public InterruptedJob {
 
   CommandResult RunJob(int64_t samples, int64_t windows, const std::string& budget) const {
     std::filesystem::remove_all(Path("output"));
-    return RunNarrow({"quantize",
-                      "--model_dir",
-                      Path("model"),
-                      "--output_dir",
-                      Path("output"),
-                      "--dataset",
-                      Path("text.txt"),
-                      "--eval_data",
-                      Path("text.txt"),
-                      "--seq_len",
-                      "512",
-                      "--num_calib_data",
-                      fmt::format("{}", samples),
-                      "--eval_windows",
-                      fmt::format("{}", windows),
-                      "--window_tokens",
-                      "512",
-                      "--threads",
-                      "2",
-                      "--memory_budget",
-                      budget});
+    std::vector<std::string> arguments = {"quantize",
+                                          "--model_dir",
+                                          Path("model"),
+                                          "--output_dir",
+                                          Path("output"),
+                                          "--dataset",
+                                          Path("text.txt"),
+                                          "--eval_data",
+                                          Path("text.txt"),
+                                          "--seq_len",
+                                          "512",
+                                          "--num_calib_data",
+                                          fmt::format("{}", samples),
+                                          "--eval_windows",
+                                          fmt::format("{}", windows),
+                                          "--window_tokens",
+                                          "512",
+                                          "--threads",
+                                          "2",
+                                          "--memory_budget",
+                                          budget};
+    arguments.insert(arguments.end(), more_.begin(), more_.end());
+    return RunNarrow(arguments);
+  }
+
+  CommandResult Evaluate(const std::string& model, int64_t windows,
+                         const std::string& budget) const {
+    return RunNarrow({"evaluate", "--model_dir", Path(model), "--eval_data", Path("text.txt"),
+                      "--eval_windows", fmt::format("{}", windows), "--window_tokens", "512",
+                      "--threads", "2", "--memory_budget", budget, "--work_dir", Path("work"),
+                      "--json", Path("evaluation.json")});
+  }
+  Json Evaluation(const std::string& output) const {
+    return ReadJsonFile(Path(output) + "/narrow-report.json").at("evaluation");
+  }
+  Json Losses() const { return ReadJsonFile(Path("evaluation.json")).at("window_nll"); }
+
+  std::string SmallestBudget(int64_t samples, int64_t windows) const {
+    return RecommendedBudget(RunJob(samples, windows, "1MiB"));
   }
 
   // The budget that a refusal recommends, in GiB.
-  std::string SmallestBudget(int64_t samples, int64_t windows) const {
-    const CommandResult refused = RunJob(samples, windows, "1MiB");
+  static std::string RecommendedBudget(const CommandResult& refused) {
     EXPECT_EQ(refused.status, static_cast<int>(ErrorCode::kMemoryBudget)) << refused.error;
     std::smatch match;
     const std::string line = refused.LastErrorLine();
@@ -78,6 +95,16 @@ class Memory : public InterruptedJob {
     EXPECT_LE(result.peak_rss_bytes, Bytes(gibibytes));
     return result.peak_rss_bytes;
   }
+
+  int64_t PeakOfEvaluation(const std::string& model, int64_t windows,
+                           const std::string& gibibytes) const {
+    const CommandResult result = Evaluate(model, windows, gibibytes + "GiB");
+    EXPECT_EQ(result.status, 0) << result.error;
+    EXPECT_LE(result.peak_rss_bytes, Bytes(gibibytes));
+    return result.peak_rss_bytes;
+  }
+
+  std::vector<std::string> more_;  // flags of quantize
 };
 
 TEST_F(Memory, DoesNotGrowWithLayersSamplesOrWindows) {
@@ -89,6 +116,51 @@ TEST_F(Memory, DoesNotGrowWithLayersSamplesOrWindows) {
   EXPECT_LE(Peak(48, 32, budget), allowed);
   MakeModel(8);
   EXPECT_LE(Peak(48, 16, budget), allowed);
+}
+
+// 123 MB as bf16, and 245 MB as f32: far more than a layer.
+constexpr int64_t kLargeVocabulary = 120000;
+constexpr int64_t kLargeHeadBytes = kLargeVocabulary * 512 * 2;
+
+// Files are compared when all is run: the memory of the test counts as that of a program it starts.
+TEST_F(Memory, ASmallBudgetDoesNotHoldTheWholeHead) {
+  MakeModel(2, kLargeVocabulary);
+  more_ = {"--quant_algo", "none"};  // blocks of compensated rounding follow the budget
+  const std::string budget = SmallestBudget(4, 2);
+  const int64_t whole = Peak(4, 2, "4");
+  std::filesystem::rename(Path("output"), Path("whole"));
+  EXPECT_LT(Peak(4, 2, budget), whole - kLargeHeadBytes / 4 * 3);
+  for (const char* file : {"/model.safetensors", "/config.json"}) {
+    EXPECT_TRUE(ReadFile(Path("output") + file) == ReadFile(Path("whole") + file)) << file;
+  }
+  EXPECT_TRUE(Evaluation("output") == Evaluation("whole"));
+}
+
+TEST_F(Memory, EvaluateDoesNotHoldTheWholeHeadEither) {
+  MakeModel(2, kLargeVocabulary);
+  const std::string budget = RecommendedBudget(Evaluate("model", 2, "1MiB"));
+  EXPECT_FALSE(std::filesystem::exists(Path("work")));
+  const int64_t whole = PeakOfEvaluation("model", 2, "4");
+  const Json losses = Losses();
+  EXPECT_LT(PeakOfEvaluation("model", 2, budget), whole - kLargeHeadBytes / 4 * 3);
+  EXPECT_EQ(Losses(), losses);
+}
+
+TEST_F(Memory, EvaluateDoesNotGrowWithLayersOrWindows) {
+  MakeModel(2);
+  const std::string budget = RecommendedBudget(Evaluate("model", 32, "1MiB"));
+  PeakOfEvaluation("model", 32, "4");
+  const Json losses = Losses();
+  const int64_t peak = PeakOfEvaluation("model", 32, budget);
+  EXPECT_EQ(Losses(), losses);
+  // Hidden states were there, and are gone.
+  EXPECT_TRUE(std::filesystem::is_empty(Path("work")));
+  const int64_t allowed = peak + peak / 20 + (int64_t{8} << 20);
+  EXPECT_LE(PeakOfEvaluation("model", 64, budget), allowed);
+  ASSERT_EQ(RunJob(4, 2, "4GiB").status, 0);
+  EXPECT_LE(PeakOfEvaluation("output", 32, budget), allowed);  // codes in FP8
+  MakeModel(8);
+  EXPECT_LE(PeakOfEvaluation("model", 32, budget), allowed);
 }
 
 }  // namespace
