@@ -118,7 +118,12 @@ std::vector<Alternative> Alternatives(const JobWork& work, int64_t budget,
   return alternatives;
 }
 
-double RoundedUpGib(int64_t bytes) { return std::ceil(AsDouble(bytes) / 0x1p30 * 100) / 100; }
+// A budget to recommend: the program that is started with it may find itself a little larger than
+// this one, by pages of libraries that happen to be in memory.
+double RoundedUpGib(int64_t bytes) {
+  constexpr int64_t kMarginBytes = int64_t{4} << 20;
+  return std::ceil(AsDouble(bytes + kMarginBytes) / 0x1p30 * 100) / 100;
+}
 
 [[noreturn]] void RefuseMemory(const JobWork& work, int64_t budget, int64_t smallest) {
   std::vector<Alternative> alternatives = Alternatives(work, budget, nullptr);

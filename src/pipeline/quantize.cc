@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 
 #include "base/memory_use.h"
@@ -127,23 +128,34 @@ class Job {
       return result;
     } catch (const Error& error) {
       progress.Line(error.what());
-      if (!CanContinue(error.code())) throw;
-      Keep();
-      throw Error(error.code(),
-                  fmt::format("{} (finished layers are saved in {}: the same command continues)",
-                              error.what(), work_.path().string()));
+      Rethrow(error);
     } catch (const std::bad_alloc&) {
       if (saved_) Keep();
       throw;
     }
   }
 
-  void Commit() {
-    output_.Commit();
+  // Does what is left to write after the pass, and puts the output in place.
+  void Conclude(const std::function<void()>& write) {
+    try {
+      write();
+      output_.Commit();
+    } catch (const Error& error) {
+      Rethrow(error);
+    }
     kept_ = false;
   }
 
  private:
+  // Says of a cause that goes away how to go on.
+  [[noreturn]] void Rethrow(const Error& error) {
+    if (!CanContinue(error.code())) throw error;
+    Keep();
+    throw Error(error.code(),
+                fmt::format("{} (finished layers are saved in {}: the same command continues)",
+                            error.what(), work_.path().string()));
+  }
+
   void Keep() {
     output_.KeepOnFailure();
     kept_ = true;
@@ -271,26 +283,27 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   pass.quantization = quantization;
   pass.output = &output;
   const PassResult result = job.Run(pass, progress);
-  output.Finish();
+  job.Conclude([&] {
+    output.Finish();
 
-  FillStrategy(request, quantization, description, report);
-  FillTensors(result, report);
-  const TokenVariety variety = CountVariety(calibration.stream, model.config.vocabulary);
-  for (const std::string& warning : QuantizationWarnings(result.layers, variety)) warn(warning);
-  if (evaluation) FillEvaluation(request, *evaluation, tokenizer, result, report);
-  WriteFileAtomically(directory.path() / "config.json", RenderJsonFile(config));
-  CopySideFiles(side_files, directory.path());
-  report.seconds.calibration = result.calibration_seconds;
-  report.seconds.quantization = result.quantization_seconds;
-  if (evaluation) report.seconds.evaluation = result.evaluation_seconds;
-  report.seconds.total = SecondsSince(start);
-  report.peak_rss_bytes = PeakResidentBytes();
-  WriteFileAtomically(directory.path() / "narrow-report.json", RenderReportJson(report));
-  WriteFileAtomically(directory.path() / "report.html", RenderReportHtml(report));
-  WriteFileAtomically(
-      directory.path() / "README.md",
-      RenderModelCard(report, source_facts, request.output_directory.filename().string()));
-  job.Commit();
+    FillStrategy(request, quantization, description, report);
+    FillTensors(result, report);
+    const TokenVariety variety = CountVariety(calibration.stream, model.config.vocabulary);
+    for (const std::string& warning : QuantizationWarnings(result.layers, variety)) warn(warning);
+    if (evaluation) FillEvaluation(request, *evaluation, tokenizer, result, report);
+    WriteFileAtomically(directory.path() / "config.json", RenderJsonFile(config));
+    CopySideFiles(side_files, directory.path());
+    report.seconds.calibration = result.calibration_seconds;
+    report.seconds.quantization = result.quantization_seconds;
+    if (evaluation) report.seconds.evaluation = result.evaluation_seconds;
+    report.seconds.total = SecondsSince(start);
+    report.peak_rss_bytes = PeakResidentBytes();
+    WriteFileAtomically(directory.path() / "narrow-report.json", RenderReportJson(report));
+    WriteFileAtomically(directory.path() / "report.html", RenderReportHtml(report));
+    WriteFileAtomically(
+        directory.path() / "README.md",
+        RenderModelCard(report, source_facts, request.output_directory.filename().string()));
+  });
   return report;
 }
 

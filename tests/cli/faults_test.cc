@@ -43,7 +43,7 @@ class Faults : public InterruptedJob {
  protected:
   // The fault comes with the first state that is saved; the run is held while it is made.
   CommandResult RunWithFault(const std::function<void()>& fault) const {
-    RunningCommand command(NarrowWords(Arguments("output")), NarrowOptions());
+    RunningCommand command(NarrowWords(Arguments("output", {})), NarrowOptions());
     while (!command.Ended() && LayersDone("output") < 1) {
       std::this_thread::sleep_for(std::chrono::microseconds(300));
     }
@@ -155,6 +155,114 @@ TEST_F(Faults, ShardThatCannotBeRead) {
   const CommandResult result = Run("output");
   ASSERT_EQ(result.status, 0) << result.error;
   ExpectSameResult("reference", "output");
+}
+
+using Call = FileFault::Call;
+
+// The disk fails at one call; the same command does once it is well again.
+struct InjectedFault {
+  FileFault fault;
+  const char* message = "";
+  bool saved = false;  // a state is there by then, to go on with
+};
+
+class InjectedFaults : public Faults {
+ protected:
+  void ExpectRecovery(const std::vector<InjectedFault>& faults,
+                      const std::vector<std::string>& flags) const {
+    const CommandResult reference = Run("reference", flags);
+    ASSERT_EQ(reference.status, 0) << reference.error;
+    if (!flags.empty()) ExpectSpilled(reference);
+    for (const InjectedFault& injected : faults) {
+      SCOPED_TRACE(fmt::format("{} after {}", injected.fault.file, injected.fault.after));
+      const std::string state = (Work("output") / "state.json").string();
+      FileFault fault = injected.fault;
+      // Earlier layers wrote the same files.
+      if (injected.saved && std::string(fault.file).starts_with("hidden-")) fault.once = state;
+      const CommandResult failed = Run("output", flags, WithFault(fault));
+      ExpectRefused(failed, ErrorCode::kIo, injected.message);
+      EXPECT_THAT(failed.LastErrorLine(), HasSubstr(injected.fault.file));
+      ExpectNothingFinished();
+      EXPECT_EQ(LayersDone("output") > 0, injected.saved);
+      if (injected.saved) {
+        EXPECT_THAT(failed.LastErrorLine(), HasSubstr("the same command continues"));
+      } else {
+        EXPECT_FALSE(std::filesystem::exists(Partial("output")));
+        EXPECT_FALSE(std::filesystem::exists(Work("output")));
+      }
+      Complete("reference", "output", flags);
+    }
+  }
+};
+
+// The embedding writes the files .1, layer 1 those of .0; then there is a state.
+TEST_F(InjectedFaults, DiskIsFullWhileHiddenStatesSpill) {
+  ExpectRecovery({{{Call::kWrite, "hidden-calibration.1", 0}, "disk full"},
+                  {{Call::kWrite, "hidden-deployed.1", 1}, "disk full"},
+                  {{Call::kWrite, "hidden-original.0", 0}, "disk full"},
+                  {{Call::kSync, "hidden-pseudo.0", 0}, "No space left"},
+                  {{Call::kWrite, "hidden-original.1", 0}, "disk full", true},
+                  {{Call::kWrite, "hidden-deployed.0", 1}, "disk full", true},
+                  {{Call::kRead, "hidden-deployed.1", 0}, "reading at offset", true}},
+                 Spilling());
+}
+
+TEST_F(InjectedFaults, DiskIsFullWhileTheStateIsWritten) {
+  ExpectRecovery({{{Call::kWrite, "hidden-calibration.1", 0}, "disk full"},
+                  {{Call::kWrite, "hidden-deployed.0", 0}, "disk full", true},
+                  {{Call::kWrite, ".state.json.partial", 0}, "disk full"},
+                  {{Call::kWrite, ".state.json.partial", 3}, "disk full", true},
+                  {{Call::kSync, ".state.json.partial", 5}, "No space left", true}},
+                 {});
+}
+
+TEST_F(InjectedFaults, DiskIsFullWhileTheOutputIsWritten) {
+  ExpectRecovery({{{Call::kWrite, "model-00001-of", 1}, "disk full"},
+                  {{Call::kWrite, "model-00003-of", 1}, "disk full", true},
+                  {{Call::kSync, "model-00003-of", 0}, "No space left", true},
+                  {{Call::kWrite, "model.safetensors.index.json", 0}, "disk full", true},
+                  {{Call::kWrite, "config.json", 0}, "disk full", true},
+                  {{Call::kWrite, "narrow-report.json", 0}, "disk full", true}},
+                 {});
+}
+
+TEST_F(InjectedFaults, ShardThatCannotBeReadMidway) {
+  ExpectRecovery({{{Call::kRead, "model-00001-of-00003", 0}, "Input/output error"},
+                  {{Call::kRead, "model-00003-of-00003", 12}, "reading at offset", true}},
+                 {});
+}
+
+TEST_F(InjectedFaults, EvaluationLeavesNothingOfItsHiddenStates) {
+  const std::vector<std::string> arguments = {"evaluate",
+                                              "--model_dir",
+                                              Path("model"),
+                                              "--eval_data",
+                                              Path("text.txt"),
+                                              "--window_tokens",
+                                              "128",
+                                              "--threads",
+                                              "2",
+                                              "--work_dir",
+                                              Path("spill"),
+                                              "--json",
+                                              Path("evaluation.json"),
+                                              "--memory_budget"};
+  const auto evaluate = [&](const std::string& budget, const CommandOptions& options) {
+    std::vector<std::string> words = arguments;
+    words.push_back(budget);
+    return RunNarrow(words, options);
+  };
+  const CommandResult refused = evaluate("1MiB", {});
+  std::smatch match;
+  const std::string line = refused.LastErrorLine();
+  ASSERT_TRUE(std::regex_search(line, match, std::regex("would do is ([0-9.]+GiB)"))) << line;
+  ExpectRefused(evaluate(match[1], WithFault({Call::kWrite, "hidden-original", 20})),
+                ErrorCode::kIo, "disk full");
+  EXPECT_TRUE(std::filesystem::is_empty(Path("spill")));
+  EXPECT_FALSE(std::filesystem::exists(Path("evaluation.json")));
+  const CommandResult result = evaluate(match[1], {});
+  ASSERT_EQ(result.status, 0) << result.error;
+  EXPECT_TRUE(std::filesystem::exists(Path("evaluation.json")));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <fstream>
 #include <functional>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,8 +48,8 @@ class InterruptedJob : public testing::Test {
     WriteFile(Path(name), text);
   }
 
-  std::vector<std::string> Arguments(const std::string& output,
-                                     const std::vector<std::string>& more = {}) const {
+  virtual std::vector<std::string> Arguments(const std::string& output,
+                                             const std::vector<std::string>& more) const {
     std::vector<std::string> arguments = {"quantize",
                                           "--model_dir",
                                           Path("model"),
@@ -78,8 +79,27 @@ class InterruptedJob : public testing::Test {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
-  CommandResult Run(const std::string& output, const std::vector<std::string>& more = {}) const {
-    return RunNarrow(Arguments(output, more));
+  CommandResult Run(const std::string& output, const std::vector<std::string>& more = {},
+                    const CommandOptions& options = {}) const {
+    return RunNarrow(Arguments(output, more), options);
+  }
+
+  // Flags with which hidden states spill: `flags` and the budget that the refusal of a far smaller
+  // one recommends. REQUIRES: hidden states take more than that budget is rounded up by, 11 MB.
+  std::vector<std::string> Spilling(std::vector<std::string> flags) const {
+    flags.insert(flags.end(), {"--memory_budget", "1MiB"});
+    const CommandResult refused = Run("refused", flags);
+    EXPECT_EQ(refused.status, static_cast<int>(ErrorCode::kMemoryBudget));
+    std::smatch match;
+    const std::string line = refused.LastErrorLine();
+    EXPECT_TRUE(std::regex_search(line, match, std::regex("would do is ([0-9.]+GiB)"))) << line;
+    flags.back() = match[1];
+    return flags;
+  }
+  // 24 windows of 512 tokens: 19 MB of hidden states.
+  std::vector<std::string> Spilling() const { return Spilling({"--eval_windows", "24"}); }
+  static void ExpectSpilled(const CommandResult& result) {
+    EXPECT_THAT(result.error, testing::HasSubstr("hidden states in the work directory"));
   }
 
   // Starts the job and calls `stop` while it runs, until that returns true or the job ends.

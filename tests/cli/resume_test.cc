@@ -1,6 +1,5 @@
 // Runs that die: the same command continues and the result is that of a run that lived.
 #include <random>
-#include <regex>
 
 #include "tests/cli/interrupted_job.h"
 
@@ -18,18 +17,6 @@ class Resume : public InterruptedJob {
     const CommandResult result = Run("reference", more);
     EXPECT_EQ(result.status, 0) << result.error;
     return Clock::now() - start;
-  }
-
-  // The budget that the refusal of a far smaller one recommends: hidden states spill in it.
-  std::string SmallestBudget() const {
-    const CommandResult refused = Run("refused", {"--memory_budget", "1MiB"});
-    EXPECT_EQ(refused.status, static_cast<int>(ErrorCode::kMemoryBudget));
-    std::smatch match;
-    const std::string line = refused.LastErrorLine();
-    EXPECT_TRUE(
-        std::regex_search(line, match, std::regex("([0-9.]+) ?GiB that|do is ([0-9.]+) ?GiB")))
-        << line;
-    return std::string(match[1].matched ? match[1] : match[2]) + "GiB";
   }
 
   // Deaths at random times, each followed by the same command. Returns how many came in time.
@@ -54,7 +41,9 @@ class Resume : public InterruptedJob {
 TEST_F(Resume, KilledAtRandomTimes) { EXPECT_GE(Kill(30, 1, {}), 10); }
 
 TEST_F(Resume, KilledAtRandomTimesWhileHiddenStatesSpill) {
-  EXPECT_GE(Kill(10, 2, {"--memory_budget", SmallestBudget()}), 3);
+  const std::vector<std::string> spilling = Spilling();
+  EXPECT_GE(Kill(10, 2, spilling), 3);
+  ExpectSpilled(Run("output", spilling));
 }
 
 TEST_F(Resume, KilledAfterEveryLayer) {
@@ -79,6 +68,20 @@ TEST_F(Resume, KilledThreeTimesInOneJob) {
   ASSERT_EQ(last.status, 0) << last.error;
   EXPECT_THAT(last.error, HasSubstr("Continuing after layer "));
   ExpectSameResult("reference", "output");
+}
+
+// Before there is anything to go on with: the output begun, then hidden states in the work
+// directory.
+TEST_F(Resume, KilledBeforeTheFirstState) {
+  const std::vector<std::string> spilling = Spilling();
+  MakeReference(spilling);
+  for (const std::filesystem::path& made :
+       {Work("output") / "lock", Partial("output"), Work("output") / "narrow.log",
+        Work("output") / "hidden-calibration.1", Work("output") / "hidden-deployed.1"}) {
+    SCOPED_TRACE(made);
+    RunUntil("output", spilling, SIGKILL, [&] { return std::filesystem::exists(made); });
+    Complete("reference", "output", spilling);
+  }
 }
 
 // After the last layer: losses, then the small files, then the rename.
@@ -116,6 +119,52 @@ TEST_F(Resume, SignalsStopTheRunAndSayHowToContinue) {
     EXPECT_THAT(ReadFile(Work("output") / "narrow.log"), HasSubstr("stopped by SIG"));
     Complete("reference", "output");
   }
+}
+
+// The second one does not wait for anything: what it leaves must still do.
+TEST_F(Resume, ASecondSignalEndsTheRunAtOnce) {
+  // Layers and batches so large that the first one waits for a moment.
+  std::filesystem::remove_all(Path("model"));
+  WriteTinyModel(Path("model"),
+                 {.layers = 4, .hidden = 512, .intermediate = 2048, .heads = 8, .head_size = 64});
+  MakeReference();
+  int ended_by_signal = 0;
+  for (const int number : {SIGINT, SIGTERM}) {
+    for (const int64_t layers : {0, 2}) {
+      SCOPED_TRACE(fmt::format("signal {} after layer {}", number, layers));
+      RunningCommand command(NarrowWords(Arguments("output", {})), NarrowOptions());
+      while (!command.Ended() &&
+             (!std::filesystem::exists(Partial("output")) || LayersDone("output") < layers)) {
+        std::this_thread::sleep_for(std::chrono::microseconds(300));
+      }
+      command.Signal(number);
+      while (!command.Ended() && command.Handles(number)) std::this_thread::yield();
+      command.Signal(number);
+      const CommandResult stopped = command.Wait();
+      EXPECT_EQ(stopped.status, 128 + number) << stopped.error;
+      ended_by_signal += stopped.signal == number ? 1 : 0;
+      EXPECT_FALSE(std::filesystem::exists(Path("output")));
+      Complete("reference", "output");
+    }
+  }
+  EXPECT_GE(ended_by_signal, 1);
+}
+
+TEST_F(Resume, AnotherSignalIsHandledLikeTheFirst) {
+  MakeReference();
+  RunningCommand command(NarrowWords(Arguments("output", {})), NarrowOptions());
+  while (!command.Ended() && LayersDone("output") < 2) {
+    std::this_thread::sleep_for(std::chrono::microseconds(300));
+  }
+  command.Signal(SIGSTOP);
+  command.Signal(SIGINT);
+  command.Signal(SIGTERM);
+  command.Signal(SIGCONT);
+  const CommandResult stopped = command.Wait();
+  EXPECT_EQ(stopped.signal, 0);
+  EXPECT_THAT(stopped.status, testing::AnyOf(128 + SIGINT, 128 + SIGTERM)) << stopped.error;
+  EXPECT_THAT(stopped.LastErrorLine(), HasSubstr("the same command continues"));
+  Complete("reference", "output");
 }
 
 TEST_F(Resume, AnotherJobIsRefused) {
@@ -179,7 +228,7 @@ TEST_F(Resume, MissingShardsAreRefused) {
 
 TEST_F(Resume, TwoRunsInOneWorkDirectory) {
   MakeReference();
-  RunningCommand first(NarrowWords(Arguments("output")), NarrowOptions());
+  RunningCommand first(NarrowWords(Arguments("output", {})), NarrowOptions());
   while (!first.Ended() && LayersDone("output") < 1) {
     std::this_thread::sleep_for(std::chrono::microseconds(300));
   }

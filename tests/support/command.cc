@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <thread>
 
 extern char** environ;
@@ -93,6 +95,7 @@ bool RunningCommand::Ended() {
   rusage use = {};
   if (::wait4(process_, &status, WNOHANG, &use) == 0) return false;
   result_.emplace();
+  if (WIFSIGNALED(status)) result_->signal = WTERMSIG(status);
   result_->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result_->peak_rss_bytes = int64_t{use.ru_maxrss} * 1024;
   result_->output = scratch_.Get("output");
@@ -102,6 +105,15 @@ bool RunningCommand::Ended() {
 
 void RunningCommand::Signal(int number) {
   if (!result_) ::kill(process_, number);
+}
+
+bool RunningCommand::Handles(int number) const {
+  std::ifstream file("/proc/" + std::to_string(process_) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("SigCgt:")) continue;
+    return (std::stoull(line.substr(7), nullptr, 16) >> (number - 1) & 1) != 0;
+  }
+  return false;
 }
 
 CommandResult RunningCommand::Wait() {
@@ -130,6 +142,20 @@ std::vector<std::string> NarrowWords(std::vector<std::string> arguments) {
 CommandOptions NarrowOptions(CommandOptions options) {
   options.environment.try_emplace("NARROW_DATA_DIR", "/nonexistent");
   options.environment.try_emplace("XDG_CACHE_HOME", "/nonexistent");
+  return options;
+}
+
+CommandOptions WithFault(const FileFault& fault, CommandOptions options) {
+  constexpr const char* kCalls[] = {"write", "sync", "read"};
+  options.environment["LD_PRELOAD"] = NARROW_FILE_FAULTS;
+  // The sanitizer's library wants to be the first.
+  const char* sanitizer = std::getenv("ASAN_OPTIONS");
+  options.environment["ASAN_OPTIONS"] =
+      std::string(sanitizer != nullptr ? sanitizer : "") + ":verify_asan_link_order=0";
+  options.environment["NARROW_FAULT_CALL"] = kCalls[static_cast<std::size_t>(fault.call)];
+  options.environment["NARROW_FAULT_FILE"] = fault.file;
+  options.environment["NARROW_FAULT_ONCE"] = fault.once;
+  options.environment["NARROW_FAULT_AFTER"] = std::to_string(fault.after);
   return options;
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/scratch_directory.h"
@@ -21,6 +22,7 @@ struct CommandOptions {
 
 struct CommandResult {
   int status = -1;  // exit status; 128 + number after a signal
+  int signal = 0;   // the signal that ended it; 0: it ended by itself
   bool timed_out = false;
   int64_t peak_rss_bytes = 0;  // largest resident memory, as the kernel counted it
   std::string output;          // standard output
@@ -42,6 +44,8 @@ class RunningCommand {
   // Whether it has ended.
   bool Ended();
   void Signal(int number);
+  // Whether it would handle the signal now, rather than be ended by it.
+  bool Handles(int number) const;
   // Waits for the end, and kills the program when the time is over.
   CommandResult Wait();
 
@@ -58,6 +62,16 @@ CommandResult RunCommand(const std::vector<std::string>& words, const CommandOpt
 // Runs the program under test. No data set is found unless the arguments or the environment name
 // one.
 CommandResult RunNarrow(std::vector<std::string> arguments, CommandOptions options = {});
+
+// A disk that fails the program: calls on files whose path holds `file` do, after the first `after`
+// and once there is a file `once` (empty: from the start).
+struct FileFault {
+  enum class Call { kWrite, kSync, kRead } call = Call::kWrite;  // full, full, broken
+  const char* file = "";
+  int64_t after = 0;
+  std::string_view once = {};
+};
+CommandOptions WithFault(const FileFault& fault, CommandOptions options = {});
 
 // The words and the options that RunNarrow runs.
 std::vector<std::string> NarrowWords(std::vector<std::string> arguments);
