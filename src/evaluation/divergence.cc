@@ -17,19 +17,6 @@ double Mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-Estimate EstimateOf(std::span<const double> window_means) {
-  const auto n = static_cast<double>(window_means.size());
-  Estimate estimate;
-  estimate.mean = Mean(window_means);
-  if (window_means.size() == 1) return estimate;
-  double squares = 0.0;
-  for (const double value : window_means) {
-    squares += (value - estimate.mean) * (value - estimate.mean);
-  }
-  estimate.standard_error = std::sqrt(squares / (n * (n - 1.0)));
-  return estimate;
-}
-
 // Of every window the mean of value(original outcome, variant outcome).
 template <class Value>
 std::vector<double> WindowMeans(std::span<const WindowOutcomes> windows, const Value& value) {
@@ -53,8 +40,9 @@ double OrderStatistic(std::vector<double>& values, int64_t per_mille) {
 }
 
 void SummarizeKl(std::span<const WindowOutcomes> windows, DivergenceSummary& summary) {
-  summary.kl = EstimateOf(WindowMeans(
-      windows, [](const TokenOutcome&, const TokenOutcome& variant) { return variant.kl; }));
+  summary.window_kl = WindowMeans(
+      windows, [](const TokenOutcome&, const TokenOutcome& variant) { return variant.kl; });
+  summary.kl = EstimateOverWindows(summary.window_kl);
   std::vector<double> values;
   for (const WindowOutcomes& window : windows) {
     for (const TokenOutcome& outcome : window.variant) values.push_back(outcome.kl);
@@ -67,25 +55,24 @@ void SummarizeKl(std::span<const WindowOutcomes> windows, DivergenceSummary& sum
 }
 
 void SummarizeAgreement(std::span<const WindowOutcomes> windows, DivergenceSummary& summary) {
-  summary.top1_agreement =
-      EstimateOf(WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
+  summary.top1_agreement = EstimateOverWindows(
+      WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
         return variant.top1_agrees ? 1.0 : 0.0;
       }));
-  summary.top1_in_top5 =
-      EstimateOf(WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
+  summary.top1_in_top5 = EstimateOverWindows(
+      WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
         return variant.top1_in_top5 ? 1.0 : 0.0;
       }));
-  summary.top5_overlap =
-      EstimateOf(WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
-        return variant.top5_overlap / 5.0;
-      }));
+  summary.top5_overlap = EstimateOverWindows(WindowMeans(
+      windows,
+      [](const TokenOutcome&, const TokenOutcome& variant) { return variant.top5_overlap / 5.0; }));
 }
 
 void SummarizeProbability(std::span<const WindowOutcomes> windows, DivergenceSummary& summary) {
   const auto change = [](const TokenOutcome& original, const TokenOutcome& variant) {
     return variant.probability() - original.probability();
   };
-  summary.probability_change = EstimateOf(WindowMeans(windows, change));
+  summary.probability_change = EstimateOverWindows(WindowMeans(windows, change));
   const std::vector<double> squares =
       WindowMeans(windows, [&](const TokenOutcome& original, const TokenOutcome& variant) {
         return change(original, variant) * change(original, variant);
@@ -135,6 +122,19 @@ void CheckWindows(std::span<const WindowOutcomes> windows) {
 
 }  // namespace
 
+Estimate EstimateOverWindows(std::span<const double> window_means) {
+  const auto n = static_cast<double>(window_means.size());
+  Estimate estimate;
+  estimate.mean = Mean(window_means);
+  if (window_means.size() == 1) return estimate;
+  double squares = 0.0;
+  for (const double value : window_means) {
+    squares += (value - estimate.mean) * (value - estimate.mean);
+  }
+  estimate.standard_error = std::sqrt(squares / (n * (n - 1.0)));
+  return estimate;
+}
+
 DivergenceSummary SummarizeDivergence(std::span<const WindowOutcomes> windows,
                                       int64_t worst_count) {
   NARROW_CHECK(worst_count >= 0);
@@ -153,7 +153,7 @@ DivergenceSummary SummarizeDivergence(std::span<const WindowOutcomes> windows,
   summary.window_nll = WindowMeans(windows, variant_nll);
   summary.original_perplexity = Perplexity(summary.original_window_nll);
   summary.perplexity = Perplexity(summary.window_nll);
-  summary.nll_increase = EstimateOf(WindowMeans(windows, increase));
+  summary.nll_increase = EstimateOverWindows(WindowMeans(windows, increase));
   SummarizeKl(windows, summary);
   SummarizeAgreement(windows, summary);
   SummarizeProbability(windows, summary);

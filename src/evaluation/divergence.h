@@ -29,6 +29,9 @@ struct Estimate {
   std::optional<double> standard_error;  // none for a single window
 };
 
+// The estimate that windows of these means give. REQUIRES: one window or more.
+Estimate EstimateOverWindows(std::span<const double> window_means);
+
 // A token that the variant predicts worse than the original does.
 struct HurtToken {
   int64_t window = 0;    // index in the windows summarized
@@ -40,6 +43,7 @@ struct HurtToken {
 // Means are of windows' means, so that windows count alike whatever their size.
 struct DivergenceSummary {
   std::vector<double> original_window_nll, window_nll;  // nats per token
+  std::vector<double> window_kl;                        // nats per token
   int64_t tokens = 0;
   double original_perplexity = 0.0;
   double perplexity = 0.0;
