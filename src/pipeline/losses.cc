@@ -41,7 +41,16 @@ class LossPass {
         progress_(progress),
         norm_(ReadFloats(*request.checkpoint, model_.final_norm.name)),
         networks_(request.hidden.size(),
-                  std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {}
+                  std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {
+    if (request.partial_hidden.empty()) return;
+    int64_t tokens = 0;
+    for (const int64_t index : request.partial_sequences) {
+      partial_.sequences.push_back({tokens, Whole(index).count});
+      tokens += Whole(index).count;
+    }
+    partial_.networks.assign(1 + request.partial_hidden.size(),
+                             std::vector<NetworkState>(static_cast<std::size_t>(tokens)));
+  }
 
   Losses Run() {
     const int64_t slice_rows = HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
@@ -56,14 +65,52 @@ class LossPass {
   }
 
  private:
+  // Rows of one network, and where their states are.
+  struct Rows {
+    Rows(HiddenStore* store, const Batch& rows, std::span<NetworkState> all)
+        : Rows(store, rows, all, rows.first_row) {}
+    Rows(HiddenStore* store, const Batch& rows, std::span<NetworkState> all, int64_t first)
+        : hidden(store->Take(rows)),
+          states(
+              all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows.rows))) {}
+    MatrixView<float> hidden;
+    std::span<NetworkState> states;
+  };
+
+  const Sequence& Whole(int64_t index) const {
+    return request_.tokens->sequences[static_cast<std::size_t>(index)];
+  }
+
   // All tokens of all networks by one slice of the head, which exists only here.
   void AddSlice(int64_t first_token, int64_t rows) {
     const PackedMatrix<T> slice = LoadSlice(first_token, rows);
     for (const Batch& batch : request_.batches) {
       ThrowIfStopRequested(request_.how_to_continue);
-      AddBatch(slice, first_token, batch);
+      std::vector<Rows> networks;
+      for (std::size_t n = 0; n < networks_.size(); ++n) {
+        networks.push_back({request_.hidden[n], batch, networks_[n]});
+      }
+      AddBatch(slice, first_token, batch, networks);
       progress_.Advance(batch.rows);
     }
+    for (std::size_t i = 0; i < partial_.sequences.size(); ++i) {
+      ThrowIfStopRequested(request_.how_to_continue);
+      AddPartial(slice, first_token, i);
+    }
+  }
+
+  // One of the partial sequences, by the original and the variants that saw it.
+  void AddPartial(const PackedMatrix<T>& slice, int64_t first_token, std::size_t index) {
+    const Sequence& whole = Whole(request_.partial_sequences[index]);
+    const Batch batch = {whole.first, whole.count, {}};
+    const Sequence& part = partial_.sequences[index];
+    const Batch part_batch = {part.first, part.count, {}};
+    const auto states = [&](std::size_t network) { return std::span(partial_.networks[network]); };
+    std::vector<Rows> networks = {{request_.hidden[0], batch, states(0), part.first}};
+    for (std::size_t n = 0; n < request_.partial_hidden.size(); ++n) {
+      networks.push_back({request_.partial_hidden[n], part_batch, states(n + 1), part.first});
+    }
+    AddBatch(slice, first_token, batch, networks);
   }
 
   PackedMatrix<T> LoadSlice(int64_t first_row, int64_t rows) const {
@@ -97,23 +144,22 @@ class LossPass {
     return slice;
   }
 
-  void AddBatch(const PackedMatrix<T>& slice, int64_t first_token, const Batch& batch) {
-    std::vector<MatrixView<float>> hidden;
-    for (HiddenStore* store : request_.hidden) hidden.push_back(store->Take(batch));
+  // The same tokens by several networks, the original first; `batch` counts in the whole text.
+  void AddBatch(const PackedMatrix<T>& slice, int64_t first_token, const Batch& batch,
+                const std::vector<Rows>& networks) {
     ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
       const int64_t first = tile * kLossTileRows;
       const int64_t rows = std::min(kLossTileRows, batch.rows - first);
-      AlignedBuffer<T> memory(static_cast<int64_t>(hidden.size()) * rows * config_.hidden);
+      AlignedBuffer<T> memory(static_cast<int64_t>(networks.size()) * rows * config_.hidden);
       std::vector<MatrixView<const T>> normed;
       std::vector<std::span<NetworkState>> states;
-      for (std::size_t n = 0; n < hidden.size(); ++n) {
+      for (std::size_t n = 0; n < networks.size(); ++n) {
         const MatrixView<T> view(memory.data() + static_cast<int64_t>(n) * rows * config_.hidden,
                                  rows, config_.hidden);
-        RmsNorm<T>(hidden[n].RowBlock(first, rows), norm_, config_.norm_epsilon, view);
+        RmsNorm<T>(networks[n].hidden.RowBlock(first, rows), norm_, config_.norm_epsilon, view);
         normed.push_back(view);
-        states.push_back(std::span(networks_[n])
-                             .subspan(static_cast<std::size_t>(batch.first_row + first),
-                                      static_cast<std::size_t>(rows)));
+        states.push_back(networks[n].states.subspan(static_cast<std::size_t>(first),
+                                                    static_cast<std::size_t>(rows)));
       }
       AddLogits<T>(slice, first_token, normed, Targets(batch.first_row + first, rows), states);
     });
@@ -130,33 +176,53 @@ class LossPass {
     return targets;
   }
 
-  std::vector<TokenOutcome> Outcomes(std::size_t network) const {
+  using States = std::vector<NetworkState>;
+
+  static std::vector<TokenOutcome> Outcomes(const States& original, const States& network) {
     std::vector<TokenOutcome> outcomes;
-    outcomes.reserve(networks_[network].size());
-    for (std::size_t token = 0; token < networks_[network].size(); ++token) {
-      outcomes.push_back(OutcomeOf(networks_[0][token], networks_[network][token]));
+    outcomes.reserve(network.size());
+    for (std::size_t token = 0; token < network.size(); ++token) {
+      outcomes.push_back(OutcomeOf(original[token], network[token]));
     }
     return outcomes;
+  }
+
+  static DivergenceSummary SummarizeVariant(const States& original, const States& variant,
+                                            const std::vector<Sequence>& sequences) {
+    const std::vector<TokenOutcome> before = Outcomes(original, original);
+    const std::vector<TokenOutcome> after = Outcomes(original, variant);
+    std::vector<WindowOutcomes> windows;
+    for (const Sequence& sequence : sequences) {
+      windows.push_back({PredictedTokens(before, sequence), PredictedTokens(after, sequence)});
+    }
+    return SummarizeDivergence(windows, kWorstTokens);
+  }
+
+  void SummarizePartial(Losses& losses) const {
+    if (partial_.networks.empty()) return;
+    std::vector<Sequence> whole;
+    for (const int64_t index : request_.partial_sequences) whole.push_back(Whole(index));
+    for (std::size_t n = 1; n < partial_.networks.size(); ++n) {
+      losses.partial.push_back(
+          SummarizeVariant(partial_.networks[0], partial_.networks[n], partial_.sequences));
+    }
+    losses.partial.push_back(SummarizeVariant(networks_[0], networks_.back(), whole));
   }
 
   Losses Summarize() const {
     Losses losses;
     const std::vector<Sequence>& sequences = request_.tokens->sequences;
-    const std::vector<TokenOutcome> original = Outcomes(0);
+    const std::vector<TokenOutcome> original = Outcomes(networks_[0], networks_[0]);
     for (const Sequence& sequence : sequences) {
       losses.window_nll.push_back(MeanLoss(PredictedTokens(original, sequence)));
     }
     for (std::size_t n = 1; n < networks_.size(); ++n) {
-      const std::vector<TokenOutcome> compared = Outcomes(n);
-      std::vector<WindowOutcomes> windows;
-      for (const Sequence& sequence : sequences) {
-        windows.push_back(
-            {PredictedTokens(original, sequence), PredictedTokens(compared, sequence)});
-      }
-      losses.variants.push_back(SummarizeDivergence(windows, kWorstTokens));
+      losses.variants.push_back(SummarizeVariant(networks_[0], networks_[n], sequences));
     }
-    losses.flops = static_cast<int64_t>(networks_.size()) * 2 * request_.tokens->size() *
-                   config_.hidden * config_.vocabulary;
+    SummarizePartial(losses);
+    int64_t rows = static_cast<int64_t>(networks_.size()) * request_.tokens->size();
+    for (const States& states : partial_.networks) rows += std::ssize(states);
+    losses.flops = rows * 2 * config_.hidden * config_.vocabulary;
     return losses;
   }
 
@@ -166,6 +232,11 @@ class LossPass {
   ProgressSink& progress_;
   const std::vector<float> norm_;
   std::vector<std::vector<NetworkState>> networks_;  // by network, then by token
+  // Of the partial sequences: the original, then the variants; its sequences lie end to end.
+  struct {
+    std::vector<Sequence> sequences;
+    std::vector<std::vector<NetworkState>> networks;
+  } partial_;
 };
 
 }  // namespace

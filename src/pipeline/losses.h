@@ -30,12 +30,17 @@ struct LossRequest {
   const TokenStream* tokens = nullptr;
   std::span<const Batch> batches;    // of tokens
   std::vector<HiddenStore*> hidden;  // after the last layer; the original's first, then variants'
+  // Variants that saw some of the sequences alone, which lie end to end in their hidden states.
+  std::vector<int64_t> partial_sequences;  // of `tokens`, increasing
+  std::vector<HiddenStore*> partial_hidden;
   const char* how_to_continue = "";  // of a run that a signal stops
 };
 
 struct Losses {
   std::vector<double> window_nll;           // means of the original, nats per token
   std::vector<DivergenceSummary> variants;  // in the order of `hidden`
+  // Over the partial sequences alone: of `partial_hidden`, then of the last of `hidden`.
+  std::vector<DivergenceSummary> partial;
   int64_t flops = 0;
 };
 

@@ -74,6 +74,20 @@ class LossesTest : public testing::Test {
       stores[n]->Advance();
       request.hidden.push_back(stores[n].get());
     }
+    // The first variant again, as it is on some of the windows.
+    HiddenStore partial(std::ssize(partial_windows_) * kWindowTokens, model_.config.hidden,
+                        placement, scratch_.path() / "partial");
+    for (std::size_t i = 0; i < partial_windows_.size(); ++i) {
+      const Batch batch = {static_cast<int64_t>(i) * kWindowTokens, kWindowTokens, {}};
+      std::copy_n(hidden_[1].data() + partial_windows_[i] * kWindowTokens * model_.config.hidden,
+                  kWindowTokens * model_.config.hidden, partial.TakeEmpty(batch).data);
+      partial.Put(batch);
+    }
+    partial.Advance();
+    if (!partial_windows_.empty()) {
+      request.partial_sequences = partial_windows_;
+      request.partial_hidden = {&partial};
+    }
     request.checkpoint = model_.checkpoint.get();
     request.family = model_.family;
     request.config = &model_.config;
@@ -109,6 +123,7 @@ class LossesTest : public testing::Test {
   ModelSource model_;
   TokenStream tokens_;
   std::vector<std::vector<float>> hidden_;  // by network: [tokens, width]
+  std::vector<int64_t> partial_windows_;
 };
 
 void ExpectSameBits(const Estimate& a, const Estimate& b) {
@@ -169,6 +184,22 @@ TEST_F(LossesTest, SlicesOfTheHeadChangeNothing) {
     ExpectSameBits(Compute<float>(rows), whole);
     ExpectSameBits(Compute<Bfloat16>(rows), whole_bfloat16);
   }
+}
+
+// Networks that saw two of the three windows: the same outcomes as on these windows among all.
+TEST_F(LossesTest, PartsOfTheTextAreComparedByThemselves) {
+  partial_windows_ = {0, 2};
+  const Losses losses = Compute<float>(2048);
+  EXPECT_EQ(losses.window_nll, Compute<float>(2048).window_nll);
+  ASSERT_EQ(losses.partial.size(), 2u);
+  for (std::size_t v = 0; v < 2; ++v) {
+    const DivergenceSummary& whole = losses.variants[v];
+    const DivergenceSummary& part = losses.partial[v];
+    EXPECT_EQ(part.window_kl, (std::vector<double>{whole.window_kl[0], whole.window_kl[2]}));
+    EXPECT_EQ(part.window_nll, (std::vector<double>{whole.window_nll[0], whole.window_nll[2]}));
+  }
+  EXPECT_EQ(Compute<float>(1024, Placement::kFile).partial[0].window_kl,
+            losses.partial[0].window_kl);
 }
 
 TEST_F(LossesTest, NeitherDoBatchesNorPlaces) {
