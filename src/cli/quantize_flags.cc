@@ -1,5 +1,7 @@
 #include "cli/quantize_flags.h"
 
+#include <cmath>
+
 #include "base/error.h"
 #include "base/version.h"
 #include "cli/quark_flags.h"
@@ -30,6 +32,17 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
                    "q/k/v share a weight scale, and gate/up share one (the default)");
   command.add_option("--exclude_layers", flags.exclude_layers,
                      "Linear layers to leave as they are: patterns of full names ('*.down_proj')");
+  command
+      .add_option(
+          "--keep_layers", flags.keep_layers,
+          "Leave the N worst groups of linears (q/k/v, o, gate/up, down of a layer) as they "
+          "are, by measured error; takes a pass of its own before")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--max_kl", flags.max_kl,
+                  "Leave as many of the worst groups as the KL of the deployed model needs to stay "
+                  "below this; a second pass where it is above without")
+      ->check(CLI::PositiveNumber);
   command.add_option(
       "--dataset", flags.dataset,
       "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
@@ -65,6 +78,11 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_flag("--skip_quantization", flags.skip_quantization,
                    "Only evaluate the original; writes nothing");
   command.add_flag("--skip_evaluation", flags.skip_evaluation, "No perplexity");
+  command
+      .add_option("--attribution_windows", flags.attribution_windows,
+                  "Evaluation windows on which the cost of weights, inputs and KV cache is told "
+                  "apart; 0: none (default: 4)")
+      ->check(CLI::NonNegativeNumber);
   flags.evaluation.AddTo(command);
   flags.compute.AddTo(command);
 }
@@ -81,6 +99,26 @@ void AddRefusedFlags(CLI::App& command) {
         ->expected(0, CLI::detail::expected_max_vector_size)
         ->trigger_on_parse()
         ->group("");
+  }
+}
+
+void CheckKeepFlags(const QuantizeFlags& flags) {
+  if (flags.keep_layers > 0 && flags.max_kl > 0) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--keep_layers and --max_kl both say how much to keep; give one");
+  }
+  if (!std::isfinite(flags.max_kl)) {
+    Fail(ErrorCode::kInvalidArgument, "--max_kl {}: expected a number of nats per token",
+         flags.max_kl);
+  }
+  if (flags.skip_quantization && (flags.keep_layers > 0 || flags.max_kl > 0)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--keep_layers and --max_kl are about quantization; leave out --skip_quantization");
+  }
+  if (flags.skip_evaluation && flags.max_kl > 0) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--max_kl is measured by the evaluation; leave out --skip_evaluation, or use "
+         "--keep_layers");
   }
 }
 
@@ -105,6 +143,7 @@ void CheckQuantizeFlags(const QuantizeFlags& flags) {
     Fail(ErrorCode::kInvalidArgument,
          "--skip_quantization and --skip_evaluation together leave nothing to do");
   }
+  CheckKeepFlags(flags);
   if (!flags.skip_quantization && flags.output_dir.empty()) {
     Fail(ErrorCode::kInvalidArgument, "--output_dir is required; it names the directory to make");
   }
@@ -120,12 +159,15 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.min_cache_scale = static_cast<float>(flags.min_kv_scale);
   if (flags.no_weight_matrix_merge) request.weight_scales = WeightScales::kPerMatrix;
   request.exclude_patterns = flags.exclude_layers;
+  request.keep.groups = flags.keep_layers;
+  if (flags.max_kl > 0) request.keep.max_kl = flags.max_kl;
   request.export_format = flags.custom_mode;
   request.max_shard_bytes = ParseByteSize(flags.max_shard_size, "--max_shard_size");
   request.calibration.dataset = MakeDatasetRequest(flags.dataset, flags.evaluation.data_dir);
   request.calibration.samples = flags.num_calib_data;
   request.calibration.max_tokens = flags.seq_len;
   if (!flags.skip_evaluation) request.evaluation = flags.evaluation.Options();
+  request.attribution_windows = flags.attribution_windows;
   request.data_type = flags.compute.Apply();
   request.version = kVersion;
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;

@@ -25,6 +25,8 @@ struct QuantizeFlags {
   std::string custom_mode = "fp8";
   std::string max_shard_size = "5GB";
   std::vector<std::string> exclude_layers;
+  int64_t keep_layers = 0;
+  double max_kl = 0;  // 0: no limit
   bool no_weight_matrix_merge = false;
   bool weight_matrix_merge = false;
   bool multi_gpu = false;
@@ -36,6 +38,7 @@ struct QuantizeFlags {
   std::string work_dir;
   std::string resume = "auto";
   double save_interval = 60;
+  int64_t attribution_windows = kDefaultAttributionWindows;
   EvaluationFlags evaluation;
   ComputeFlags compute;
 };

@@ -74,6 +74,22 @@ std::string Rounding(const RunReport::Strategy& strategy) {
   return text + "\n";
 }
 
+// What was left because of its measured error, and what that costs.
+std::string Kept(const RunReport& report) {
+  if (!report.kept) return "";
+  std::string text = fmt::format("- Kept because of their measured error: {}\n",
+                                 MarkdownText(DescribeKept(report)));
+  for (const RunReport::KeptGroup& group : report.kept->groups) {
+    text += fmt::format("  - {}: {:.1f} % of the output error, {} more\n",
+                        MarkdownText(DescribeGroup(group)), 100 * group.share,
+                        FormatBytes(group.extra_bytes));
+  }
+  if (const std::string limit = DescribeLimit(report); !limit.empty()) {
+    text += fmt::format("- {}\n", MarkdownText(limit));
+  }
+  return text;
+}
+
 std::string QuantizationStrategy(const RunReport& report) {
   const RunReport::Strategy& strategy = *report.strategy;
   std::string text = fmt::format(
@@ -92,6 +108,7 @@ std::string QuantizationStrategy(const RunReport& report) {
   text += Rounding(strategy);
   text += fmt::format("- Left as they are: embeddings, norms and these linear layers: {}\n",
                       ExcludedList(strategy.excluded_linears));
+  text += Kept(report);
   if (report.calibration) {
     const RunReport::Calibration& calibration = *report.calibration;
     text +=
@@ -148,6 +165,22 @@ std::string EvaluationTable(const RunReport::Evaluation& evaluation) {
   return text;
 }
 
+std::string AttributionTable(const RunReport::Attribution& attribution) {
+  std::string text = fmt::format(
+      "\n| Quantized, over {} window{} | KL | Added by this part | Loss increase | Added by this "
+      "part "
+      "|\n|---|---|---|---|---|\n",
+      attribution.windows, attribution.windows == 1 ? "" : "s");
+  const char* sign = "";
+  for (const RunReport::PartCost& cost : attribution.parts) {
+    text += fmt::format("| {}{} | {} | {} | {} | {} |\n", sign, PartName(cost.part),
+                        FormatEstimate(cost.kl, 4), FormatEstimate(cost.kl_added, 4),
+                        FormatEstimate(cost.nll_increase, 4), FormatEstimate(cost.nll_added, 4));
+    sign = "+ ";
+  }
+  return text;
+}
+
 std::string EvaluationSection(const RunReport& report) {
   const std::string heading = "## Evaluation\n\n";
   if (!report.evaluation) return heading + "No evaluation was made in this run.\n";
@@ -157,6 +190,7 @@ std::string EvaluationSection(const RunReport& report) {
     text +=
         fmt::format("\nVerdict, as deployed: {}.\n", MarkdownText(evaluation.deployed->verdict));
   }
+  if (evaluation.attribution) text += AttributionTable(*evaluation.attribution);
   text +=
       "\nDeployed is the arithmetic of vLLM on the bytes of this checkpoint, scales merged as it "
       "does at load. Pseudo-quantized leaves every matrix at its own scale: the figure that is "

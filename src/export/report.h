@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "export/description.h"
@@ -41,6 +42,7 @@ struct RunReport {
     double perplexity = 0;
     std::vector<double> window_nll;  // mean natural-log loss of each window, in window order
     Estimate nll_increase;           // nats per token
+    Estimate perplexity_change;      // relative to the original: 0.05 is 5 %
     Estimate kl;                     // nats per token
     double kl_median = 0;
     double kl_99 = 0;
@@ -62,6 +64,18 @@ struct RunReport {
     double nll_increase = 0;
     double kl = 0;
   };
+  // What the quantization of one more part costs, over the windows of the attribution.
+  struct PartCost {
+    std::string part;       // "weights", "inputs", "kv_cache"
+    Estimate kl;            // nats per token, of the network with this part and those before it
+    Estimate kl_added;      // over the network without this part
+    Estimate nll_increase;  // likewise
+    Estimate nll_added;
+  };
+  struct Attribution {
+    int64_t windows = 0;
+    std::vector<PartCost> parts;  // the last is the deployed network
+  };
   struct Evaluation {
     std::string dataset;
     int64_t windows = 0;
@@ -72,7 +86,8 @@ struct RunReport {
     std::optional<Divergence> deployed;  // as vLLM runs the checkpoint
     std::optional<Divergence> pseudo;    // every matrix at its own scale, as Quark's tables have it
     bool pseudo_is_deployed = false;     // scales are shared: the two are one network
-    std::vector<WorstToken> worst_tokens;  // of the deployed network, the worst first
+    std::optional<Attribution> attribution;  // of the deployed network
+    std::vector<WorstToken> worst_tokens;    // of the deployed network, the worst first
     std::optional<std::string> notice;
   };
   struct Seconds {
@@ -80,6 +95,7 @@ struct RunReport {
     std::optional<double> calibration;
     std::optional<double> quantization;
     std::optional<double> evaluation;
+    std::optional<double> measuring{};  // the pass that chose what to keep
   };
   struct Compute {
     int64_t threads = 0;
@@ -113,12 +129,42 @@ struct RunReport {
     Range key;         // after RoPE
     Range value;
   };
+  // Squared change of a layer's output over its squared size, the mean over the tokens of the
+  // probe; shares are of the sum over all parts of all layers.
+  struct PartError {
+    std::string part;  // "qkv", "o", "gate_up", "down", "kv_cache"
+    double error = 0;  // from the layer with the parts before to that with this one
+    double share = 0;
+  };
+  struct LayerError {
+    double all = 0;  // from the original layer to the quantized one
+    double share = 0;
+    std::vector<PartError> parts;
+  };
+  // Linears that were left as they are because of what quantizing them does.
+  struct KeptGroup {
+    int64_t layer = 0;
+    std::vector<std::string> linears;  // full names
+    double error = 0;                  // as PartError
+    double share = 0;
+    int64_t extra_bytes = 0;  // of the checkpoint
+  };
+  struct Kept {
+    std::optional<double> max_kl;   // --max_kl; nothing: --keep_layers
+    std::vector<KeptGroup> groups;  // the worst first
+    int64_t extra_bytes = 0;
+    int64_t checkpoint_bytes = 0;  // of all tensors, these included
+    // With --max_kl: KL of the deployed network that keeps nothing, and what was expected of this.
+    std::optional<double> kl_without;
+    std::optional<double> kl_predicted;
+  };
   struct LayerRecord {
     int64_t elements = 0;  // sums over the layer's linears
     int64_t saturated = 0;
     std::optional<OutputError> output_error;
     std::optional<double> seconds;     // wall time; none for a layer of an earlier, interrupted run
     std::optional<int64_t> rss_bytes;  // resident memory after the layer
+    std::optional<LayerError> error{};  // where probed
   };
 
   std::vector<std::string> command_line;  // argv
@@ -127,6 +173,7 @@ struct RunReport {
   std::optional<Strategy> strategy;       // nothing: not quantized
   std::optional<Calibration> calibration;
   std::optional<Evaluation> evaluation;
+  std::optional<Kept> kept;
   Seconds seconds;
   int64_t peak_rss_bytes = 0;
   Compute compute;
@@ -152,6 +199,17 @@ std::string RenderModelCard(const RunReport& report, const SourceFacts& source,
 std::string DescribeStrategy(const RunReport& report);
 // "0.0495 ± 0.0019": the mean and one standard error, with `digits` decimals.
 std::string FormatEstimate(const RunReport::Estimate& estimate, int digits);
+// "weights", "inputs", "KV cache"; "q/k/v", "o", "gate/up", "down": a part as people call it.
+std::string PartName(std::string_view part);
+// "28 (12.3 %, down most), 0 (9.1 %, q/k/v most)": the layers with the largest shares of the output
+// error, up to three; empty where nothing was probed.
+std::string DescribeWorstLayers(const RunReport& report);
+// "3 groups of linears, 12.4 MiB more (+8.7 %)"; REQUIRES: report.kept.
+std::string DescribeKept(const RunReport& report);
+// "model.layers.3.mlp.down_proj": the linears of a group, by the last parts of their names.
+std::string DescribeGroup(const RunReport::KeptGroup& group);
+// Whether --max_kl holds, in figures; empty without it or without an evaluation.
+std::string DescribeLimit(const RunReport& report);
 // "wikitext2, 8 windows of 2048 tokens".
 std::string DescribeEvaluation(const RunReport::Evaluation& evaluation);
 

@@ -10,6 +10,7 @@ inline RunReport::Divergence FixtureDivergence(double perplexity, double kl) {
   divergence.perplexity = perplexity;
   divergence.window_nll = {2.75, 3.25};
   divergence.nll_increase = {0.015, 0.0025};
+  divergence.perplexity_change = {0.0175, 0.003};
   divergence.kl = {kl, 0.0005};
   divergence.kl_median = 0.01;
   divergence.kl_99 = 0.5;
@@ -42,7 +43,19 @@ inline RunReport FullReport() {
   evaluation.deployed = FixtureDivergence(20.3, 0.05);
   evaluation.pseudo = FixtureDivergence(20.2, 0.04);
   evaluation.worst_tokens = {{1, 17, " cat", "the dog and the", 6.5, 4.0}};
-  report.seconds = {61.5, 12.25, 3.0, 40.0};
+  evaluation.attribution = RunReport::Attribution{
+      8,
+      {{"weights", {0.02, 0.001}, {0.02, 0.001}, {0.01, 0.002}, {0.01, 0.002}},
+       {"inputs", {0.04, 0.001}, {0.02, 0.0005}, {0.012, 0.002}, {0.002, 0.001}},
+       {"kv_cache", {0.05, 0.0005}, {0.01, 0.0004}, {0.015, 0.0025}, {0.003, 0.0015}}}};
+  report.kept = RunReport::Kept{
+      0.06,
+      {{0, {"model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"}, 0.25, 0.5, 2'097'152}},
+      2'097'152,
+      20'971'520,
+      0.08,
+      0.055};
+  report.seconds = {61.5, 12.25, 3.0, 40.0, 20.0};
   report.peak_rss_bytes = 642'000'000;
   report.compute = {2, "bfloat16", "AVX3_SPR"};
   report.warnings = {"one"};
@@ -51,6 +64,8 @@ inline RunReport FullReport() {
   report.inputs = {{"a", {448.0F, 1.0F}, 0}};
   report.kv_cache = {{"model.layers.0.self_attn", {224.0F, 0.5F}, {112.0F, 0.25F}}};
   report.layers = {{4096, 3, RunReport::OutputError{1.5, 2.0}, 0.5, 640'000'000}};
+  report.layers[0].error = RunReport::LayerError{
+      0.0625, 1.0, {{"qkv", 0.03125, 0.5}, {"gate_up", 0.0, 0.0}, {"kv_cache", 0.03125, 0.5}}};
   return report;
 }
 

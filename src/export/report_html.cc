@@ -50,6 +50,9 @@ std::string Heading(const RunReport& report) {
     html += fmt::format("<p class=\"verdict\">Verdict, as deployed: {}.</p>\n",
                         EscapeHtml(report.evaluation->deployed->verdict));
   }
+  if (const std::string limit = DescribeLimit(report); !limit.empty()) {
+    html += fmt::format("<p class=\"verdict\">{}.</p>\n", EscapeHtml(limit));
+  }
   if (report.warnings.empty()) return html;
   html += "<section class=\"warnings\">\n<h2>Warnings</h2>\n<ul>\n";
   for (const std::string& warning : report.warnings) html += Element("li", warning);
@@ -86,6 +89,7 @@ std::string PhaseTable(const RunReport::Seconds& seconds) {
     row(label, *value);
     rest -= *value;
   };
+  phase("Measuring what to keep", seconds.measuring);
   phase("Calibration", seconds.calibration);
   phase("Quantization and writing", seconds.quantization);
   phase("Evaluation", seconds.evaluation);
@@ -126,9 +130,9 @@ std::string Command(const RunReport& report) {
 
 std::string RenderReportHtml(const RunReport& report) {
   return HtmlPage(report.model + ": report", Heading(report) + EvaluationSections(report) +
-                                                 LayerSections(report) + Calibration(report) +
-                                                 TimeAndMemory(report) + TensorSection(report) +
-                                                 Command(report));
+                                                 ErrorSections(report) + LayerSections(report) +
+                                                 Calibration(report) + TimeAndMemory(report) +
+                                                 TensorSection(report) + Command(report));
 }
 
 }  // namespace narrow

@@ -95,12 +95,25 @@ TEST(ReportHtml, ShowsTheFigures) {
        {"<h1>Tiny Llama</h1>",
         "<td>20.0000</td><td>20.3000 (+1.50 %)</td><td>20.2000 (+1.00 %)</td>",
         "<td>0.0500 ± 0.0005</td><td>0.0400 ± 0.0005</td>",
-        "Verdict, as deployed: loss rises by 0.0150 ± 0.0025", "<td>87.50 % ± 1.00</td>",
-        "<bdi>the dog and the</bdi><mark><bdi> cat</bdi></mark>", "<li>one</li>",
-        "leaves 75 % of the squared error", "layer 0 · compensated: 1.5", "3 of 4,096 quantized",
-        "layer 0 · K: 0.5 · V: 0.25", "Small built-in text.", "1 min 02 s", "612.3 MiB",
-        "layer 0 · MiB: 610.4", "<td class=\"text\">a</td><td>0.875</td><td>0.001953</td>",
-        "narrow quantize --model_dir"}) {
+        "Verdict, as deployed: loss rises by 0.0150 ± 0.0025",
+        "Perplexity, change</td><td></td><td>1.75 % ± 0.30</td>",
+        "<td>87.50 % ± 1.00</td>",
+        "<bdi>the dog and the</bdi><mark><bdi> cat</bdi></mark>",
+        "<li>one</li>",
+        "leaves 75 % of the squared error",
+        "layer 0 · compensated: 1.5",
+        "3 of 4,096 quantized",
+        "layer 0 · K: 0.5 · V: 0.25",
+        "Small built-in text.",
+        "1 min 02 s",
+        "612.3 MiB",
+        "layer 0 · MiB: 610.4",
+        "<td class=\"text\">a</td><td>0.875</td><td>0.001953</td>",
+        "narrow quantize --model_dir",
+        "+ KV cache</td><td>0.0500 ± 0.0005</td><td>0.0100 ± 0.0004</td><td>20 %</td>",
+        "layer 0, q/k/v</td><td>50.00 %</td><td>0.03125</td>",
+        "KL 0.0500 is within --max_kl 0.0600; 0.0800 with all quantized",
+        "model.layers.0.mlp.gate_proj, up_proj</td><td>50.00 %</td><td>2.00 MiB</td>"}) {
     EXPECT_THAT(page, HasSubstr(figure));
   }
 }
@@ -112,14 +125,18 @@ TEST(ReportHtml, LeavesOutWhatWasNotMeasured) {
   report.warnings.clear();
   report.kv_cache.clear();
   report.layers[0].output_error.reset();
+  report.layers[0].error.reset();
+  report.kept.reset();
   report.layers[0].rss_bytes = 0;
   report.layers[0].saturated = 0;
   const std::string page = RenderReportHtml(report);
   EXPECT_EQ(FirstFault(page), std::nullopt);
   EXPECT_THAT(page, HasSubstr("No evaluation was made in this run."));
   EXPECT_THAT(page, HasSubstr("None of 4,096 quantized weights"));
-  for (const char* absent : {"Verdict", "<h2>Warnings", "<h2>Calibration", "<h2>KV cache",
-                             "<h2>Output error", "Resident memory after", "Tokens hurt most"}) {
+  for (const char* absent :
+       {"Verdict", "<h2>Warnings", "<h2>Calibration", "<h2>KV cache", "<h2>Error of rounding",
+        "<h2>Share of the output error", "<h2>Kept as they are", "Which part costs",
+        "Resident memory after", "Tokens hurt most"}) {
     EXPECT_THAT(page, Not(HasSubstr(absent)));
   }
 }

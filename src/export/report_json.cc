@@ -53,6 +53,7 @@ Json DivergenceJson(const RunReport::Divergence& divergence) {
   Json json = Json::object();
   json["verdict"] = divergence.verdict;
   json["nll_increase"] = EstimateJson(divergence.nll_increase);
+  json["perplexity_change"] = EstimateJson(divergence.perplexity_change);
   json["kl"] = EstimateJson(divergence.kl);
   json["kl_median"] = divergence.kl_median;
   json["kl_99"] = divergence.kl_99;
@@ -103,6 +104,24 @@ void AddNetworks(const RunReport::Evaluation& evaluation, Json* json) {
   (*json)["pseudo_is_deployed"] = evaluation.pseudo_is_deployed;
 }
 
+Json PartCostJson(const RunReport::PartCost& cost) {
+  Json json = Json::object();
+  json["part"] = cost.part;
+  json["kl"] = EstimateJson(cost.kl);
+  json["kl_added"] = EstimateJson(cost.kl_added);
+  json["nll_increase"] = EstimateJson(cost.nll_increase);
+  json["nll_added"] = EstimateJson(cost.nll_added);
+  return json;
+}
+
+Json AttributionJson(const std::optional<RunReport::Attribution>& attribution) {
+  if (!attribution) return nullptr;
+  Json json = Json::object();
+  json["windows"] = attribution->windows;
+  json["parts"] = ArrayOf(attribution->parts, &PartCostJson);
+  return json;
+}
+
 Json EvaluationJson(const RunReport::Evaluation& evaluation) {
   Json json = Json::object();
   json["dataset"] = evaluation.dataset;
@@ -110,6 +129,7 @@ Json EvaluationJson(const RunReport::Evaluation& evaluation) {
   json["window_tokens"] = evaluation.window_tokens;
   json["tokens"] = evaluation.tokens;
   AddNetworks(evaluation, &json);
+  json["attribution"] = AttributionJson(evaluation.attribution);
   json["worst_tokens"] = ArrayOf(evaluation.worst_tokens, &WorstTokenJson);
   json["notice"] = OrNull(evaluation.notice);
   return json;
@@ -118,6 +138,7 @@ Json EvaluationJson(const RunReport::Evaluation& evaluation) {
 Json SecondsJson(const RunReport::Seconds& seconds) {
   Json json = Json::object();
   json["total"] = seconds.total;
+  json["measuring"] = OrNull(seconds.measuring);
   json["calibration"] = OrNull(seconds.calibration);
   json["quantization"] = OrNull(seconds.quantization);
   json["evaluation"] = OrNull(seconds.evaluation);
@@ -172,11 +193,46 @@ Json KvCacheJson(const RunReport::KvCacheRecord& record) {
   return json;
 }
 
+Json LayerErrorJson(const std::optional<RunReport::LayerError>& error) {
+  if (!error) return nullptr;
+  Json json = Json::object();
+  json["all"] = error->all;
+  json["share"] = error->share;
+  json["parts"] = Json::object();
+  for (const RunReport::PartError& part : error->parts) {
+    json["parts"][part.part] = {{"error", part.error}, {"share", part.share}};
+  }
+  return json;
+}
+
+Json KeptGroupJson(const RunReport::KeptGroup& group) {
+  Json json = Json::object();
+  json["layer"] = group.layer;
+  json["linears"] = group.linears;
+  json["error"] = group.error;
+  json["share"] = group.share;
+  json["extra_bytes"] = group.extra_bytes;
+  return json;
+}
+
+Json KeptJson(const std::optional<RunReport::Kept>& kept) {
+  if (!kept) return nullptr;
+  Json json = Json::object();
+  json["max_kl"] = OrNull(kept->max_kl);
+  json["groups"] = ArrayOf(kept->groups, &KeptGroupJson);
+  json["extra_bytes"] = kept->extra_bytes;
+  json["checkpoint_bytes"] = kept->checkpoint_bytes;
+  json["kl_without"] = OrNull(kept->kl_without);
+  json["kl_predicted"] = OrNull(kept->kl_predicted);
+  return json;
+}
+
 Json LayerJson(const RunReport::LayerRecord& record) {
   Json json = Json::object();
   json["elements"] = record.elements;
   json["saturated"] = record.saturated;
   AddOutputError(record.output_error, &json);
+  json["error"] = LayerErrorJson(record.error);
   json["seconds"] = OrNull(record.seconds);
   json["rss_bytes"] = OrNull(record.rss_bytes);
   return json;
@@ -195,6 +251,7 @@ std::string RenderReportJson(const RunReport& report) {
   if (report.calibration) json["calibration"] = CalibrationJson(*report.calibration);
   json["evaluation"] = nullptr;
   if (report.evaluation) json["evaluation"] = EvaluationJson(*report.evaluation);
+  json["kept"] = KeptJson(report.kept);
   json["seconds"] = SecondsJson(report.seconds);
   json["peak_rss_bytes"] = report.peak_rss_bytes;
   json["compute"] = ComputeJson(report.compute);

@@ -17,6 +17,29 @@ std::size_t DisplayWidth(std::string_view text) {
       text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
+// "weights +0.0120, inputs +0.0160, KV cache +0.0051, over 4 windows".
+void AddAttribution(const RunReport::Evaluation& evaluation, Rows* rows) {
+  if (!evaluation.attribution) return;
+  std::string text;
+  for (const RunReport::PartCost& cost : evaluation.attribution->parts) {
+    text += fmt::format("{} {:+.4f}, ", PartName(cost.part), cost.kl_added.mean);
+  }
+  const int64_t windows = evaluation.attribution->windows;
+  rows->emplace_back("KL by part",
+                     fmt::format("{}over {} window{}", text, windows, windows == 1 ? "" : "s"));
+}
+
+void AddKept(const RunReport& report, Rows* rows) {
+  if (const std::string worst = DescribeWorstLayers(report); !worst.empty()) {
+    rows->emplace_back("Worst layers", worst);
+  }
+  if (!report.kept) return;
+  rows->emplace_back("Kept as they are", DescribeKept(report));
+  if (const std::string limit = DescribeLimit(report); !limit.empty()) {
+    rows->emplace_back("Limit", limit);
+  }
+}
+
 void AddEvaluation(const RunReport::Evaluation& evaluation, Rows* rows) {
   const std::optional<double>& original = evaluation.original_perplexity;
   if (original) rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", *original));
@@ -41,6 +64,7 @@ void AddEvaluation(const RunReport::Evaluation& evaluation, Rows* rows) {
       kl += fmt::format(" (pseudo {:.4f})", evaluation.pseudo->kl.mean);
     }
     rows->emplace_back("KL from original", kl);
+    AddAttribution(evaluation, rows);
     rows->emplace_back("Verdict", evaluation.deployed->verdict);
   }
   rows->emplace_back("Measured on", DescribeEvaluation(evaluation));
@@ -61,7 +85,9 @@ Rows SummaryRows(const RunReport& report) {
   } else {
     rows.emplace_back("Perplexity", "not measured");
   }
+  AddKept(report, &rows);
   const RunReport::Seconds& seconds = report.seconds;
+  if (seconds.measuring) rows.emplace_back("Measuring pass", FormatSeconds(*seconds.measuring));
   if (seconds.calibration) rows.emplace_back("Calibration", FormatSeconds(*seconds.calibration));
   if (seconds.quantization) rows.emplace_back("Quantization", FormatSeconds(*seconds.quantization));
   if (seconds.evaluation) rows.emplace_back("Evaluation", FormatSeconds(*seconds.evaluation));

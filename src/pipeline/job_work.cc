@@ -5,12 +5,14 @@
 
 #include "base/checked_math.h"
 #include "model/decoder_layer.h"
+#include "pipeline/layer_probe.h"
 
 namespace narrow {
 namespace {
 
 constexpr int64_t kScaleBytes = 4;
 constexpr int64_t kHessianTileColumns = 256;          // quantization/compensation/hessian.cc
+constexpr int64_t kProbedNetworks = 6;                // the original and one more for each part
 constexpr int64_t kRoundingRows = 128;                // quantization/compensation/rounding.cc
 constexpr int64_t kRewriteBytes = int64_t{64} << 20;  // pipeline/loaded_layer.cc
 
@@ -83,7 +85,8 @@ int64_t JobWork::weights() const {
 
 int64_t JobWork::output_bytes() const {
   if (!quantizes()) return 0;
-  return embedding_bytes + (own_head() ? head_bytes : 0) + layer_output_bytes + other_bytes;
+  return embedding_bytes + (own_head() ? head_bytes : 0) + layer_output_bytes + other_bytes +
+         kept_bytes;
 }
 
 int64_t JobWork::work_directory_bytes() const { return 2 * HiddenStateBytes(shape); }
@@ -107,7 +110,9 @@ double LayerFlops(const JobWork& work) {
   const int64_t streams = s.evaluation_tokens > 0 ? 1 + s.evaluation_variants : 0;
   return StreamFlops(s.config, s.calibration_tokens, work.calibration_length) +
          static_cast<double>(streams) *
-             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens);
+             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
+         StreamFlops(s.config, AttributedTokens(s), work.window_tokens) +
+         StreamFlops(s.config, kProbedNetworks * s.probe_tokens, kProbeTokens);
 }
 
 double HessianFlopsPerToken(int64_t columns, int64_t block_columns) {

@@ -29,6 +29,10 @@ struct JobWork {
   int64_t layer_output_bytes = 0;  // all layers, as written
   int64_t other_bytes = 0;         // tokenizer and other files that are copied
   int64_t max_shard_bytes = 0;
+  // The pass before that chooses what to keep: errors alone, or, for --max_kl, a whole one that is
+  // the last when the KL is low enough.
+  enum class Measuring { kNone, kErrors, kEverything } measuring = Measuring::kNone;
+  int64_t kept_bytes = 0;  // that the output grows by at most for --keep_layers
   std::vector<QuantizedGroup> groups;
 
   // Without calibration nothing is quantized or written: evaluation alone.

@@ -106,6 +106,19 @@ std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
   return facts;
 }
 
+template <typename T>
+CacheFacts QuantizeCache(LoadedLayer<T>& layer, const LayerRanges& ranges,
+                         const LayerQuantizationOptions& options) {
+  CacheFacts cache;
+  cache.attention_module = layer.spec().attention_module;
+  cache.key_amax = ranges.keys;
+  cache.value_amax = ranges.values;
+  cache.key_scale = std::max(options.scheme->scale(ranges.keys), options.min_cache_scale);
+  cache.value_scale = std::max(options.scheme->scale(ranges.values), options.min_cache_scale);
+  layer.SetCache({cache.key_scale, cache.value_scale});
+  return cache;
+}
+
 // A code for each of the 256 codes.
 using CodeTable = std::array<uint8_t, 256>;
 
@@ -121,9 +134,15 @@ CodeTable DeployedCodes(float scale, float group_scale) {
 
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
-                         const LayerQuantizationOptions& options, const CodeSink& sink) {
+                         const LayerQuantizationOptions& options, const CodeSink& sink,
+                         const StepSink& step) {
   LayerFacts facts;
   for (const LinearGroup group : kLinearGroups) {
+    // In the order of the forward step: what comes after q/k/v is not quantized yet.
+    if (group == LinearGroup::kAttentionOutput && options.cache == CacheScheme::kFp8) {
+      facts.cache = QuantizeCache(layer, ranges, options);
+      if (step) step(std::nullopt);
+    }
     if (options.excluded.contains(layer.Linears(group).front().spec.module)) continue;
     std::optional<HessianAccumulator>& hessian = hessians[static_cast<std::size_t>(group)];
     std::optional<CompensationFactor> factor;
@@ -134,15 +153,7 @@ LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, Layer
          QuantizeGroup(layer, group, ranges.Input(group), options, round, sink)) {
       facts.linears.push_back(std::move(fact));
     }
-  }
-  if (options.cache == CacheScheme::kFp8) {
-    CacheFacts& cache = facts.cache.emplace();
-    cache.attention_module = layer.spec().attention_module;
-    cache.key_amax = ranges.keys;
-    cache.value_amax = ranges.values;
-    cache.key_scale = std::max(options.scheme->scale(ranges.keys), options.min_cache_scale);
-    cache.value_scale = std::max(options.scheme->scale(ranges.values), options.min_cache_scale);
-    layer.SetCache({cache.key_scale, cache.value_scale});
+    if (step) step(group);
   }
   return facts;
 }
@@ -185,10 +196,11 @@ void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme) {
 }
 
 template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const LayerRanges&, LayerHessians,
-                                         const LayerQuantizationOptions&, const CodeSink&);
+                                         const LayerQuantizationOptions&, const CodeSink&,
+                                         const StepSink&);
 template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const LayerRanges&,
                                             LayerHessians, const LayerQuantizationOptions&,
-                                            const CodeSink&);
+                                            const CodeSink&, const StepSink&);
 template void DeployLayer<float>(LoadedLayer<float>&, const QuantizationScheme&);
 template void DeployLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const QuantizationScheme&);
 

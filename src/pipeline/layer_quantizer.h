@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/calibration.h"
+#include "pipeline/layer_probe.h"
 #include "pipeline/loaded_layer.h"
 #include "pipeline/range_recorder.h"
 #include "quantization/scheme.h"
@@ -65,6 +66,7 @@ struct CacheFacts {
 struct LayerFacts {
   std::vector<LinearFacts> linears;
   std::optional<CacheFacts> cache;
+  std::optional<LayerErrors> errors;  // where probed
 };
 
 // Takes rows of a quantized linear as they are finished, from the first to the last: row-major
@@ -72,12 +74,18 @@ struct LayerFacts {
 using CodeSink = std::function<void(const LinearSpec& linear, int64_t first_row,
                                     std::span<const std::byte> codes)>;
 
+// Called when a group of the layer has become quantized, and, with nothing, when the cache has: in
+// the order of the forward step, so that rounding further on does not blur what a part changes.
+using StepSink = std::function<void(std::optional<LinearGroup> group)>;
+
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
-// cache scales. `hessians` holds the statistics of every group to be rounded with compensation;
-// they are used up group by group. REQUIRES: excluded modules are whole groups.
+// cache scales, with a call of `step` (may be empty) after each. `hessians` holds the statistics of
+// every group to be rounded with compensation; they are used up group by group. REQUIRES: excluded
+// modules are whole groups.
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
-                         const LayerQuantizationOptions& options, const CodeSink& sink);
+                         const LayerQuantizationOptions& options, const CodeSink& sink,
+                         const StepSink& step = {});
 
 // Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
 // and the linears of a fused group are requantized with the group's largest scale. Source:

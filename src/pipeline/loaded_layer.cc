@@ -91,7 +91,7 @@ LoadedLayer<T>::LoadedLayer(StoredLayer stored, const QuantizationScheme& scheme
     : stored_(std::move(stored)), scheme_(scheme) {
   runnable_.attention_norm = ToBuffer(stored_.attention_norm);
   runnable_.mlp_norm = ToBuffer(stored_.mlp_norm);
-  runnable_.cache = stored_.cache;
+  runnable_.cache = cache_ = stored_.cache;
   for (const LinearGroup group : kLinearGroups) PackGroup(group);
 }
 
@@ -233,6 +233,18 @@ void LoadedLayer<T>::Requantize(LinearGroup group, const GroupQuantization& quan
       },
       rewrite);
   SetGroupQuantization(group, quantization);
+}
+
+template <typename T>
+void LoadedLayer<T>::RunParts(Parts parts) {
+  using Inputs = GroupQuantization::Inputs;
+  for (const LinearGroup group : kLinearGroups) {
+    std::optional<GroupQuantization> quantization = runnable_.Quantization(group);
+    if (!quantization) continue;
+    quantization->inputs = parts == Parts::kWeights ? Inputs::kOriginal : Inputs::kQuantized;
+    SetGroupQuantization(group, *quantization);
+  }
+  runnable_.cache = parts == Parts::kAll ? cache_ : std::nullopt;
 }
 
 template class LoadedLayer<float>;

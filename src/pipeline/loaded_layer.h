@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,12 @@ class LoadedLayer {
   // The same for a group that is quantized already: `rows` holds its E4M3 numbers.
   void Requantize(LinearGroup group, const GroupQuantization& quantization,
                   const RowsRewriter& rewrite);
-  void SetCache(const CacheQuantization& cache) { runnable_.cache = cache; }
+  void SetCache(const CacheQuantization& cache) { runnable_.cache = cache_ = cache; }
+
+  // What runs quantized from now on; the rest of the layer runs as in the original. Quantized
+  // weights always do.
+  enum class Parts { kWeights, kWeightsAndInputs, kAll };
+  void RunParts(Parts parts);
 
  private:
   void PackGroup(LinearGroup group);
@@ -60,6 +66,7 @@ class LoadedLayer {
   StoredLayer stored_;
   const QuantizationScheme& scheme_;
   DecoderLayer<T> runnable_;
+  std::optional<CacheQuantization> cache_;  // what all parts run with
   std::array<std::vector<LoadedLinear>, kLinearGroupCount> linears_;
 };
 

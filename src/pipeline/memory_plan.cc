@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
 #include "kernels/attention.h"
+#include "pipeline/layer_probe.h"
 #include "pipeline/losses.h"
 #include "quantization/compensation/hessian.h"
 
@@ -91,17 +92,24 @@ int64_t SampleBytes(const JobShape& shape, const PassPlan& plan) {
 }
 
 int64_t EvaluationHiddenBytes(const JobShape& shape) {
-  return Streams(shape) * shape.evaluation_tokens * shape.config.hidden * kFloatBytes;
+  return (Streams(shape) * shape.evaluation_tokens + AttributedTokens(shape)) *
+         shape.config.hidden * kFloatBytes;
 }
 
 // What spills takes one batch for each stream.
 int64_t SpilledBytes(const JobShape& shape, const PassPlan& plan, int64_t streams) {
+  if (AttributedTokens(shape) > 0) streams += shape.attribution_variants;
   return streams * BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
+}
+
+int64_t ProbeRowBytes(const JobShape& shape) {
+  return shape.probe_tokens * shape.config.hidden * kFloatBytes;
 }
 
 int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan) {
   if (plan.hidden_states == Placement::kMemory) return HiddenStateBytes(shape);
-  return SpilledBytes(shape, plan, Streams(shape) + (shape.calibration_tokens > 0 ? 1 : 0));
+  return SpilledBytes(shape, plan, Streams(shape) + (shape.calibration_tokens > 0 ? 1 : 0)) +
+         ProbeRowBytes(shape);
 }
 
 int64_t ChunkBytes(const JobShape& shape) {
@@ -149,6 +157,7 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
   add("batch: q, k, v and attention",
       BatchRows(shape, plan) * (c.query_key_value_width() + c.query_width()) * ComputeBytes(shape));
   add("tiles: norm, gate, up, activation", TileBytes(shape));
+  add("outputs of the probe", kProbeOutputs * ProbeRowBytes(shape));
   add("second-order statistics",
       HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan));
   if (KeepsStoredWeights(shape)) {
@@ -170,7 +179,9 @@ std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
   const int64_t streams = Streams(shape);
   const int64_t slice_rows = HeadSliceRows(c.vocabulary, plan.head_slice_rows);
   const int64_t panel = std::min(kVocabularySlice, c.vocabulary) * c.hidden * ComputeBytes(shape);
-  const int64_t norms = shape.threads * streams * kLossTileRows * c.hidden * ComputeBytes(shape);
+  // The attribution compares its models with the original by themselves.
+  const int64_t compared = std::max(streams, 1 + shape.attribution_variants);
+  const int64_t norms = shape.threads * compared * kLossTileRows * c.hidden * ComputeBytes(shape);
   add("lm_head, packed", slice_rows * c.hidden * ComputeBytes(shape));
   add("packing lm_head; norms of tiles", std::max(ChunkBytes(shape) + panel, norms));
   add("hidden states", plan.hidden_states == Placement::kMemory
@@ -178,7 +189,8 @@ std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
                            : SpilledBytes(shape, plan, streams));
   add("tiles: logits", shape.threads * kLossTileRows * 3 * kVocabularySlice * kFloatBytes);
   add("sums and outcomes of tokens",
-      streams * shape.evaluation_tokens *
+      (streams * shape.evaluation_tokens + AttributedTokens(shape) +
+       std::min(shape.attribution_tokens, shape.evaluation_tokens)) *
           static_cast<int64_t>(sizeof(NetworkState) + sizeof(TokenOutcome)));
   return parts;
 }
@@ -242,8 +254,12 @@ int64_t LayerWeightCount(const DecoderConfig& config) {
          3 * config.hidden * config.intermediate;
 }
 
+int64_t AttributedTokens(const JobShape& shape) {
+  return shape.attribution_variants * std::min(shape.attribution_tokens, shape.evaluation_tokens);
+}
+
 int64_t HiddenStateBytes(const JobShape& shape) {
-  return shape.calibration_tokens * shape.config.hidden * kFloatBytes +
+  return shape.calibration_tokens * shape.config.hidden * kFloatBytes + ProbeRowBytes(shape) +
          EvaluationHiddenBytes(shape);
 }
 

@@ -24,6 +24,10 @@ struct JobShape {
   int64_t evaluation_tokens = 0;
   int64_t longest_sequence = 0;     // of both texts
   int64_t evaluation_variants = 0;  // models evaluated beside the original
+  // Tokens of the evaluation that go through `attribution_variants` partly quantized models, too.
+  int64_t attribution_tokens = 0;
+  int64_t attribution_variants = 0;
+  int64_t probe_tokens = 0;  // on which the output errors of layers are measured
   RoundingAlgorithm rounding = RoundingAlgorithm::kNearest;
   int64_t resident_before_bytes =
       0;  // of the process when the plan is made: program, tokenizer, texts
@@ -69,6 +73,9 @@ int64_t DefaultMemoryBudget();
 
 // "memory: at most 1.2 GiB; hidden states in memory; next layer read ahead".
 std::string DescribeChoice(const MemoryChoice& choice);
+
+// Tokens of the evaluation in all partly quantized models together; 0 without evaluation.
+int64_t AttributedTokens(const JobShape& shape);
 
 // Bytes written to the work directory per layer when hidden states spill, all streams together.
 int64_t HiddenStateBytes(const JobShape& shape);

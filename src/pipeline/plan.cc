@@ -78,6 +78,16 @@ std::vector<std::pair<std::string, JobWork>> Variations(const JobWork& work) {
   if (work.quantizes() && shape.evaluation_tokens > 0) {
     vary("--skip_evaluation", [](JobWork& w) { w.shape.evaluation_tokens = 0; });
   }
+  if (work.measuring != JobWork::Measuring::kNone) {
+    vary(work.measuring == JobWork::Measuring::kErrors ? "--keep_layers 0" : "without --max_kl",
+         [](JobWork& w) {
+           w.measuring = JobWork::Measuring::kNone;
+           w.kept_bytes = 0;
+         });
+  }
+  if (AttributedTokens(shape) > 0) {
+    vary("--attribution_windows 0", [](JobWork& w) { w.shape.attribution_tokens = 0; });
+  }
   if (work.quantizes() && shape.rounding == RoundingAlgorithm::kCompensated) {
     vary("--quant_algo none", [](JobWork& w) { w.shape.rounding = RoundingAlgorithm::kNearest; });
   }

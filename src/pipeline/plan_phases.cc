@@ -36,19 +36,23 @@ int64_t PartOf(const MemoryEstimate& estimate, std::string_view what) {
 
 class PhasePlanner {
  public:
-  PhasePlanner(const JobWork& work, const MemoryChoice& memory, const MachineRates* rates)
+  enum class Output { kWritten, kNone };
+
+  PhasePlanner(const JobWork& work, const MemoryChoice& memory, const MachineRates* rates,
+               Output output)
       : work_(work),
         shape_(work.shape),
         memory_(memory),
         rates_(rates != nullptr ? *rates : MachineRates{}),
-        spills_(memory.plan.hidden_states == Placement::kFile) {}
+        spills_(memory.plan.hidden_states == Placement::kFile),
+        output_(output) {}
 
   std::vector<PhasePlan> Phases() {
     std::vector<PhasePlan> phases = {Embedding(), Layers()};
-    if (shape_.evaluation_tokens > 0 || (work_.quantizes() && work_.own_head())) {
+    if (shape_.evaluation_tokens > 0 || (writes() && work_.own_head())) {
       phases.push_back(Head());
     }
-    if (work_.quantizes()) phases.push_back(Writing());
+    if (writes()) phases.push_back(Writing());
     for (PhasePlan& phase : phases) {
       for (const NamedSeconds& part : phase.parts) phase.seconds += part.seconds;
     }
@@ -56,6 +60,8 @@ class PhasePlanner {
   }
 
  private:
+  bool writes() const { return work_.quantizes() && output_ == Output::kWritten; }
+
   // Program, allocator and hidden states: what every phase holds.
   int64_t BaseBytes() const {
     return PartOf(memory_.estimate, "program, tokenizer, texts") +
@@ -84,12 +90,11 @@ class PhasePlanner {
     phase.name = "embedding";
     phase.memory_bytes = TotalOf(memory_.estimate.embedding);
     // Without an output only the rows of the tokens are read.
-    phase.read_bytes =
-        work_.quantizes()
-            ? work_.embedding_bytes
-            : std::min(work_.embedding_bytes, shape_.evaluation_tokens * shape_.config.hidden *
-                                                  ElementBytes(shape_.stored));
-    if (work_.quantizes()) phase.written_bytes = work_.embedding_bytes;
+    phase.read_bytes = writes() ? work_.embedding_bytes
+                                : std::min(work_.embedding_bytes,
+                                           (shape_.calibration_tokens + shape_.evaluation_tokens) *
+                                               shape_.config.hidden * ElementBytes(shape_.stored));
+    if (writes()) phase.written_bytes = work_.embedding_bytes;
     if (spills_) phase.spill_written_bytes = HiddenStateBytes(shape_);
     AddDisk(phase);
     return phase;
@@ -105,7 +110,7 @@ class PhasePlanner {
     const bool twice = KeepsStoredWeights(shape_) && work_.quantizes();
     const int64_t again = twice ? late : 0;
     phase.read_bytes = work_.layer_bytes + again;
-    if (work_.quantizes()) phase.written_bytes = work_.layer_output_bytes;
+    if (writes()) phase.written_bytes = work_.layer_output_bytes + work_.kept_bytes;
     if (spills_) {
       phase.spill_read_bytes = layers * HiddenStateBytes(shape_);
       phase.spill_written_bytes = layers * HiddenStateBytes(shape_);
@@ -172,18 +177,20 @@ class PhasePlanner {
     PhasePlan phase;
     phase.name = "head";
     phase.read_bytes = work_.head_bytes;
-    if (work_.quantizes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
+    if (writes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
     phase.memory_bytes = TotalOf(memory_.estimate.head);
     if (shape_.evaluation_tokens > 0) {
       const DecoderConfig& c = shape_.config;
-      const double streams = AsDouble(1 + shape_.evaluation_variants);
-      phase.flops =
-          streams * 2 * AsDouble(shape_.evaluation_tokens) * AsDouble(c.hidden * c.vocabulary);
+      // The attribution takes its windows of the original along.
+      const int64_t attributed = AttributedTokens(shape_);
+      const int64_t rows =
+          (1 + shape_.evaluation_variants) * shape_.evaluation_tokens + attributed +
+          (attributed > 0 ? std::min(shape_.attribution_tokens, shape_.evaluation_tokens) : 0);
+      phase.flops = 2 * AsDouble(rows) * AsDouble(c.hidden * c.vocabulary);
       if (spills_) {
         // Every slice of the head reads all of them.
-        phase.spill_read_bytes = memory_.head_slices * (1 + shape_.evaluation_variants) *
-                                 shape_.evaluation_tokens * c.hidden *
-                                 static_cast<int64_t>(sizeof(float));
+        phase.spill_read_bytes =
+            memory_.head_slices * rows * c.hidden * static_cast<int64_t>(sizeof(float));
       }
       Add(phase, "products", Ratio(phase.flops, rates_.products * kPassEfficiency));
       Add(phase, "packing",
@@ -211,13 +218,34 @@ class PhasePlanner {
   const MemoryChoice& memory_;
   const MachineRates rates_;
   const bool spills_;
+  const Output output_;
 };
+
+// The pass that chooses what to keep, as one phase.
+PhasePlan MeasuringPhase(const JobWork& work, const MemoryChoice& memory,
+                         const MachineRates* rates) {
+  JobWork first = work;
+  first.kept_bytes = 0;
+  const bool errors_alone = work.measuring == JobWork::Measuring::kErrors;
+  if (errors_alone) first.shape.evaluation_tokens = 0;
+  PhasePlan phase = SumOf(
+      PhasePlanner(first, memory, rates,
+                   errors_alone ? PhasePlanner::Output::kNone : PhasePlanner::Output::kWritten)
+          .Phases());
+  phase.name = "measuring";
+  return phase;
+}
 
 }  // namespace
 
 std::vector<PhasePlan> PlanPhases(const JobWork& work, const MemoryChoice& memory,
                                   const MachineRates* rates) {
-  return PhasePlanner(work, memory, rates).Phases();
+  std::vector<PhasePlan> phases =
+      PhasePlanner(work, memory, rates, PhasePlanner::Output::kWritten).Phases();
+  if (work.measuring != JobWork::Measuring::kNone) {
+    phases.insert(phases.begin(), MeasuringPhase(work, memory, rates));
+  }
+  return phases;
 }
 
 PhasePlan SumOf(const std::vector<PhasePlan>& phases) {

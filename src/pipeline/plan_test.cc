@@ -119,6 +119,51 @@ TEST(PlanPhases, ProductsAreTwoOperationsPerWeightAndToken) {
   EXPECT_DOUBLE_EQ(Phase(phases, "head").flops, 2 * 2 * 288768.0 * 16384 * 128256);
 }
 
+// For --keep_layers the weights are read a second time, without evaluation and output; for --max_kl
+// everything may happen twice.
+TEST(PlanPhases, MeasuringIsAPassOfItsOwn) {
+  JobWork work = WorkOf("llama-3.1-8b");
+  const MemoryChoice memory = ChoosePassPlan(work.shape, 64 * kGib);
+  const PhasePlan plain = SumOf(PlanPhases(work, memory, nullptr));
+  work.measuring = JobWork::Measuring::kErrors;
+  work.kept_bytes = 1'000'000;
+  const std::vector<PhasePlan> phases = PlanPhases(work, memory, nullptr);
+  EXPECT_EQ(phases.front().name, "measuring");
+  const PhasePlan& measuring = phases.front();
+  // The rows of the embedding that occur: no more than there are tokens.
+  EXPECT_EQ(measuring.read_bytes, work.layer_bytes + 65536LL * 4096 * 2);
+  EXPECT_EQ(measuring.written_bytes, 0);
+  EXPECT_LT(measuring.flops, 0.3 * plain.flops);
+  EXPECT_EQ(SumOf(phases).written_bytes, plain.written_bytes + 1'000'000);
+  work.measuring = JobWork::Measuring::kEverything;
+  work.kept_bytes = 0;
+  const PhasePlan twice = SumOf(PlanPhases(work, memory, nullptr));
+  EXPECT_EQ(twice.read_bytes, 2 * plain.read_bytes);
+  EXPECT_EQ(twice.written_bytes, 2 * plain.written_bytes);
+  EXPECT_DOUBLE_EQ(twice.flops, 2 * plain.flops);
+}
+
+TEST(PlanPhases, AttributionAddsItsModelsAndTheProbeItsTokens) {
+  JobWork work = WorkOf("llama-3.1-8b");
+  const MemoryChoice memory = ChoosePassPlan(work.shape, 64 * kGib);
+  const auto phases_of = [&] { return PlanPhases(work, memory, nullptr); };
+  const int64_t states = HiddenStateBytes(work.shape);
+  const double layers = Phase(phases_of(), "layers").flops;
+  const double head = Phase(phases_of(), "head").flops;
+  work.shape.attribution_tokens = 4 * 2048;
+  work.shape.attribution_variants = 2;
+  work.shape.probe_tokens = 512;
+  EXPECT_EQ(HiddenStateBytes(work.shape) - states, (2 * 4 * 2048 + 512) * 4096LL * 4);
+  const double matrices = 32.0 * static_cast<double>(LayerWeightCount(work.shape.config));
+  const double attention = 32.0 * 32 * 128 * 4 * (2 * 8192 * 2048.0 / 2 + 6 * 512 * 256.0 / 2);
+  EXPECT_NEAR((Phase(phases_of(), "layers").flops - layers) /
+                  (2 * matrices * (2 * 8192 + 6 * 512) + attention),
+              1, 1e-3);
+  EXPECT_DOUBLE_EQ(Phase(phases_of(), "head").flops - head, 3 * 2 * 8192.0 * 4096 * 128256);
+  work.shape.evaluation_tokens = 0;
+  EXPECT_EQ(AttributedTokens(work.shape), 0);
+}
+
 TEST(PlanPhases, NothingSpillsIntoEnoughMemory) {
   const JobWork work = WorkOf("llama-3.1-8b");
   const MemoryChoice memory = ChoosePassPlan(work.shape, 64 * kGib);

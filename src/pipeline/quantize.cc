@@ -3,7 +3,6 @@
 #include <fnmatch.h>
 
 #include <chrono>
-#include <functional>
 #include <map>
 
 #include "base/memory_use.h"
@@ -15,7 +14,7 @@
 #include "pipeline/guards.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/output_checkpoint.h"
-#include "pipeline/run_log.h"
+#include "pipeline/quantize_job.h"
 #include "pipeline/run_plan.h"
 #include "pipeline/run_report.h"
 #include "pipeline/streaming_pass.h"
@@ -53,6 +52,9 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["weight scales"] =
       request.weight_scales == WeightScales::kPerMatrix ? "per matrix" : "per fused group";
   fingerprint["--exclude_layers"] = fmt::format("{}", fmt::join(request.exclude_patterns, " "));
+  fingerprint["--keep_layers"] = fmt::format("{}", request.keep.groups);
+  fingerprint["--max_kl"] =
+      request.keep.max_kl ? fmt::format("{}", *request.keep.max_kl) : std::string("none");
   fingerprint["--custom_mode"] = request.export_format;
   fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
   fingerprint["--quant_algo"] =
@@ -72,115 +74,54 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   if (evaluation != nullptr) {
     AddHash(fingerprint, "evaluation tokens", std::as_bytes(std::span(evaluation->tokens)));
     fingerprint["evaluation windows"] = fmt::format("{}", evaluation->sequences.size());
+    fingerprint["--attribution_windows"] = fmt::format("{}", request.attribution_windows);
   }
   return fingerprint;
 }
 
-// The directories of a run that can be continued.
-class Job {
+// The pass that chooses what to keep. With --max_kl it is an ordinary one, so that it is the last
+// when the KL is low enough: then it returns its result. Otherwise the choice is in the job.
+class Exceptions {
  public:
-  Job(const QuantizeRequest& request, Fingerprint fingerprint)
-      : request_(request),
-        fingerprint_(std::move(fingerprint)),
-        work_(request.work_directory.value_or(Beside(request.output_directory, ".narrow-work"))),
-        output_(request.output_directory, request.existing,
-                Beside(request.output_directory, ".partial")) {
-    if (request.resume == QuantizeRequest::Resume::kAuto) {
-      output_.KeepOnFailure();  // a state of another job is refused, not thrown away
-      state_ = LoadRunState(work_.state_path(), fingerprint_);
-      output_.RemoveOnFailure();
-    }
-    if (state_) return;
-    work_.Clear();
-    for (const auto& entry : std::filesystem::directory_iterator(output_.path())) {
-      std::filesystem::remove_all(entry.path());
-    }
-  }
-  ~Job() {
-    if (!kept_) work_.Remove();
-  }
-  Job(const Job&) = delete;
-  Job& operator=(const Job&) = delete;
-
-  StagedDirectory& output() { return output_; }
-
-  PassResult Run(PassRequest& pass, ProgressSink& display) {
-    RunLog progress(work_.log_path(), display);
-    progress.Line(
-        fmt::format("narrow {} {}", request_.version, fmt::join(request_.command_line, " ")));
-    pass.work_directory = work_.path();
-    pass.save_interval_seconds = request_.save_interval_seconds;
-    pass.save = [this](RunState state) {
-      state.fingerprint = fingerprint_;
-      SaveRunState(work_.state_path(), state);
-      saved_ = true;
-    };
-    if (state_) {
-      pass.resume = &*state_;
-      saved_ = true;
-      progress.Info(fmt::format("Continuing after layer {} of {}, saved in {}", state_->layers_done,
-                                pass.config.layers, work_.path().string()));
-    }
-    try {
-      PassResult result = RunStreamingPass(pass, progress);
-      if (saved_)
-        Keep();  // until Commit: what is left to write may fail for a reason that goes away
-      return result;
-    } catch (const Error& error) {
-      progress.Line(error.what());
-      Rethrow(error);
-    } catch (const std::bad_alloc&) {
-      if (saved_) Keep();
-      throw;
-    }
+  Exceptions(const KeepRequest& request, const ModelSource& model,
+             const std::set<std::string>& excluded)
+      : request_(request), groups_(QuantizedGroups(model, excluded)) {
+    CheckKeepRequest(request_, groups_);
   }
 
-  // Does what is left to write after the pass, and puts the output in place.
-  void Conclude(const std::function<void()>& write) {
-    try {
-      write();
-      output_.Commit();
-    } catch (const Error& error) {
-      Rethrow(error);
-    }
-    kept_ = false;
+  // `pass` without an output, if all it is for is the errors.
+  PassRequest MeasuringPass(PassRequest pass) const {
+    if (request_.max_kl) return pass;
+    pass.output = nullptr;
+    pass.evaluation = nullptr;
+    return pass;
+  }
+
+  // Nothing: the KL is low enough without keeping anything.
+  std::optional<KeptGroups> Choose(const PassResult& result) const {
+    if (request_.max_kl && result.deployed->kl.mean <= *request_.max_kl) return std::nullopt;
+    KeptGroups kept = request_.max_kl
+                          ? KeepForKl(groups_, result.layers, KlOf(result), *request_.max_kl)
+                          : KeepWorst(groups_, result.layers, request_.groups);
+    kept.seconds =
+        result.calibration_seconds + result.quantization_seconds + result.evaluation_seconds;
+    return kept;
   }
 
  private:
-  // Says of a cause that goes away how to go on.
-  [[noreturn]] void Rethrow(const Error& error) {
-    if (!CanContinue(error.code())) throw error;
-    Keep();
-    throw Error(error.code(),
-                fmt::format("{} (finished layers are saved in {}: the same command continues)",
-                            error.what(), work_.path().string()));
+  static MeasuredKl KlOf(const PassResult& result) {
+    MeasuredKl measured;
+    measured.mean = result.deployed->kl.mean;
+    if (!result.part_costs.empty() && result.part_costs.back().kl.mean > 0.0) {
+      const PartCost& last = result.part_costs.back();
+      measured.cache_share =
+          last.part == QuantizedPart::kCache ? last.kl_added.mean / last.kl.mean : 0.0;
+    }
+    return measured;
   }
 
-  void Keep() {
-    output_.KeepOnFailure();
-    kept_ = true;
-  }
-
-  static std::filesystem::path Beside(const std::filesystem::path& output, const char* suffix) {
-    std::filesystem::path path = std::filesystem::absolute(output).lexically_normal();
-    if (!path.has_filename()) path = path.parent_path();
-    return path.parent_path() / ("." + path.filename().string() + suffix);
-  }
-
-  // Damaged input stays damaged; a full disk or a signal goes away.
-  bool CanContinue(ErrorCode code) const {
-    return saved_ && (code == ErrorCode::kIo || code == ErrorCode::kInterrupted ||
-                      code == ErrorCode::kTerminated || code == ErrorCode::kMemoryBudget ||
-                      code == ErrorCode::kNotFound);
-  }
-
-  const QuantizeRequest& request_;
-  Fingerprint fingerprint_;
-  WorkDirectory work_;
-  StagedDirectory output_;
-  std::optional<RunState> state_;
-  bool saved_ = false;
-  bool kept_ = false;
+  const KeepRequest& request_;
+  std::vector<LayerGroup> groups_;
 };
 
 }  // namespace
@@ -237,10 +178,9 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   LayerQuantizationOptions quantization = QuantizationOptions(request, model);
   const OutputOptions output_options = {&FindExportFormat(request.export_format),
                                         request.max_shard_bytes};
-  const QuantizedCheckpointDescription description =
-      DescribeOutput(*model.family, model.config, quantization);
-  const Json config =
-      QuantizedConfig(model.checkpoint->config(), *output_options.format, description);
+  static_cast<void>(QuantizedConfig(model.checkpoint->config(), *output_options.format,
+                                    DescribeOutput(*model.family, model.config, quantization)));
+  const Exceptions exceptions(request.keep, model, quantization.excluded);
   const SideFilePlan side_files = PlanSideFiles(request.model_directory);
   for (const std::string& warning : side_files.warnings) warn(warning);
 
@@ -260,37 +200,73 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   }
 
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
-  const JobShape shape = ShapeOf(model, pass.compute, &quantization, &calibration.stream,
-                                 evaluation ? &evaluation->stream : nullptr);
+  const TokenStream* evaluated = evaluation ? &evaluation->stream : nullptr;
+  JobShape shape = ShapeOf(model, pass.compute, &quantization, &calibration.stream, evaluated);
+  SetMeasurements(request, shape);
   const JobPlan plan =
-      PlanBeforeWork(request, model, quantization.excluded, shape, calibration.stream,
-                     evaluation ? &evaluation->stream : nullptr);
+      PlanBeforeWork(request, model, quantization.excluded, shape, calibration.stream, evaluated);
   pass.plan = plan.memory.plan;
   quantization.hessian_block_columns = plan.memory.hessian_block_columns;
   for (const std::string& line : ShortPlan(plan)) progress.Info(line);
-  // Nothing before this line writes; nothing after it can be refused for what the user asked.
-  Job job(request, JobFingerprint(request, model, pass.compute, quantization, calibration.stream,
-                                  evaluation ? &evaluation->stream : nullptr));
+  // Nothing before this line writes; nothing after it can be refused for what the user asked, but
+  // for a --max_kl that turns out to be out of reach.
+  QuantizeJob job(request, JobFingerprint(request, model, pass.compute, quantization,
+                                          calibration.stream, evaluated));
   StagedDirectory& directory = job.output();
-  OutputCheckpoint output(*model.checkpoint, *model.family, model.config, quantization,
-                          output_options, directory.path());
+  const TokenStream probe = ProbeOf(evaluated != nullptr ? *evaluated : calibration.stream);
   pass.checkpoint = model.checkpoint.get();
   pass.family = model.family;
   pass.config = model.config;
   pass.scheme = quantization.scheme;
   pass.calibration = &calibration.stream;
-  pass.evaluation = evaluation ? &evaluation->stream : nullptr;
-  pass.quantization = quantization;
-  pass.output = &output;
-  const PassResult result = job.Run(pass, progress);
-  job.Conclude([&] {
-    output.Finish();
+  pass.evaluation = evaluated;
+  pass.attribution_windows = request.attribution_windows;
+  pass.probe = &probe;
+  int64_t checkpoint_bytes = 0;
+  const auto run = [&](bool measures) {
+    OutputCheckpoint output(*model.checkpoint, *model.family, model.config, quantization,
+                            output_options, directory.path());
+    pass.quantization = quantization;
+    pass.output = &output;
+    const PassRequest now = measures ? exceptions.MeasuringPass(pass) : pass;
+    PassResult result = job.Run(now, progress);
+    if (now.output != nullptr) job.Attempt([&] { output.Finish(); });
+    checkpoint_bytes = output.total_tensor_bytes();
+    return result;
+  };
+  std::optional<PassResult> last;
+  if (request.keep.any() && !job.kept()) {
+    PassResult measured = run(true);
+    std::optional<KeptGroups> kept;
+    try {
+      kept = exceptions.Choose(measured);
+    } catch (const Error&) {
+      job.Abandon();
+      throw;
+    }
+    if (kept) {
+      job.WriteWith(*std::move(kept));
+    } else {
+      last = std::move(measured);
+    }
+  }
+  if (!last) {
+    if (job.kept()) quantization.excluded.merge(job.kept()->modules());
+    last = run(false);
+  }
+  const PassResult& result = *last;
+  const QuantizedCheckpointDescription description =
+      DescribeOutput(*model.family, model.config, quantization);
+  const Json config =
+      QuantizedConfig(model.checkpoint->config(), *output_options.format, description);
 
+  job.Conclude([&] {
     FillStrategy(request, quantization, description, report);
     FillTensors(result, report);
     const TokenVariety variety = CountVariety(calibration.stream, model.config.vocabulary);
     for (const std::string& warning : QuantizationWarnings(result.layers, variety)) warn(warning);
     if (evaluation) FillEvaluation(request, *evaluation, tokenizer, result, report);
+    if (request.keep.any()) FillKept(request.keep, job.kept(), result, checkpoint_bytes, report);
     WriteFileAtomically(directory.path() / "config.json", RenderJsonFile(config));
     CopySideFiles(side_files, directory.path());
     report.seconds.calibration = result.calibration_seconds;

@@ -10,11 +10,14 @@
 #include "base/progress.h"
 #include "export/report.h"
 #include "io/staged_directory.h"
+#include "pipeline/kept_groups.h"
 #include "pipeline/layer_quantizer.h"
 #include "pipeline/model_source.h"
 #include "pipeline/texts.h"
 
 namespace narrow {
+
+inline constexpr int64_t kDefaultAttributionWindows = 4;
 
 struct QuantizeRequest {
   std::filesystem::path model_directory;
@@ -24,11 +27,14 @@ struct QuantizeRequest {
   CacheScheme cache = CacheScheme::kNone;
   float min_cache_scale = 0.0f;
   WeightScales weight_scales = WeightScales::kPerFusedGroup;
+  KeepRequest keep;                           // what to leave by measured error
   std::vector<std::string> exclude_patterns;  // shell patterns of full module names
   std::string export_format = "fp8";
   int64_t max_shard_bytes = 5'000'000'000;
   CalibrationOptions calibration;
   std::optional<EvaluationOptions> evaluation;
+  // Windows of the evaluation on which the cost of weights, inputs and cache is told apart.
+  int64_t attribution_windows = kDefaultAttributionWindows;
   DataType data_type = DataType::kAuto;
   // State, spilled hidden states and log; default: ".<output>.narrow-work" beside the output.
   std::optional<std::filesystem::path> work_directory;

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "export/registry.h"
 #include "export/side_files.h"
+#include "pipeline/layer_probe.h"
 #include "pipeline/texts.h"
 
 namespace narrow {
@@ -119,6 +120,20 @@ TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
   return counts;
 }
 
+void NoteKeeping(const KeepRequest& request, std::vector<std::string>& assumptions) {
+  if (request.max_kl) {
+    assumptions.push_back(
+        "--max_kl: the first pass (\"measuring\") is the last when its KL is low enough; else the "
+        "weights are read a second time, and the output grows by what is kept, which is not known "
+        "before");
+  } else if (request.groups > 0) {
+    assumptions.push_back(
+        "--keep_layers: the weights are read twice, first to measure (\"measuring\"); the output "
+        "is "
+        "counted with the largest groups kept");
+  }
+}
+
 JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
                      const TokenCounts& counts) {
   const QuantizeRequest& job = request.job;
@@ -136,6 +151,7 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
   if (request.task == PlanRequest::Task::kQuantize) {
     shape.evaluation_variants = job.weight_scales == WeightScales::kPerMatrix ? 2 : 1;
     shape.rounding = job.rounding;
+    SetMeasurements(job, shape);
   }
   shape.resident_before_bytes = CurrentResidentBytes();
   std::error_code error;
@@ -161,13 +177,34 @@ JobPlan PlanAndCheck(JobWork work, const JobDirectories& directories,
   return plan;
 }
 
+// What choosing the groups to keep adds to the work. Throws: as CheckKeepRequest.
+void CountKeeping(const KeepRequest& request, const ModelSource& model,
+                  const std::set<std::string>& excluded, JobWork& work) {
+  if (!request.any()) return;
+  const std::vector<LayerGroup> groups = QuantizedGroups(model, excluded);
+  CheckKeepRequest(request, groups);
+  work.measuring = request.max_kl ? JobWork::Measuring::kEverything : JobWork::Measuring::kErrors;
+  work.kept_bytes = LargestExtraBytes(groups, request.groups);
+}
+
 }  // namespace
+
+void SetMeasurements(const QuantizeRequest& request, JobShape& shape) {
+  shape.probe_tokens = kProbeSequences * kProbeTokens;
+  if (!request.evaluation || shape.evaluation_tokens == 0) return;
+  const int64_t window = request.evaluation->window_tokens;
+  shape.attribution_tokens =
+      std::min(request.attribution_windows, shape.evaluation_tokens / window) * window;
+  if (shape.attribution_tokens == 0) return;
+  shape.attribution_variants = request.cache == CacheScheme::kFp8 ? 2 : 1;
+}
 
 JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
                        const std::set<std::string>& excluded, const JobShape& shape,
                        const TokenStream& calibration, const TokenStream* evaluation) {
   JobWork work = CountWork(model, excluded, shape);
   work.max_shard_bytes = request.max_shard_bytes;
+  CountKeeping(request.keep, model, excluded, work);
   work.calibration_length = calibration.longest();
   work.window_tokens = evaluation != nullptr ? evaluation->longest() : 0;
   return PlanAndCheck(std::move(work), DirectoriesOf(request), request.memory_budget_bytes);
@@ -205,6 +242,10 @@ JobPlan RunPlan(const PlanRequest& request) {
   work.calibration_length = counts.calibration_length;
   work.window_tokens = job.evaluation ? job.evaluation->window_tokens : 0;
   work.max_shard_bytes = job.max_shard_bytes;
+  if (quantizes) {
+    CountKeeping(job.keep, model, excluded, work);
+    NoteKeeping(job.keep, assumptions);
+  }
   if (!has_weights) CompareWithIndex(job.model_directory, work, assumptions);
   for (const SideFile& file : PlanSideFiles(job.model_directory).files) {
     work.other_bytes += file.bytes;

@@ -1,6 +1,7 @@
 #include "pipeline/run_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -17,11 +18,21 @@ RunReport::Estimate Convert(const Estimate& estimate) {
   return {estimate.mean, estimate.standard_error};
 }
 
+// Perplexity is the exponential of the loss; to first order so is its error.
+RunReport::Estimate PerplexityChange(const Estimate& nll_increase) {
+  RunReport::Estimate change{std::expm1(nll_increase.mean), std::nullopt};
+  if (nll_increase.standard_error) {
+    change.standard_error = std::exp(nll_increase.mean) * *nll_increase.standard_error;
+  }
+  return change;
+}
+
 RunReport::Divergence Convert(const DivergenceSummary& summary) {
   RunReport::Divergence divergence;
   divergence.perplexity = summary.perplexity;
   divergence.window_nll = summary.window_nll;
   divergence.nll_increase = Convert(summary.nll_increase);
+  divergence.perplexity_change = PerplexityChange(summary.nll_increase);
   divergence.kl = Convert(summary.kl);
   divergence.kl_median = summary.kl_median;
   divergence.kl_99 = summary.kl_99;
@@ -122,6 +133,7 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   for (const HurtToken& hurt : result.deployed->worst) {
     evaluation.worst_tokens.push_back(DescribeHurtToken(hurt, text.stream, tokenizer));
   }
+  evaluation.attribution = AttributionOf(result);
   evaluation.notice = text.notice;
 }
 
@@ -149,6 +161,7 @@ void FillTensors(const PassResult& result, RunReport& report) {
                                  {layer.cache->value_amax, layer.cache->value_scale}});
     }
   }
+  FillErrors(result.layers, report);
 }
 
 }  // namespace narrow

@@ -1,6 +1,9 @@
 // What a run did and measured, as its report says it.
 #pragma once
 
+#include <optional>
+#include <span>
+
 #include "export/report.h"
 #include "pipeline/quantize.h"
 #include "pipeline/streaming_pass.h"
@@ -15,8 +18,18 @@ void FillCalibration(const TokenizedText& text, RunReport& report);
 // REQUIRES: request.evaluation; result.deployed.
 void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
                     const Tokenizer& tokenizer, const PassResult& result, RunReport& report);
-// Every tensor's range and scale, and each layer's sums, time and memory.
+// Every tensor's range and scale, and each layer's sums, errors, time and memory.
 void FillTensors(const PassResult& result, RunReport& report);
+// Nothing where there was none.
+std::optional<RunReport::Attribution> AttributionOf(const PassResult& result);
+// Shares of all layers, where they were probed. REQUIRES: report.layers are those of the facts.
+void FillErrors(std::span<const LayerFacts> layers, RunReport& report);
+// `kept`: nothing where the KL was low enough without. `checkpoint_bytes`: of all tensors. Adds to
+// the verdict, too.
+void FillKept(const KeepRequest& request, const std::optional<KeptGroups>& kept,
+              const PassResult& result, int64_t checkpoint_bytes, RunReport& report);
+// As reports name a part of a layer; nothing: the KV cache.
+const char* PartId(std::optional<LinearGroup> group);
 
 // The text of a token and of about twelve tokens before it in its window. Bytes that are no UTF-8
 // by themselves (a token may be part of a character) appear as "<0xE2>"; long text is cut.

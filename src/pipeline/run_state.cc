@@ -9,7 +9,7 @@
 namespace narrow {
 namespace {
 
-constexpr int kStateFormat = 1;
+constexpr int kStateFormat = 2;
 
 Json ToJson(const LayerFacts& facts) {
   Json json = Json::object();
@@ -24,6 +24,8 @@ Json ToJson(const LayerFacts& facts) {
     json["cache"] = {facts.cache->attention_module, facts.cache->key_amax, facts.cache->key_scale,
                      facts.cache->value_amax, facts.cache->value_scale};
   }
+  json["errors"] = nullptr;
+  if (facts.errors) json["errors"] = {facts.errors->groups, facts.errors->cache, facts.errors->all};
   return json;
 }
 
@@ -37,13 +39,49 @@ LayerFacts LayerFactsFromJson(const Json& json) {
   if (const Json& cache = json.at("cache"); !cache.is_null()) {
     facts.cache = CacheFacts{cache.at(0), cache.at(1), cache.at(2), cache.at(3), cache.at(4)};
   }
+  if (const Json& errors = json.at("errors"); !errors.is_null()) {
+    facts.errors = LayerErrors{errors.at(0), errors.at(1), errors.at(2)};
+  }
   return facts;
+}
+
+Json ToJson(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+
+std::optional<double> NumberFromJson(const Json& json) {
+  return json.is_null() ? std::nullopt : std::optional<double>(json.get<double>());
+}
+
+Json ToJson(const KeptGroups& kept) {
+  Json json = Json::object();
+  json["groups"] = Json::array();
+  for (const LayerGroup& group : kept.groups) {
+    json["groups"].push_back({group.layer, static_cast<int>(group.group), group.modules,
+                              group.extra_bytes, group.error, group.share});
+  }
+  json["kl_without"] = ToJson(kept.kl_without);
+  json["kl_predicted"] = ToJson(kept.kl_predicted);
+  json["seconds"] = kept.seconds;
+  return json;
+}
+
+KeptGroups KeptGroupsFromJson(const Json& json) {
+  KeptGroups kept;
+  for (const Json& group : json.at("groups")) {
+    kept.groups.push_back({group.at(0), static_cast<LinearGroup>(group.at(1).get<int>()),
+                           group.at(2).get<std::vector<std::string>>(), group.at(3), group.at(4),
+                           group.at(5)});
+  }
+  kept.kl_without = NumberFromJson(json.at("kl_without"));
+  kept.kl_predicted = NumberFromJson(json.at("kl_predicted"));
+  kept.seconds = json.at("seconds");
+  return kept;
 }
 
 RunState StateFromJson(const Json& json) {
   RunState state;
   state.fingerprint = json.at("fingerprint").get<Fingerprint>();
   state.layers_done = json.at("layers_done");
+  if (const Json& kept = json.at("kept"); !kept.is_null()) state.kept = KeptGroupsFromJson(kept);
   for (const Json& layer : json.at("layers")) state.layers.push_back(LayerFactsFromJson(layer));
   state.hidden_generations = json.at("hidden_generations").get<std::map<std::string, int>>();
   const Json& seconds = json.at("seconds");
@@ -87,6 +125,7 @@ void SaveRunState(const std::filesystem::path& path, const RunState& state) {
   json["format"] = kStateFormat;
   json["fingerprint"] = state.fingerprint;
   json["layers_done"] = state.layers_done;
+  json["kept"] = state.kept ? ToJson(*state.kept) : Json(nullptr);
   json["layers"] = Json::array();
   for (const LayerFacts& layer : state.layers) json["layers"].push_back(ToJson(layer));
   json["hidden_generations"] = state.hidden_generations;

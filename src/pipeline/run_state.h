@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "pipeline/kept_groups.h"
 #include "pipeline/layer_quantizer.h"
 
 namespace narrow {
@@ -24,6 +25,8 @@ void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const 
 struct RunState {
   Fingerprint fingerprint;
   int64_t layers_done = 0;
+  // What the measuring pass chose, when there is one and it is over.
+  std::optional<KeptGroups> kept;
   std::vector<LayerFacts> layers;                 // of the layers done
   std::map<std::string, int> hidden_generations;  // by stream: which of its two files is valid
   double calibration_seconds = 0;

@@ -10,6 +10,7 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "pipeline/calibration.h"
+#include "pipeline/layer_probe.h"
 #include "pipeline/loaded_layer.h"
 #include "pipeline/losses.h"
 
@@ -76,7 +77,7 @@ class Pass {
 
   static int64_t LongestSequence(const PassRequest& request) {
     int64_t longest = 0;
-    for (const TokenStream* stream : {request.calibration, request.evaluation}) {
+    for (const TokenStream* stream : {request.calibration, request.evaluation, request.probe}) {
       if (stream != nullptr) longest = std::max(longest, stream->longest());
     }
     return longest;
@@ -91,6 +92,7 @@ class Pass {
 
   std::string PhaseName() const {
     if (!quantizing()) return "Evaluating layers";
+    if (request_.output == nullptr && request_.evaluation == nullptr) return "Measuring errors";
     return request_.evaluation != nullptr ? "Calibrating, quantizing, evaluating"
                                           : "Calibrating, quantizing";
   }
@@ -103,11 +105,11 @@ class Pass {
     return tokens * config_.layers;
   }
 
-  std::array<std::optional<Stream>*, 4> AllStreams() {
-    return {&calibration_, &stored_, &pseudo_, &deployed_};
+  std::array<std::optional<Stream>*, 7> AllStreams() {
+    return {&calibration_, &probe_, &stored_, &pseudo_, &weights_only_, &with_inputs_, &deployed_};
   }
-  std::array<const std::optional<Stream>*, 4> AllStreams() const {
-    return {&calibration_, &stored_, &pseudo_, &deployed_};
+  std::array<const std::optional<Stream>*, 7> AllStreams() const {
+    return {&calibration_, &probe_, &stored_, &pseudo_, &weights_only_, &with_inputs_, &deployed_};
   }
 
   std::future<StoredLayer> ReadAhead(int64_t layer) const {
@@ -117,24 +119,41 @@ class Pass {
     });
   }
 
-  void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens,
-                  const std::string& name) {
-    stream.emplace(Stream{name, &tokens, MakeBatches(tokens, request_.plan.batch_rows),
+  void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens, const std::string& name,
+                  int64_t batch_rows) {
+    stream.emplace(Stream{name, &tokens, MakeBatches(tokens, batch_rows),
                           HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
                                       request_.work_directory / ("hidden-" + name))});
   }
 
   void OpenStreams() {
+    const int64_t rows = request_.plan.batch_rows;
     if (request_.calibration != nullptr) {
-      OpenStream(calibration_, *request_.calibration, "calibration");
+      OpenStream(calibration_, *request_.calibration, "calibration", rows);
+    }
+    if (request_.probe != nullptr && quantizing()) {
+      OpenStream(probe_, *request_.probe, "probe", request_.probe->size());  // one batch
     }
     if (request_.evaluation == nullptr) return;
-    OpenStream(stored_, *request_.evaluation, "original");
+    OpenStream(stored_, *request_.evaluation, "original", rows);
     if (!quantizing()) return;
-    OpenStream(deployed_, *request_.evaluation, "deployed");
+    OpenStream(deployed_, *request_.evaluation, "deployed", rows);
     // With shared scales vLLM's requantization changes nothing: the two models are one.
     if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
-      OpenStream(pseudo_, *request_.evaluation, "pseudo");
+      OpenStream(pseudo_, *request_.evaluation, "pseudo", rows);
+    }
+    if (request_.attribution_windows > 0) OpenAttribution();
+  }
+
+  // The deployed model is the last stage: it goes through these windows anyway.
+  void OpenAttribution() {
+    const int64_t rows = request_.plan.batch_rows;
+    attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
+    attributed_tokens_ =
+        SelectSequences(*request_.evaluation, attributed_windows_, request_.evaluation->longest());
+    OpenStream(weights_only_, attributed_tokens_, "weights", rows);
+    if (request_.quantization->cache == CacheScheme::kFp8) {
+      OpenStream(with_inputs_, attributed_tokens_, "inputs", rows);
     }
   }
 
@@ -238,12 +257,41 @@ class Pass {
     }
     if (stored_) Evaluate(layer, *stored_);
     if (!quantizing()) return;
-    Quantize(layer, *ranges, std::move(hessians));
+    QuantizeAndProbe(layer, *ranges, std::move(hessians));
     if (pseudo_) Evaluate(layer, *pseudo_);
     if (deployed_) {
       DeployLayer(layer, *request_.scheme);
+      EvaluateParts(layer);
       Evaluate(layer, *deployed_);
     }
+  }
+
+  void QuantizeAndProbe(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians) {
+    if (!probe_) return Quantize(layer, ranges, std::move(hessians), {});
+    const Batch& batch = probe_->batches.front();
+    const MatrixView<float> rows = probe_->hidden.Take(batch);
+    LayerProbe<T> probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
+    Quantize(layer, ranges, std::move(hessians),
+             [&](std::optional<LinearGroup> part) { probe.Step(part); });
+    result_.layers.back().errors = probe.Errors();
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      std::copy_n(probe.original_output().Row(row), rows.columns, rows.Row(row));
+    }
+    probe_->hidden.Put(batch);
+    probe_->hidden.Advance();
+    progress_.Advance(batch.rows);
+  }
+
+  void EvaluateParts(LoadedLayer<T>& layer) {
+    using Parts = typename LoadedLayer<T>::Parts;
+    if (!weights_only_) return;
+    layer.RunParts(Parts::kWeights);
+    Evaluate(layer, *weights_only_);
+    if (with_inputs_) {
+      layer.RunParts(Parts::kWeightsAndInputs);
+      Evaluate(layer, *with_inputs_);
+    }
+    layer.RunParts(Parts::kAll);
   }
 
   LayerHessians MakeHessians(const LoadedLayer<T>& layer) const {
@@ -260,7 +308,8 @@ class Pass {
     return hessians;
   }
 
-  void Quantize(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians) {
+  void Quantize(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
+                const StepSink& step) {
     const PhaseTimer timer(result_.quantization_seconds);
     CodeSink sink;
     if (request_.output != nullptr) {
@@ -269,7 +318,7 @@ class Pass {
       };
     }
     result_.layers.push_back(
-        QuantizeLayer(layer, ranges, std::move(hessians), *request_.quantization, sink));
+        QuantizeLayer(layer, ranges, std::move(hessians), *request_.quantization, sink, step));
     if (request_.output != nullptr) {
       request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back());
     }
@@ -303,6 +352,7 @@ class Pass {
   // The tensors after the last layer: copied to the output, and the losses computed.
   void FinishModel() {
     calibration_.reset();
+    probe_.reset();
     workspace_ = {};
     const ModelSpec model = request_.family->model(config_);
     if (request_.output != nullptr) CopyChecked(model.final_norm.name);
@@ -336,10 +386,19 @@ class Pass {
     };
     add_variant(pseudo_, result_.pseudo);
     add_variant(deployed_, result_.deployed);
+    losses.partial_sequences = attributed_windows_;
+    for (std::optional<Stream>* stream : {&weights_only_, &with_inputs_}) {
+      if (*stream) losses.partial_hidden.push_back(&(*stream)->hidden);
+    }
     Losses found = ComputeLosses<T>(losses, progress_);
     result_.stored_window_nll = std::move(found.window_nll);
     for (std::size_t v = 0; v < summaries.size(); ++v) *summaries[v] = std::move(found.variants[v]);
     result_.evaluation_flops += found.flops;
+    if (!weights_only_) return;
+    std::vector<QuantizedPart> parts = {QuantizedPart::kWeights, QuantizedPart::kInputs};
+    if (with_inputs_) parts.push_back(QuantizedPart::kCache);
+    result_.part_costs = AttributeCost(parts, found.partial);
+    result_.attributed_windows = std::ssize(attributed_windows_);
   }
 
   const PassRequest& request_;
@@ -349,9 +408,14 @@ class Pass {
   BatchWorkspace<T> workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::optional<Stream> calibration_;
-  std::optional<Stream> stored_;    // the checkpoint as it is
-  std::optional<Stream> pseudo_;    // quantized, every matrix at its own scale
-  std::optional<Stream> deployed_;  // quantized, as vLLM runs it
+  std::optional<Stream> probe_;              // through the original layers
+  std::optional<Stream> stored_;             // the checkpoint as it is
+  std::optional<Stream> pseudo_;             // quantized, every matrix at its own scale
+  std::optional<Stream> deployed_;           // quantized, as vLLM runs it
+  std::vector<int64_t> attributed_windows_;  // of the evaluation
+  TokenStream attributed_tokens_;            // these windows
+  std::optional<Stream> weights_only_;       // deployed weights alone
+  std::optional<Stream> with_inputs_;        // and inputs; absent where the cache is not quantized
   PassResult result_;
 };
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "evaluation/attribution.h"
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
 #include "kernels/matmul.h"
@@ -39,6 +40,11 @@ struct PassRequest {
 
   const TokenStream* calibration = nullptr;  // null: no calibration, hence no quantization
   const TokenStream* evaluation = nullptr;   // null: no evaluation
+  // Windows of the evaluation, spread over it, on which quantization is evaluated part by part; 0:
+  // none.
+  int64_t attribution_windows = 0;
+  // Where quantization changes each layer's output is measured on this text (ProbeOf); null: not.
+  const TokenStream* probe = nullptr;
   std::optional<LayerQuantizationOptions> quantization;
   OutputCheckpoint* output = nullptr;  // null: nothing is written
 
@@ -63,6 +69,9 @@ struct PassResult {
   // where not computed; `pseudo` is absent when it is `deployed`, because scales were shared.
   std::optional<DivergenceSummary> pseudo;
   std::optional<DivergenceSummary> deployed;
+  // Of the deployed model, over the windows of the attribution; empty where there is none.
+  std::vector<PartCost> part_costs;
+  int64_t attributed_windows = 0;
   std::vector<double> layer_seconds;     // wall time of each layer of this run
   std::vector<int64_t> layer_rss_bytes;  // resident memory after each layer of this run
   double calibration_seconds = 0;

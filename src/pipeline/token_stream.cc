@@ -15,6 +15,26 @@ void TokenStream::Append(std::span<const int32_t> text) {
   tokens.insert(tokens.end(), text.begin(), text.end());
 }
 
+std::vector<int64_t> SpreadSequences(const TokenStream& stream, int64_t count) {
+  const int64_t total = std::ssize(stream.sequences);
+  count = std::min(count, total);
+  std::vector<int64_t> sequences;
+  for (int64_t i = 0; i < count; ++i) sequences.push_back(i * total / count);
+  return sequences;
+}
+
+TokenStream SelectSequences(const TokenStream& stream, std::span<const int64_t> sequences,
+                            int64_t max_tokens) {
+  TokenStream selected;
+  for (const int64_t index : sequences) {
+    const Sequence& sequence = stream.sequences[static_cast<std::size_t>(index)];
+    selected.Append(std::span(stream.tokens)
+                        .subspan(static_cast<std::size_t>(sequence.first),
+                                 static_cast<std::size_t>(std::min(sequence.count, max_tokens))));
+  }
+  return selected;
+}
+
 std::vector<Batch> MakeBatches(const TokenStream& stream, int64_t target_rows) {
   std::vector<Batch> batches;
   for (const Sequence& sequence : stream.sequences) {

@@ -20,6 +20,12 @@ struct TokenStream {
   void Append(std::span<const int32_t> text);
 };
 
+// Up to `count` sequences spread evenly over the stream: their indices, increasing.
+std::vector<int64_t> SpreadSequences(const TokenStream& stream, int64_t count);
+// A stream of these sequences, each cut to `max_tokens`.
+TokenStream SelectSequences(const TokenStream& stream, std::span<const int64_t> sequences,
+                            int64_t max_tokens);
+
 // A run of whole sequences that a layer processes together.
 struct Batch {
   int64_t first_row = 0;  // in the stream

@@ -32,6 +32,7 @@ Rows EvaluationRows(const RunReport::Evaluation& evaluation) {
                                       FormatChange(*original, of.perplexity))
                         : fmt::format("{:.4f}", of.perplexity);
       });
+  row("Perplexity, change", "", [](const Divergence& of) { return Percent(of.perplexity_change); });
   row("Loss increase, nats per token", "",
       [](const Divergence& of) { return FormatEstimate(of.nll_increase, 4); });
   row("KL divergence, mean, nats", "",
@@ -65,6 +66,28 @@ std::string WindowChart(const RunReport::Evaluation& evaluation) {
     chart.series[0].values.emplace_back(evaluation.deployed->window_nll[i] - original[i]);
   }
   return RenderChart(chart);
+}
+
+// Nothing without an attribution.
+std::string AttributionTable(const RunReport::Evaluation& evaluation) {
+  if (!evaluation.attribution || evaluation.attribution->parts.empty()) return "";
+  const RunReport::Attribution& attribution = *evaluation.attribution;
+  const double whole = attribution.parts.back().kl.mean;
+  Rows rows;
+  for (const RunReport::PartCost& cost : attribution.parts) {
+    rows.push_back({(rows.empty() ? "" : "+ ") + PartName(cost.part), FormatEstimate(cost.kl, 4),
+                    FormatEstimate(cost.kl_added, 4),
+                    whole > 0 ? fmt::format("{:.0f} %", 100 * cost.kl_added.mean / whole) : "",
+                    FormatEstimate(cost.nll_increase, 4), FormatEstimate(cost.nll_added, 4)});
+  }
+  return Element("h3", "Which part costs how much") +
+         HtmlTable({"Quantized", "KL, nats", "added", "share", "Loss increase, nats", "added"},
+                   rows, 1) +
+         fmt::format(
+             "<p class=\"note\">Deployed weights alone, then with their inputs quantized, "
+             "then with the KV cache, over {} of the windows; the last line is the deployed "
+             "network.</p>\n",
+             attribution.windows);
 }
 
 // Line ends are part of what the token is, and would break the line here.
@@ -117,6 +140,7 @@ std::string EvaluationSections(const RunReport& report) {
               : "Pseudo leaves every matrix at its own scale; vLLM merges the scales of fused "
                 "matrices at load.";
   html += "</p>\n";
+  html += AttributionTable(evaluation);
   if (evaluation.notice) html += Element("p", *evaluation.notice);
   return Section("Evaluation",
                  fmt::format("Measured on {}: {} tokens.", DescribeEvaluation(evaluation),

@@ -40,7 +40,7 @@ std::string OutputErrors(const RunReport& report) {
   if (ratios.empty()) return "";
   const auto middle = ratios.begin() + std::ssize(ratios) / 2;
   std::ranges::nth_element(ratios, middle);
-  return Section("Output error",
+  return Section("Error of rounding",
                  fmt::format("In the median layer, compensated rounding leaves {:.0f} % of the "
                              "squared error that rounding to nearest has.",
                              100 * *middle),

@@ -9,7 +9,9 @@ namespace narrow {
 
 // What the evaluation found: the table, loss by window, the tokens hurt most.
 std::string EvaluationSections(const RunReport& report);
-// Output error, saturation, ranges against FP8's, scales of K and V; then every tensor.
+// Each layer's and each part's share of the output error, and the linears that were kept for it.
+std::string ErrorSections(const RunReport& report);
+// Error of rounding, saturation, ranges against FP8's, scales of K and V; then every tensor.
 std::string LayerSections(const RunReport& report);
 std::string TensorSection(const RunReport& report);
 

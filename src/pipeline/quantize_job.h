@@ -1,0 +1,61 @@
+// The directories of a quantization that can be continued after its process died.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "io/staged_directory.h"
+#include "pipeline/quantize.h"
+#include "pipeline/run_state.h"
+#include "pipeline/streaming_pass.h"
+
+namespace narrow {
+
+// A job takes one pass, or, when groups are to be kept, one that measures and one that writes; what
+// is kept is then part of the saved state.
+class QuantizeJob {
+ public:
+  // Takes over what an interrupted run of the same job left, or removes it. Throws: as
+  // LoadRunState, WorkDirectory and StagedDirectory. `request` outlives the object.
+  QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint);
+  ~QuantizeJob();
+  QuantizeJob(const QuantizeJob&) = delete;
+  QuantizeJob& operator=(const QuantizeJob&) = delete;
+
+  StagedDirectory& output() { return output_; }
+  // The choice; nothing while it has not been made.
+  const std::optional<KeptGroups>& kept() const { return kept_; }
+
+  // Runs a pass, or the rest of it. The arguments are those of the pass that the state is of.
+  PassResult Run(PassRequest pass, ProgressSink& display);
+  // The measuring pass is over: from now on the job is the pass that writes, from the beginning,
+  // with this choice.
+  void WriteWith(KeptGroups kept);
+  // There is nothing to continue with: what was saved goes with the object.
+  void Abandon();
+  // Does what is left to do after a pass; an error says how to continue, where that is possible.
+  void Attempt(const std::function<void()>& work);
+  // The same, and puts the output in place.
+  void Conclude(const std::function<void()>& write);
+
+ private:
+  // Says of a cause that goes away how to go on.
+  [[noreturn]] void Rethrow(const Error& error);
+  void Keep();
+  void ClearOutput();
+  // Damaged input stays damaged; a full disk or a signal goes away.
+  bool CanContinue(ErrorCode code) const;
+
+  const QuantizeRequest& request_;
+  Fingerprint fingerprint_;
+  WorkDirectory work_;
+  StagedDirectory output_;
+  std::optional<RunState> state_;  // to continue from
+  std::optional<KeptGroups> kept_;
+  bool saved_ = false;
+  bool kept_files_ = false;
+};
+
+}  // namespace narrow
