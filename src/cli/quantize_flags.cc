@@ -61,6 +61,11 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
                      "Names of scales and config block: fp8 (default) or quark");
   command.add_option("--max_shard_size", flags.max_shard_size,
                      "Largest weight file (default: 5GB)");
+  command
+      .add_option("--channel_scaling", flags.channel_scaling,
+                  "grid: scale channels, with the inverse in the next weights, to where FP8 rounds "
+                  "them best (default); none")
+      ->check(CLI::IsMember({"grid", "none"}));
   flags.memory.AddTo(command);
   command.add_option("--work_dir", flags.work_dir,
                      "Directory for the state of the run and what does not fit in memory (default: "
@@ -172,6 +177,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.version = kVersion;
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
   request.memory_budget_bytes = flags.memory.Budget();
+  if (flags.channel_scaling == "none") request.scaling = ChannelScaling::kNone;
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   if (flags.resume == "never") request.resume = QuantizeRequest::Resume::kNever;
   request.save_interval_seconds = flags.save_interval;

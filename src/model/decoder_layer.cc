@@ -32,6 +32,17 @@ void ScaleInPlace(std::span<T> values, float scale) {
   }
 }
 
+template <typename T>
+void ScaleChannels(const std::vector<float>& factors, MatrixView<T> x) {
+  if (factors.empty()) return;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    for (int64_t c = 0; c < x.columns; ++c) {
+      ScaleInPlace(x.RowSpan(row).subspan(static_cast<std::size_t>(c), 1),
+                   factors[static_cast<std::size_t>(c)]);
+    }
+  }
+}
+
 // The forward step of one layer over one batch; holds what the three passes share.
 template <typename T>
 class LayerStep {
@@ -78,6 +89,7 @@ class LayerStep {
   // Rounds the input of a group's products to FP8 if the group is quantized, after showing it to
   // the observer. x [rows, width], contiguous.
   void PrepareInput(LinearGroup group, int64_t first_row, MatrixView<T> x) {
+    ScaleChannels(layer_.input_factors[static_cast<std::size_t>(group)], x);
     if (observer_ != nullptr) observer_->OnInput(group, first_row, x);
     const auto& quantization = layer_.Quantization(group);
     if (quantization && quantization->inputs == GroupQuantization::Inputs::kQuantized) {
@@ -108,6 +120,25 @@ class LayerStep {
     PrepareInput(group, first, normed);
     layer_.Weights(group).Multiply(normed, query_key_value_.RowBlock(first, rows));
     for (int64_t row = first; row < first + rows; ++row) RotateRow(row);
+    const MatrixView<T> keys = Keys().RowBlock(first, rows);
+    const MatrixView<T> values = Values().RowBlock(first, rows);
+    if (observer_ != nullptr) {
+      observer_->OnKeys(first, keys);
+      observer_->OnValues(first, values);
+    }
+    if (!layer_.cache) return;
+    for (int64_t row = 0; row < rows; ++row) {
+      RoundToFloat8Grid(keys.RowSpan(row), layer_.cache->key_scale);
+      RoundToFloat8Grid(values.RowSpan(row), layer_.cache->value_scale);
+    }
+  }
+
+  MatrixView<T> Keys() const {
+    return query_key_value_.ColumnBlock(config_.query_width(), config_.key_value_width());
+  }
+  MatrixView<T> Values() const {
+    return query_key_value_.ColumnBlock(config_.query_width() + config_.key_value_width(),
+                                        config_.key_value_width());
   }
 
   void RotateRow(int64_t row) {
@@ -129,29 +160,18 @@ class LayerStep {
     rotate(queries, OutputScale(group, 0));
     rotate(keys, OutputScale(group, 1));
     if (layer_.Quantization(group)) ScaleInPlace(values, OutputScale(group, 2));
-    if (observer_ != nullptr) {
-      observer_->OnKeys(keys);
-      observer_->OnValues(values);
-    }
-    if (layer_.cache) {
-      RoundToFloat8Grid(keys, layer_.cache->key_scale);
-      RoundToFloat8Grid(values, layer_.cache->value_scale);
-    }
   }
 
   void Attend() {
-    const int64_t queries = config_.query_width();
-    const int64_t keys = config_.key_value_width();
     float score_scale = 1.0f / std::sqrt(static_cast<float>(config_.heads.head_size));
     float value_scale = 1.0f;
     if (layer_.cache) {
       score_scale *= layer_.cache->key_scale;
       value_scale = layer_.cache->value_scale;
     }
-    const MatrixView<const T> all = query_key_value_;
-    CausalAttention<T>(config_.heads, sequences_, all.ColumnBlock(0, queries),
-                       all.ColumnBlock(queries, keys), all.ColumnBlock(queries + keys, keys),
-                       score_scale, value_scale, attended_);
+    const MatrixView<const T> queries = query_key_value_.ColumnBlock(0, config_.query_width());
+    CausalAttention<T>(config_.heads, sequences_, queries, Keys(), Values(), score_scale,
+                       value_scale, attended_);
   }
 
   void AddAttentionOutput(int64_t first, int64_t rows) {
@@ -198,6 +218,11 @@ void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const Deco
 int64_t LinearFlopsPerToken(const DecoderConfig& config) {
   const int64_t attention = config.hidden * (config.query_key_value_width() + config.query_width());
   return 2 * (attention + 3 * config.hidden * config.intermediate);
+}
+
+int64_t InputWidth(const DecoderConfig& config, LinearGroup group) {
+  if (group == LinearGroup::kAttentionOutput) return config.query_width();
+  return group == LinearGroup::kDown ? config.intermediate : config.hidden;
 }
 
 int64_t TileRows(const DecoderConfig& config) {

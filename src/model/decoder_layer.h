@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
@@ -39,6 +40,8 @@ struct DecoderLayer {
   std::array<PackedMatrix<T>, kLinearGroupCount> weights;
   std::array<std::optional<GroupQuantization>, kLinearGroupCount> quantization;
   std::optional<CacheQuantization> cache;
+  // What a group's input is multiplied by, channel by channel; empty for 1.
+  std::array<std::vector<float>, kLinearGroupCount> input_factors;
 
   PackedMatrix<T>& Weights(LinearGroup group) { return weights[static_cast<std::size_t>(group)]; }
   const PackedMatrix<T>& Weights(LinearGroup group) const {
@@ -56,9 +59,9 @@ class LayerObserver {
   virtual ~LayerObserver() = default;
   // Input rows of a group's linears, before any quantization; `first_row` counts in the batch.
   virtual void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) = 0;
-  // One token's K (after the rotation) or V of all heads, as the cache receives them.
-  virtual void OnKeys(std::span<const T> keys) = 0;
-  virtual void OnValues(std::span<const T> values) = 0;
+  // K (after the rotation) and V of all heads, as the cache receives them.
+  virtual void OnKeys(int64_t first_row, MatrixView<const T> rows) = 0;
+  virtual void OnValues(int64_t first_row, MatrixView<const T> rows) = 0;
 };
 
 // Buffers of a batch, reused from batch to batch and layer to layer.
@@ -78,6 +81,9 @@ void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const Deco
 
 // Multiply-adds, counted as two operations each, of one layer's linears for one token.
 int64_t LinearFlopsPerToken(const DecoderConfig& config);
+
+// Columns of a group's linears.
+int64_t InputWidth(const DecoderConfig& config, LinearGroup group);
 
 // Rows of a batch that one thread takes through a chain of products at a time.
 int64_t TileRows(const DecoderConfig& config);

@@ -1,20 +1,29 @@
-// What calibration takes from one layer: ranges, and where weights are rounded with compensation
-// the second-order statistics of the inputs.
+// What calibration takes from one layer: ranges, second-order statistics of inputs, and what
+// scaling channels would do to rounding errors.
 #pragma once
 
 #include <array>
 #include <optional>
 
+#include "pipeline/channel_scaling.h"
 #include "pipeline/range_recorder.h"
 #include "quantization/compensation/hessian.h"
 
 namespace narrow {
 
-// Every fourth token: the statistics lose nothing that shows, at a quarter of the cost (Hessian
-// sums cost as many operations per token as the layer's own products).
-inline constexpr int64_t kHessianTokenStride = 4;
+// Second-order statistics are of every token: those of every fourth cost a quarter, but leave 4 %
+// more divergence on SmolLM2 (docs/accuracy.md). For the errors of scaled channels, one number a
+// channel to choose from a few, every fourth token is enough.
+inline constexpr int64_t kGridErrorTokenStride = 4;
 
 using LayerHessians = std::array<std::optional<HessianAccumulator>, kLinearGroupCount>;
+
+// What a layer's quantization is decided by.
+struct LayerStatistics {
+  LayerRanges ranges;
+  LayerHessians hessians;
+  LayerGridErrors grid_errors;
+};
 
 // Observes the batches of one layer. OnInput and friends are thread-safe; the rest is called
 // between forward steps. Results depend neither on threads nor on how the text was cut into
@@ -22,26 +31,39 @@ using LayerHessians = std::array<std::optional<HessianAccumulator>, kLinearGroup
 template <typename T>
 class LayerCalibration final : public LayerObserver<T> {
  public:
-  // `hessians`: an accumulator for every group whose statistics are wanted.
-  explicit LayerCalibration(LayerHessians hessians) : hessians_(std::move(hessians)) {}
+  // An accumulator in `hessians` and `grid_errors` for everything whose statistics are wanted.
+  LayerCalibration(const DecoderConfig& config, LayerHessians hessians,
+                   LayerGridErrors grid_errors);
 
   void BeginBatch(int64_t first_row, int64_t rows);  // rows of the text
   void EndBatch();
 
   void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override;
-  void OnKeys(std::span<const T> keys) override { ranges_.OnKeys(keys); }
-  void OnValues(std::span<const T> values) override { ranges_.OnValues(values); }
+  void OnKeys(int64_t first_row, MatrixView<const T> rows) override;
+  void OnValues(int64_t first_row, MatrixView<const T> rows) override;
 
-  // Throws: as RangeRecorder::Ranges.
-  LayerRanges Ranges(const LayerSpec& spec) const { return ranges_.Ranges(spec); }
-  LayerHessians TakeHessians() { return std::move(hessians_); }
+  // The statistics; the object is used up. Throws: as RangeRecorder::Ranges.
+  LayerStatistics Take(const LayerSpec& spec);
 
  private:
+  // Rows of one tensor of a batch, in the order of the text.
+  struct BatchRows {
+    bool wanted = false;
+    int64_t columns = 0;
+    AlignedBuffer<T> rows;  // [rows of the batch, columns]
+  };
+
+  void Collect(int64_t first_row, MatrixView<const T> rows, BatchRows& batch);
+  void AddGridErrors(const BatchRows& batch, std::optional<GridErrors>& errors) const;
+
   RangeRecorder<T> ranges_;
   LayerHessians hessians_;
+  LayerGridErrors grid_errors_;
   int64_t first_row_ = 0;
-  int64_t sampled_rows_ = 0;
-  std::array<AlignedBuffer<T>, kLinearGroupCount> samples_;  // [sampled rows of the batch, columns]
+  int64_t rows_ = 0;
+  std::array<BatchRows, kLinearGroupCount> inputs_;
+  BatchRows keys_;
+  BatchRows values_;
 };
 
 }  // namespace narrow

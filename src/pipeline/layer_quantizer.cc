@@ -20,21 +20,30 @@ std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
   return index;
 }
 
-std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears, float input_amax,
-                                    const LayerQuantizationOptions& options) {
-  const QuantizationScheme& scheme = *options.scheme;
-  float group_amax = 0.0f;
-  for (const LoadedLinear& linear : linears) group_amax = std::max(group_amax, linear.weight_amax);
+std::vector<float> Inverse(std::vector<float> factors) {
+  for (float& factor : factors) factor = 1.0f / factor;
+  return factors;
+}
+
+// What a group is quantized by.
+struct GroupDecision {
+  WeightFactors factors;
+  std::vector<WeightScale> weights;  // of each linear
+  float input_amax = 0.0f;
+  float input_scale = 1.0f;
+};
+
+std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
+                                    const GroupDecision& decision) {
   std::vector<LinearFacts> facts;
-  for (const LoadedLinear& linear : linears) {
+  for (std::size_t i = 0; i < linears.size(); ++i) {
     LinearFacts fact;
-    fact.module = linear.spec.module;
-    fact.weight_amax = linear.weight_amax;
-    fact.weight_scale = scheme.scale(
-        options.weight_scales == WeightScales::kPerMatrix ? linear.weight_amax : group_amax);
-    fact.input_amax = input_amax;
-    fact.input_scale = scheme.scale(input_amax);
-    fact.elements = linear.spec.rows * linear.spec.columns;
+    fact.module = linears[i].spec.module;
+    fact.weight_amax = decision.weights[i].amax;
+    fact.weight_scale = decision.weights[i].scale;
+    fact.input_amax = decision.input_amax;
+    fact.input_scale = decision.input_scale;
+    fact.elements = linears[i].spec.rows * linears[i].spec.columns;
     facts.push_back(std::move(fact));
   }
   return facts;
@@ -76,13 +85,15 @@ RowsRounding CompensatedRoundingWith(const CompensationFactor& factor) {
 }
 
 template <typename T>
-std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group, float input_amax,
-                                       const LayerQuantizationOptions& options,
-                                       const RowsRounding& round, const CodeSink& sink) {
+std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
+                                       const GroupDecision& decision,
+                                       const QuantizationScheme& scheme, const RowsRounding& round,
+                                       const CodeSink& sink) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
-  std::vector<LinearFacts> facts = GroupFacts(linears, input_amax, options);
+  std::vector<LinearFacts> facts = GroupFacts(linears, decision);
   AlignedBuffer<std::byte> codes;
   layer.Quantize(group, ScalesOf(facts), [&](int64_t first_row, MatrixView<float> rows) {
+    decision.factors.Apply(first_row, rows);
     if (codes.size() < rows.rows * rows.columns) {
       codes = AlignedBuffer<std::byte>(rows.rows * rows.columns);
     }
@@ -90,34 +101,175 @@ std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
       return codes.span().subspan(static_cast<std::size_t>(from * rows.columns),
                                   static_cast<std::size_t>(count * rows.columns));
     };
-    for (std::size_t i = 0; i < linears.size(); ++i) {
-      const int64_t from = std::max<int64_t>(0, linears[i].first_row - first_row);
-      const int64_t to =
-          std::min(rows.rows, linears[i].first_row + linears[i].spec.rows - first_row);
-      if (from >= to) continue;
-      round(rows.RowBlock(from, to - from), facts[i], codes_of(from, to - from));
-      if (sink) {
-        sink(linears[i].spec, first_row + from - linears[i].first_row, codes_of(from, to - from));
-      }
-    }
+    ForEachLinearAmong(
+        linears, first_row, rows.rows, [&](std::size_t i, int64_t from, int64_t count) {
+          round(rows.RowBlock(from, count), facts[i], codes_of(from, count));
+          if (!sink) return;
+          sink(linears[i].spec, first_row + from - linears[i].first_row, codes_of(from, count));
+        });
     ParallelFor(rows.rows,
-                [&](int64_t row) { options.scheme->decode(codes_of(row, 1), rows.RowSpan(row)); });
+                [&](int64_t row) { scheme.decode(codes_of(row, 1), rows.RowSpan(row)); });
   });
   return facts;
 }
 
 template <typename T>
-CacheFacts QuantizeCache(LoadedLayer<T>& layer, const LayerRanges& ranges,
-                         const LayerQuantizationOptions& options) {
-  CacheFacts cache;
-  cache.attention_module = layer.spec().attention_module;
-  cache.key_amax = ranges.keys;
-  cache.value_amax = ranges.values;
-  cache.key_scale = std::max(options.scheme->scale(ranges.keys), options.min_cache_scale);
-  cache.value_scale = std::max(options.scheme->scale(ranges.values), options.min_cache_scale);
-  layer.SetCache({cache.key_scale, cache.value_scale});
-  return cache;
-}
+class LayerQuantizer {
+ public:
+  LayerQuantizer(LoadedLayer<T>& layer, const DecoderConfig& config, LayerStatistics& statistics,
+                 const LayerQuantizationOptions& options)
+      : layer_(layer),
+        config_(config),
+        statistics_(statistics),
+        options_(options),
+        scheme_(*options.scheme) {}
+
+  LayerFacts Run(const CodeSink& sink, const StepSink& step) {
+    if (options_.scaling == ChannelScaling::kGrid) ChooseChannels();
+    LayerFacts facts;
+    for (const LinearGroup group : kLinearGroups) {
+      // In the order of the forward step: what comes after q/k/v is not quantized yet.
+      if (group == LinearGroup::kAttentionOutput && options_.cache == CacheScheme::kFp8) {
+        facts.cache = SetCache();
+        if (step) step(std::nullopt);
+      }
+      if (!Quantized(group)) continue;
+      ScaleNormOf(group);
+      QuantizeOne(group, sink, facts.linears);
+      ScaleInputAfter(group);
+      if (step) step(group);
+    }
+    return facts;
+  }
+
+ private:
+  bool Quantized(LinearGroup group) const {
+    return !options_.excluded.contains(layer_.Linears(group).front().spec.module);
+  }
+
+  bool HasBias(LinearGroup group) const {
+    return layer_.Linears(group).front().spec.bias == Bias::kPresent;
+  }
+
+  ScalingPlaces Places() const {
+    const bool rows =
+        Quantized(LinearGroup::kQueryKeyValue) && !HasBias(LinearGroup::kQueryKeyValue);
+    ScalingPlaces places;
+    places.attention_norm = Quantized(LinearGroup::kQueryKeyValue);
+    places.keys = rows && options_.cache == CacheScheme::kFp8;
+    places.values = rows && Quantized(LinearGroup::kAttentionOutput);
+    places.mlp_norm = Quantized(LinearGroup::kGateUp);
+    places.activation = Quantized(LinearGroup::kGateUp) && Quantized(LinearGroup::kDown) &&
+                        !HasBias(LinearGroup::kGateUp);
+    return places;
+  }
+
+  void ChooseChannels() {
+    using Norm = typename LoadedLayer<T>::Norm;
+    scaling_ = ChooseScaling(config_, statistics_.grid_errors, Places());
+    // What rounding to the type of the norms leaves of the factors is what the weights undo.
+    if (!scaling_.attention_input.empty()) {
+      scaling_.attention_input = layer_.NormFactors(Norm::kAttention, scaling_.attention_input);
+    }
+    if (!scaling_.mlp_input.empty()) {
+      scaling_.mlp_input = layer_.NormFactors(Norm::kMlp, scaling_.mlp_input);
+    }
+    statistics_.ranges = ScaleRanges(statistics_.ranges, scaling_, config_);
+  }
+
+  // A norm changes together with the linears that read it, so that the layer stays the same
+  // function after every step.
+  void ScaleNormOf(LinearGroup group) {
+    using Norm = typename LoadedLayer<T>::Norm;
+    if (group == LinearGroup::kQueryKeyValue && !scaling_.attention_input.empty()) {
+      layer_.ScaleNorm(Norm::kAttention, scaling_.attention_input);
+    }
+    if (group == LinearGroup::kGateUp && !scaling_.mlp_input.empty()) {
+      layer_.ScaleNorm(Norm::kMlp, scaling_.mlp_input);
+    }
+  }
+
+  // The rows of v and up are scaled before the columns of o and down are, which meanwhile read
+  // inputs that are scaled back.
+  void ScaleInputAfter(LinearGroup group) {
+    layer_.SetInputFactors(group, {});
+    if (group == LinearGroup::kQueryKeyValue) {
+      layer_.SetInputFactors(LinearGroup::kAttentionOutput,
+                             Inverse(scaling_.Columns(LinearGroup::kAttentionOutput, config_)));
+    }
+    if (group == LinearGroup::kGateUp) {
+      layer_.SetInputFactors(LinearGroup::kDown,
+                             Inverse(scaling_.Columns(LinearGroup::kDown, config_)));
+    }
+  }
+
+  void QuantizeOne(LinearGroup group, const CodeSink& sink, std::vector<LinearFacts>& facts) {
+    std::optional<HessianAccumulator>& hessian =
+        statistics_.hessians[static_cast<std::size_t>(group)];
+    std::optional<CompensationFactor> factor;
+    if (hessian) {
+      const std::vector<float> columns = scaling_.Columns(group, config_);
+      if (!columns.empty()) hessian->ScaleColumns(columns);
+      factor.emplace(*std::exchange(hessian, std::nullopt));
+    }
+    const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
+    for (LinearFacts& fact : QuantizeGroup(layer_, group, Decide(group), scheme_, round, sink)) {
+      facts.push_back(std::move(fact));
+    }
+  }
+
+  GroupDecision Decide(LinearGroup group) const {
+    GroupDecision decision;
+    decision.input_amax = LargestOf(statistics_.ranges.Input(group));
+    if (options_.scaling == ChannelScaling::kNone) {
+      decision.input_scale = scheme_.scale(decision.input_amax);
+      decision.weights = RangeScales(layer_.Linears(group), scheme_, options_.weight_scales);
+      return decision;
+    }
+    decision.factors = FactorsOf(scaling_, layer_.Linears(group), config_);
+    decision.input_scale = scheme_.scale_of_phase(decision.input_amax, kNeutralPhase);
+    decision.weights = GridScales(layer_, group, decision.factors, Importance(group), scheme_,
+                                  options_.weight_scales);
+    return decision;
+  }
+
+  // Sums of squares of the group's scaled input.
+  std::vector<double> Importance(LinearGroup group) const {
+    const GridErrors& errors = *statistics_.grid_errors.inputs[static_cast<std::size_t>(group)];
+    const std::vector<float> factors = scaling_.Columns(group, config_);
+    std::vector<double> importance;
+    for (int64_t c = 0; c < errors.channels(); ++c) {
+      const double factor = factors.empty() ? 1.0 : factors[static_cast<std::size_t>(c)];
+      importance.push_back(errors.Energy(c) * factor * factor);
+    }
+    return importance;
+  }
+
+  float CacheScale(float amax) const {
+    const float scale = options_.scaling == ChannelScaling::kNone
+                            ? scheme_.scale(amax)
+                            : scheme_.scale_of_phase(amax, kNeutralPhase);
+    return std::max(scale, options_.min_cache_scale);
+  }
+
+  CacheFacts SetCache() {
+    CacheFacts cache;
+    cache.attention_module = layer_.spec().attention_module;
+    cache.key_amax = LargestOf(statistics_.ranges.keys);
+    cache.value_amax = LargestOf(statistics_.ranges.values);
+    cache.key_scale = CacheScale(cache.key_amax);
+    cache.value_scale = CacheScale(cache.value_amax);
+    layer_.SetCache({cache.key_scale, cache.value_scale});
+    return cache;
+  }
+
+  LoadedLayer<T>& layer_;
+  const DecoderConfig& config_;
+  LayerStatistics& statistics_;
+  const LayerQuantizationOptions& options_;
+  const QuantizationScheme& scheme_;
+  LayerScaling scaling_;
+};
 
 // A code for each of the 256 codes.
 using CodeTable = std::array<uint8_t, 256>;
@@ -133,29 +285,47 @@ CodeTable DeployedCodes(float scale, float group_scale) {
 }  // namespace
 
 template <typename T>
-LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
-                         const LayerQuantizationOptions& options, const CodeSink& sink,
-                         const StepSink& step) {
-  LayerFacts facts;
-  for (const LinearGroup group : kLinearGroups) {
-    // In the order of the forward step: what comes after q/k/v is not quantized yet.
-    if (group == LinearGroup::kAttentionOutput && options.cache == CacheScheme::kFp8) {
-      facts.cache = QuantizeCache(layer, ranges, options);
-      if (step) step(std::nullopt);
+LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
+                                    const LayerQuantizationOptions& options) {
+  LayerHessians hessians;
+  LayerGridErrors errors;
+  for (const LinearSpec& linear : spec.linears) {
+    if (options.excluded.contains(linear.module)) continue;
+    const auto group = static_cast<std::size_t>(linear.group);
+    if (options.rounding == RoundingAlgorithm::kCompensated && !hessians[group]) {
+      hessians[group].emplace(linear.columns, options.hessian_block_columns);
     }
-    if (options.excluded.contains(layer.Linears(group).front().spec.module)) continue;
-    std::optional<HessianAccumulator>& hessian = hessians[static_cast<std::size_t>(group)];
-    std::optional<CompensationFactor> factor;
-    if (hessian) factor.emplace(*std::exchange(hessian, std::nullopt));
-    const RowsRounding round =
-        factor ? CompensatedRoundingWith(*factor) : NearestRounding(*options.scheme);
-    for (LinearFacts& fact :
-         QuantizeGroup(layer, group, ranges.Input(group), options, round, sink)) {
-      facts.linears.push_back(std::move(fact));
+    if (options.scaling == ChannelScaling::kGrid && !errors.inputs[group]) {
+      errors.inputs[group].emplace(linear.columns);
     }
-    if (step) step(group);
   }
-  return facts;
+  if (options.scaling == ChannelScaling::kGrid && options.cache == CacheScheme::kFp8) {
+    errors.keys.emplace(config.key_value_width());
+    errors.values.emplace(config.key_value_width());
+  }
+  return LayerCalibration<T>(config, std::move(hessians), std::move(errors));
+}
+
+template <typename T>
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
+                         LayerStatistics statistics, const LayerQuantizationOptions& options,
+                         const CodeSink& sink) {
+  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink);
+}
+
+WeightFactors FactorsOf(const LayerScaling& scaling, const std::vector<LoadedLinear>& linears,
+                        const DecoderConfig& config) {
+  WeightFactors factors;
+  factors.columns = Inverse(scaling.Columns(linears.front().spec.group, config));
+  bool scaled = false;
+  for (const LoadedLinear& linear : linears) {
+    std::vector<float> rows = scaling.Rows(linear.spec.role, config);
+    scaled |= !rows.empty();
+    rows.resize(static_cast<std::size_t>(linear.spec.rows), 1.0f);
+    factors.rows.insert(factors.rows.end(), rows.begin(), rows.end());
+  }
+  if (!scaled) factors.rows.clear();
+  return factors;
 }
 
 Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
@@ -195,11 +365,15 @@ void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme) {
   }
 }
 
-template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const LayerRanges&, LayerHessians,
-                                         const LayerQuantizationOptions&, const CodeSink&,
-                                         const StepSink&);
-template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const LayerRanges&,
-                                            LayerHessians, const LayerQuantizationOptions&,
+template LayerCalibration<float> MakeCalibration<float>(const LayerSpec&, const DecoderConfig&,
+                                                        const LayerQuantizationOptions&);
+template LayerCalibration<Bfloat16> MakeCalibration<Bfloat16>(const LayerSpec&,
+                                                              const DecoderConfig&,
+                                                              const LayerQuantizationOptions&);
+template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const DecoderConfig&, LayerStatistics,
+                                         const LayerQuantizationOptions&, const CodeSink&, const StepSink&);
+template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const DecoderConfig&,
+                                            LayerStatistics, const LayerQuantizationOptions&,
                                             const CodeSink&, const StepSink&);
 template void DeployLayer<float>(LoadedLayer<float>&, const QuantizationScheme&);
 template void DeployLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const QuantizationScheme&);

@@ -11,16 +11,10 @@
 #include "pipeline/calibration.h"
 #include "pipeline/layer_probe.h"
 #include "pipeline/loaded_layer.h"
-#include "pipeline/range_recorder.h"
+#include "pipeline/weight_scales.h"
 #include "quantization/scheme.h"
 
 namespace narrow {
-
-// Which matrices share a weight scale.
-enum class WeightScales {
-  kPerMatrix,      // --no_weight_matrix_merge
-  kPerFusedGroup,  // q/k/v one, gate/up one: the scale a serving engine ends up with
-};
 
 enum class CacheScheme { kNone, kFp8 };
 
@@ -36,6 +30,7 @@ struct LayerQuantizationOptions {
   CacheScheme cache = CacheScheme::kNone;
   float min_cache_scale = 0.0f;
   RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
+  ChannelScaling scaling = ChannelScaling::kGrid;
   int64_t hessian_block_columns = 0;  // widest block of the second-order statistics; 0: no limit
   std::set<std::string> excluded;     // modules that stay as they are
 };
@@ -78,14 +73,22 @@ using CodeSink = std::function<void(const LinearSpec& linear, int64_t first_row,
 // the order of the forward step, so that rounding further on does not blur what a part changes.
 using StepSink = std::function<void(std::optional<LinearGroup> group)>;
 
-// Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
-// cache scales, with a call of `step` (may be empty) after each. `hessians` holds the statistics of
-// every group to be rounded with compensation; they are used up group by group. REQUIRES: excluded
-// modules are whole groups.
+// Accumulators for what quantizing a layer with these options needs to know.
 template <typename T>
-LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
-                         const LayerQuantizationOptions& options, const CodeSink& sink,
-                         const StepSink& step = {});
+LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
+                                    const LayerQuantizationOptions& options);
+
+// Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
+// cache scales, with a call of `step` (may be empty) after each; norms change where channels are
+// scaled. The second-order statistics are used up group by group. REQUIRES: excluded modules are whole groups.
+template <typename T>
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
+                         LayerStatistics statistics, const LayerQuantizationOptions& options,
+                         const CodeSink& sink, const StepSink& step = {});
+
+// What the weights of a group of linears are multiplied by when the layer's channels are scaled.
+WeightFactors FactorsOf(const LayerScaling& scaling, const std::vector<LoadedLinear>& linears,
+                        const DecoderConfig& config);
 
 // Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
 // and the linears of a fused group are requantized with the group's largest scale. Source:

@@ -1,6 +1,7 @@
 #include "pipeline/loaded_layer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/parallel.h"
@@ -34,8 +35,8 @@ void FromFloats(std::span<const float> from, std::span<Bfloat16> to) {
 
 // Rows [first, first + out.rows) of one stored linear as numbers (codes without their scale).
 template <typename T>
-AbsoluteMaximum LoadRows(const StoredMatrix& weight, const QuantizationScheme& scheme,
-                         int64_t first, MatrixView<T> out) {
+AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, const QuantizationScheme& scheme,
+                               int64_t first, MatrixView<T> out) {
   AlignedBuffer<std::byte> scratch;
   const std::span<const std::byte> bytes = weight.Rows(first, out.rows, scratch);
   const std::size_t row_bytes = bytes.size() / static_cast<std::size_t>(out.rows);
@@ -59,6 +60,19 @@ AlignedBuffer<float> ToBuffer(const std::vector<float>& values) {
   AlignedBuffer<float> buffer(static_cast<int64_t>(values.size()));
   std::copy(values.begin(), values.end(), buffer.data());
   return buffer;
+}
+
+// Rows that are shown as f32 together.
+template <typename T>
+int64_t RewriteRows(const PackedMatrix<T>& packed) {
+  return std::clamp<int64_t>(
+      kRewriteBytes / (packed.columns() * static_cast<int64_t>(sizeof(float))), 1,
+      packed.panel_rows());
+}
+
+float RoundTo(Dtype dtype, float value) {
+  if (dtype == Dtype::kBF16) return ToFloat(ToBfloat16(value));
+  return dtype == Dtype::kF16 ? ToFloat(ToFloat16(value)) : value;
 }
 
 // Calls visit(stored linear, first row in the linear, rows of `view` that are its) for every linear
@@ -111,7 +125,7 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
     const int64_t first = p * packed.panel_rows();
     const MatrixView<T> view(panel.data(), std::min(packed.panel_rows(), rows - first), columns);
     ForLinearsAmong(stored, first, view, [&](StoredLinear& linear, int64_t row, MatrixView<T> out) {
-      const AbsoluteMaximum maximum = LoadRows<T>(linear.weight, scheme_, row, out);
+      const AbsoluteMaximum maximum = LoadStoredRows<T>(linear.weight, scheme_, row, out);
       if (!maximum.finite) {
         Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged",
              linear.weight.name());
@@ -179,8 +193,7 @@ void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
   PackedMatrix<T>& packed = runnable_.Weights(group);
   const int64_t columns = packed.columns();
   AlignedBuffer<T> panel(packed.panel_rows() * columns);
-  const int64_t chunk_rows = std::clamp<int64_t>(
-      kRewriteBytes / (columns * static_cast<int64_t>(sizeof(float))), 1, packed.panel_rows());
+  const int64_t chunk_rows = RewriteRows(packed);
   AlignedBuffer<float> chunk(chunk_rows * columns);
   for (int64_t p = 0; p < packed.panel_count(); ++p) {
     const int64_t panel_first = p * packed.panel_rows();
@@ -200,26 +213,82 @@ void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
 }
 
 template <typename T>
+void LoadedLayer<T>::LoadRows(LinearGroup group, int64_t first_row, MatrixView<T> unpacked,
+                              MatrixView<float> rows) const {
+  if (PackedExactly(group)) {
+    ParallelFor(rows.rows,
+                [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
+    return;
+  }
+  ForLinearsAmong(LinearsOf(stored_, group), first_row, rows,
+                  [&](const StoredLinear& linear, int64_t row, MatrixView<float> out) {
+                    LoadStoredRows<float>(linear.weight, scheme_, row, out);
+                  });
+}
+
+template <typename T>
 void LoadedLayer<T>::Quantize(LinearGroup group, const GroupQuantization& quantization,
                               const RowsRewriter& rewrite) {
-  const bool exact = PackedExactly(group);
-  const auto stored = LinearsOf(stored_, group);
   RewritePanels(
       group,
       [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
-        if (exact) {
-          ParallelFor(rows.rows,
-                      [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
-        } else {
-          ForLinearsAmong(stored, first_row, rows,
-                          [&](StoredLinear& linear, int64_t row, MatrixView<float> out) {
-                            LoadRows<float>(linear.weight, scheme_, row, out);
-                          });
-        }
+        LoadRows(group, first_row, unpacked, rows);
       },
       rewrite);
-  for (StoredLinear* linear : stored) linear->weight.Release();
+  for (StoredLinear* linear : LinearsOf(stored_, group)) linear->weight.Release();
   SetGroupQuantization(group, quantization);
+}
+
+template <typename T>
+void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
+  const PackedMatrix<T>& packed = runnable_.Weights(group);
+  const int64_t columns = packed.columns();
+  AlignedBuffer<T> panel(packed.panel_rows() * columns);
+  const int64_t chunk_rows = RewriteRows(packed);
+  AlignedBuffer<float> chunk(chunk_rows * columns);
+  for (int64_t p = 0; p < packed.panel_count(); ++p) {
+    const int64_t panel_first = p * packed.panel_rows();
+    const int64_t panel_count = std::min(packed.panel_rows(), packed.rows() - panel_first);
+    const MatrixView<T> view(panel.data(), panel_count, columns);
+    packed.UnpackPanel(p, view);
+    for (int64_t first = 0; first < panel_count; first += chunk_rows) {
+      const int64_t count = std::min(chunk_rows, panel_count - first);
+      const MatrixView<float> rows(chunk.data(), count, columns);
+      LoadRows(group, panel_first + first, view.RowBlock(first, count), rows);
+      read(panel_first + first, rows);
+    }
+  }
+}
+
+template <typename T>
+float LoadedLayer<T>::ScaledWeight(Norm norm, std::size_t channel, float factor) const {
+  const bool attention = norm == Norm::kAttention;
+  const float weight = (attention ? stored_.attention_norm : stored_.mlp_norm)[channel];
+  const Dtype dtype = attention ? stored_.attention_norm_dtype : stored_.mlp_norm_dtype;
+  const float scaled = RoundTo(dtype, weight * factor);
+  return scaled == 0.0f || !std::isfinite(scaled) ? weight : scaled;
+}
+
+template <typename T>
+std::vector<float> LoadedLayer<T>::NormFactors(Norm norm, std::span<const float> factors) const {
+  const std::vector<float>& weights =
+      norm == Norm::kAttention ? stored_.attention_norm : stored_.mlp_norm;
+  NARROW_CHECK(factors.size() == weights.size());
+  std::vector<float> actual(factors.size(), 1.0f);
+  for (std::size_t i = 0; i < factors.size(); ++i) {
+    if (weights[i] != 0.0f) actual[i] = ScaledWeight(norm, i, factors[i]) / weights[i];
+  }
+  return actual;
+}
+
+template <typename T>
+void LoadedLayer<T>::ScaleNorm(Norm norm, std::span<const float> factors) {
+  AlignedBuffer<float>& weights =
+      norm == Norm::kAttention ? runnable_.attention_norm : runnable_.mlp_norm;
+  NARROW_CHECK(std::ssize(factors) == weights.size());
+  for (std::size_t i = 0; i < factors.size(); ++i) {
+    weights[static_cast<int64_t>(i)] = ScaledWeight(norm, i, factors[i]);
+  }
 }
 
 template <typename T>

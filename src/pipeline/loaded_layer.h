@@ -2,6 +2,7 @@
 // so that a layer never exists twice.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -22,6 +23,18 @@ struct LoadedLinear {
   float weight_amax = 0.0f;
   std::vector<float> bias;
 };
+
+// Calls visit(index of the linear, first of its rows counted from first_row, their number) for
+// every linear with rows among [first_row, first_row + count) of its group.
+template <typename Visit>
+void ForEachLinearAmong(const std::vector<LoadedLinear>& linears, int64_t first_row, int64_t count,
+                        const Visit& visit) {
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    const int64_t from = std::max<int64_t>(0, linears[i].first_row - first_row);
+    const int64_t to = std::min(count, linears[i].first_row + linears[i].spec.rows - first_row);
+    if (from < to) visit(i, from, to - from);
+  }
+}
 
 // T: operand type of the products. Thread-compatible; uses all threads inside.
 template <typename T>
@@ -47,6 +60,22 @@ class LoadedLayer {
   // The same for a group that is quantized already: `rows` holds its E4M3 numbers.
   void Requantize(LinearGroup group, const GroupQuantization& quantization,
                   const RowsRewriter& rewrite);
+  // Shows a group's rows as f32, exactly as stored, panel after panel; `read` may change its copy.
+  // REQUIRES: the group is not quantized yet.
+  void Read(LinearGroup group, const RowsRewriter& read) const;
+
+  // What becomes of factors for a norm's weights when the products are rounded to the type the
+  // weights are stored in: exactly the quotients of the weights after and before, 1 for a weight 0.
+  enum class Norm { kAttention, kMlp };
+  std::vector<float> NormFactors(Norm norm, std::span<const float> factors) const;
+  // Multiplies the weights. REQUIRES: factors from NormFactors.
+  void ScaleNorm(Norm norm, std::span<const float> factors);
+
+  // What the input of a group is multiplied by before its products; empty for 1.
+  void SetInputFactors(LinearGroup group, std::vector<float> factors) {
+    runnable_.input_factors[static_cast<std::size_t>(group)] = std::move(factors);
+  }
+
   void SetCache(const CacheQuantization& cache) { runnable_.cache = cache_ = cache; }
 
   // What runs quantized from now on; the rest of the layer runs as in the original. Quantized
@@ -55,11 +84,14 @@ class LoadedLayer {
   void RunParts(Parts parts);
 
  private:
+  float ScaledWeight(Norm norm, std::size_t channel, float factor) const;
   void PackGroup(LinearGroup group);
   void SetGroupQuantization(LinearGroup group, const GroupQuantization& quantization);
   // The packed numbers are the stored ones, so that unpacking loses nothing.
   bool PackedExactly(LinearGroup group) const;
-  void LoadPanel(LinearGroup group, int64_t first_row, MatrixView<float> rows) const;
+  // Rows from first_row as f32, exactly as stored; `unpacked`: the same as they are packed.
+  void LoadRows(LinearGroup group, int64_t first_row, MatrixView<T> unpacked,
+                MatrixView<float> rows) const;
   template <typename Load>
   void RewritePanels(LinearGroup group, const Load& load, const RowsRewriter& rewrite);
 

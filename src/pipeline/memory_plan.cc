@@ -84,11 +84,23 @@ int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
                   std::max(RoundingBytes(shape, c.hidden), RoundingBytes(shape, c.intermediate)));
 }
 
-int64_t SampleBytes(const JobShape& shape, const PassPlan& plan) {
-  if (shape.rounding != RoundingAlgorithm::kCompensated) return 0;
+// Inputs of a batch, kept for the statistics of calibration; K and V too where channels are scaled.
+int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
+  const bool scaled = shape.scaling == ChannelScaling::kGrid;
+  if (shape.rounding != RoundingAlgorithm::kCompensated && !scaled) return 0;
   const DecoderConfig& c = shape.config;
-  const int64_t rows = BatchRows(shape, plan) / kHessianTokenStride + 1;
-  return rows * (2 * c.hidden + c.query_width() + c.intermediate) * ComputeBytes(shape);
+  const int64_t columns =
+      2 * c.hidden + c.query_width() + c.intermediate + (scaled ? 2 * c.key_value_width() : 0);
+  return BatchRows(shape, plan) * columns * ComputeBytes(shape);
+}
+
+// Sums for every channel of what is quantized, and for those of one group's weights.
+int64_t GridErrorBytes(const JobShape& shape) {
+  if (shape.scaling != ChannelScaling::kGrid) return 0;
+  const DecoderConfig& c = shape.config;
+  const int64_t weights = std::max({3 * c.hidden, c.query_width(), c.intermediate});
+  return GridErrors::Bytes(2 * c.hidden + c.query_width() + c.intermediate +
+                           2 * c.key_value_width() + weights);
 }
 
 int64_t EvaluationHiddenBytes(const JobShape& shape) {
@@ -159,7 +171,8 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
   add("tiles: norm, gate, up, activation", TileBytes(shape));
   add("outputs of the probe", kProbeOutputs * ProbeRowBytes(shape));
   add("second-order statistics",
-      HessianBytes(shape, hessian_block_columns) + SampleBytes(shape, plan));
+      HessianBytes(shape, hessian_block_columns) + BatchInputBytes(shape, plan));
+  add("errors of scaled channels", GridErrorBytes(shape));
   if (KeepsStoredWeights(shape)) {
     add("layer, as stored", std::min(plan.read_ahead_bytes, stored));
   }
@@ -216,6 +229,7 @@ JobShape ShapeOf(const ModelSource& model, ComputeType compute,
   if (quantization != nullptr) {
     shape.evaluation_variants = quantization->weight_scales == WeightScales::kPerMatrix ? 2 : 1;
     shape.rounding = quantization->rounding;
+    shape.scaling = quantization->scaling;
   }
   shape.resident_before_bytes = CurrentResidentBytes();
   return shape;

@@ -126,7 +126,7 @@ class PhasePlanner {
   // Returns the operations.
   double AddRounding(PhasePlan& phase) {
     if (!work_.quantizes() || shape_.rounding != RoundingAlgorithm::kCompensated) return 0;
-    const double sampled = AsDouble(DivideRoundUp(shape_.calibration_tokens, kHessianTokenStride));
+    const double sampled = AsDouble(shape_.calibration_tokens);
     double summing = 0, factoring = 0, rounding = 0, rounding_seconds = 0;
     for (const QuantizedGroup& group : work_.groups) {
       const double layers = AsDouble(group.layers);

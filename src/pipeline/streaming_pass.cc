@@ -246,18 +246,17 @@ class Pass {
   }
 
   void RunLayer(LoadedLayer<T>& layer) {
-    std::optional<LayerRanges> ranges;
-    LayerHessians hessians;
-    if (calibration_) {
+    LayerStatistics statistics;
+    if (quantizing()) {
       const PhaseTimer timer(result_.calibration_seconds);
-      LayerCalibration<T> observer(MakeHessians(layer));
+      LayerCalibration<T> observer =
+          MakeCalibration<T>(layer.spec(), config_, *request_.quantization);
       result_.calibration_flops += Forward(layer, *calibration_, &observer);
-      ranges = observer.Ranges(layer.spec());
-      hessians = observer.TakeHessians();
+      statistics = observer.Take(layer.spec());
     }
     if (stored_) Evaluate(layer, *stored_);
     if (!quantizing()) return;
-    QuantizeAndProbe(layer, *ranges, std::move(hessians));
+    QuantizeAndProbe(layer, std::move(statistics));
     if (pseudo_) Evaluate(layer, *pseudo_);
     if (deployed_) {
       DeployLayer(layer, *request_.scheme);
@@ -266,12 +265,12 @@ class Pass {
     }
   }
 
-  void QuantizeAndProbe(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians) {
-    if (!probe_) return Quantize(layer, ranges, std::move(hessians), {});
+  void QuantizeAndProbe(LoadedLayer<T>& layer, LayerStatistics statistics) {
+    if (!probe_) return Quantize(layer, std::move(statistics), {});
     const Batch& batch = probe_->batches.front();
     const MatrixView<float> rows = probe_->hidden.Take(batch);
     LayerProbe<T> probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
-    Quantize(layer, ranges, std::move(hessians),
+    Quantize(layer, std::move(statistics),
              [&](std::optional<LinearGroup> part) { probe.Step(part); });
     result_.layers.back().errors = probe.Errors();
     for (int64_t row = 0; row < rows.rows; ++row) {
@@ -294,22 +293,7 @@ class Pass {
     layer.RunParts(Parts::kAll);
   }
 
-  LayerHessians MakeHessians(const LoadedLayer<T>& layer) const {
-    LayerHessians hessians;
-    if (!quantizing() || request_.quantization->rounding != RoundingAlgorithm::kCompensated) {
-      return hessians;
-    }
-    for (const LinearGroup group : kLinearGroups) {
-      const LinearSpec& linear = layer.Linears(group).front().spec;
-      if (request_.quantization->excluded.contains(linear.module)) continue;
-      hessians[static_cast<std::size_t>(group)].emplace(
-          linear.columns, request_.quantization->hessian_block_columns);
-    }
-    return hessians;
-  }
-
-  void Quantize(LoadedLayer<T>& layer, const LayerRanges& ranges, LayerHessians hessians,
-                const StepSink& step) {
+  void Quantize(LoadedLayer<T>& layer, LayerStatistics statistics, const StepSink& step) {
     const PhaseTimer timer(result_.quantization_seconds);
     CodeSink sink;
     if (request_.output != nullptr) {
@@ -318,9 +302,11 @@ class Pass {
       };
     }
     result_.layers.push_back(
-        QuantizeLayer(layer, ranges, std::move(hessians), *request_.quantization, sink, step));
+        QuantizeLayer(layer, config_, std::move(statistics), *request_.quantization, sink, step));
     if (request_.output != nullptr) {
-      request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back());
+      request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back(),
+                                        layer.runnable().attention_norm.span(),
+                                        layer.runnable().mlp_norm.span());
     }
   }
 

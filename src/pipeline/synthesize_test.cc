@@ -183,8 +183,8 @@ class ChannelSizes final : public LayerObserver<float> {
       }
     }
   }
-  void OnKeys(std::span<const float>) override {}
-  void OnValues(std::span<const float>) override {}
+  void OnKeys(int64_t, MatrixView<const float>) override {}
+  void OnValues(int64_t, MatrixView<const float>) override {}
 
   // A channel's size against that of the median one.
   double Ratio(LinearGroup group, int64_t channel) const {

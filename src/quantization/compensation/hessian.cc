@@ -112,6 +112,14 @@ struct HessianAccumulator::Implementation {
     });
     batch.tokens = 0;
   }
+
+  // Sums what still waits, and lets go of the waiting rows.
+  void Finish() {
+    Flush<float>();
+    Flush<Bfloat16>();
+    float_batch = {};
+    bfloat16_batch = {};
+  }
 };
 
 HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns)
@@ -155,15 +163,27 @@ void HessianAccumulator::Add(MatrixView<const T> rows) {
   self.tokens += rows.rows;
 }
 
+void HessianAccumulator::ScaleColumns(std::span<const float> factors) {
+  Implementation& self = *implementation_;
+  NARROW_CHECK(std::ssize(factors) == self.columns);
+  self.Finish();
+  for (Block& block : self.blocks) {
+    const auto factor = [&](int64_t column) { return factors[block.first_column + column]; };
+    ParallelFor(block.columns, [&](int64_t row) {
+      float* values = block.values.data() + row * block.columns;
+      for (int64_t column = 0; column <= row; ++column) {
+        values[column] *= factor(row) * factor(column);
+      }
+    });
+  }
+}
+
 int64_t HessianAccumulator::columns() const { return implementation_->columns; }
 int64_t HessianAccumulator::tokens() const { return implementation_->tokens; }
 
 std::vector<HessianAccumulator::Block> HessianAccumulator::TakeBlocks() {
   Implementation& self = *implementation_;
-  self.Flush<float>();
-  self.Flush<Bfloat16>();
-  self.float_batch = {};
-  self.bfloat16_batch = {};
+  self.Finish();
   self.tiles.clear();
   return std::move(self.blocks);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "tensor/scalar_types.h"
@@ -35,6 +36,10 @@ class HessianAccumulator {
   // rows [tokens, columns]; products of T (float or Bfloat16) are summed in f32.
   template <typename T>
   void Add(MatrixView<const T> rows);
+
+  // The sums become those of x with column c multiplied by factors[c] (> 0). Add nothing
+  // afterwards.
+  void ScaleColumns(std::span<const float> factors);
 
   int64_t columns() const;
   int64_t tokens() const;  // added so far

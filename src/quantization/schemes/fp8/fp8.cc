@@ -1,6 +1,9 @@
 #include "quantization/schemes/fp8/fp8.h"
 
+#include <cmath>
+
 #include "kernels/float8.h"
+#include "kernels/grid_error.h"
 
 namespace narrow::fp8 {
 namespace {
@@ -17,6 +20,15 @@ std::span<const Float8E4M3> AsCodes(std::span<const std::byte> bytes) {
 }  // namespace
 
 float Scale(float amax) { return amax > 0.0f ? amax / kFloat8E4M3Max : 0x1p-23f; }
+
+float ScaleOfPhase(float amax, int64_t phase) {
+  if (amax == 0.0f) return 0x1p-23f;
+  const double factor = GridPhaseFactor(phase);
+  const double exponent = std::ceil(std::log2(amax * factor / kFloat8E4M3Max));
+  const auto scale = static_cast<float>(std::exp2(exponent) / factor);
+  // The logarithm and the division round: at a power of two the result may fall just short.
+  return amax > scale * kFloat8E4M3Max ? 2.0f * scale : scale;
+}
 
 int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte> codes) {
   return QuantizeFloat8(values, scale, AsCodes(codes));

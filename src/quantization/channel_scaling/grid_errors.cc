@@ -1,0 +1,50 @@
+#include "quantization/channel_scaling/grid_errors.h"
+
+#include <algorithm>
+
+#include "base/checked_math.h"
+#include "base/parallel.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kStripColumns = 64;  // one thread's share: whole vectors on every target
+
+}  // namespace
+
+GridErrors::GridErrors(int64_t channels)
+    : errors_(kGridPhases * channels), squares_(kGridPhases * channels), energy_(channels) {
+  for (AlignedBuffer<float>* sums : {&errors_, &squares_, &energy_}) {
+    std::ranges::fill(sums->span(), 0.0f);
+  }
+}
+
+template <typename T>
+void GridErrors::Add(MatrixView<const T> rows) {
+  const MatrixView<float> errors(errors_.data(), kGridPhases, channels());
+  const MatrixView<float> squares(squares_.data(), kGridPhases, channels());
+  ParallelFor(DivideRoundUp(channels(), kStripColumns), [&](int64_t strip) {
+    const int64_t first = strip * kStripColumns;
+    const int64_t count = std::min(kStripColumns, channels() - first);
+    AddGridErrors<T>(
+        rows.ColumnBlock(first, count),
+        {errors.ColumnBlock(first, count), squares.ColumnBlock(first, count),
+         energy_.span().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count))});
+  });
+  rows_ += rows.rows;
+}
+
+double GridErrors::Spread(int64_t phase, int64_t channel) const {
+  if (rows_ == 0) return 0.0;
+  const double sum = errors_[phase * channels() + channel];
+  return std::max(0.0, Error(phase, channel) - sum * sum / static_cast<double>(rows_));
+}
+
+int64_t GridErrors::Bytes(int64_t channels) {
+  return (2 * kGridPhases + 1) * channels * static_cast<int64_t>(sizeof(float));
+}
+
+template void GridErrors::Add<float>(MatrixView<const float>);
+template void GridErrors::Add<Bfloat16>(MatrixView<const Bfloat16>);
+
+}  // namespace narrow

@@ -1,0 +1,93 @@
+#include "quantization/channel_scaling/grid_errors.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "base/parallel.h"
+#include "quantization/scheme.h"
+
+namespace narrow {
+namespace {
+
+std::vector<float> Random(int64_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+TEST(GridErrorsTest, SumsDependNeitherOnThreadsNorOnCalls) {
+  const int64_t rows = 50, channels = 200;
+  const std::vector<float> x = Random(rows * channels, 1);
+  const MatrixView<const float> all(x.data(), rows, channels);
+  SetThreadCount(1);
+  GridErrors one(channels);
+  one.Add(all);
+  SetThreadCount(4);
+  GridErrors other(channels);
+  other.Add(all.RowBlock(0, 7));
+  other.Add(all.RowBlock(7, rows - 7));
+  SetThreadCount(0);
+  for (int64_t c = 0; c < channels; ++c) {
+    EXPECT_EQ(one.Energy(c), other.Energy(c));
+    for (int64_t p = 0; p < kGridPhases; ++p) {
+      ASSERT_EQ(one.Error(p, c), other.Error(p, c)) << p << " " << c;
+      ASSERT_EQ(one.Spread(p, c), other.Spread(p, c)) << p << " " << c;
+    }
+  }
+}
+
+TEST(GridErrorsTest, AConstantHasErrorsButNoSpread) {
+  const std::vector<float> constant(64, 1.06f);
+  GridErrors errors(1);
+  errors.Add<float>({constant.data(), 64, 1});
+  EXPECT_NEAR(errors.Error(kNeutralPhase, 0), 64 * 0.06 * 0.06, 1e-4);
+  EXPECT_NEAR(errors.Spread(kNeutralPhase, 0), 0.0, 1e-6);
+}
+
+// The best factor brings a constant nearer to the grid than a factor of 1.
+TEST(GridErrorsTest, TheBestPhaseMovesAConstantToTheGrid) {
+  const std::vector<float> constant(8, 1.0625f);  // half way between 1 and 1.125
+  GridErrors errors(1);
+  errors.Add<float>({constant.data(), 8, 1});
+  const int64_t phase = BestPhase([&](int64_t p) { return errors.Error(p, 0); });
+  EXPECT_NE(phase, kNeutralPhase);
+  EXPECT_LT(errors.Error(phase, 0), 0.05 * errors.Error(kNeutralPhase, 0));
+}
+
+TEST(GridErrorsTest, WithoutRowsNothingIsScaled) {
+  const GridErrors errors(3);
+  EXPECT_EQ(BestPhase([&](int64_t p) { return errors.Error(p, 1); }), kNeutralPhase);
+  EXPECT_EQ(GridPhaseFactor(kNeutralPhase), 1.0f);
+}
+
+// Whatever the largest magnitude, the scale covers it, with less than a power of two to spare, and
+// is a power of two over the factor of the phase.
+TEST(GridErrorsTest, ScalesOfPhasesCoverTheRange) {
+  const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
+  std::vector<float> magnitudes = Random(500, 2);
+  for (float& value : magnitudes) value = std::exp(6.0f * value);
+  for (int exponent = -30; exponent <= 30; ++exponent) {
+    const float exact = std::ldexp(448.0f, exponent);
+    magnitudes.insert(magnitudes.end(),
+                      {exact, std::nextafter(exact, 0.0f), std::nextafter(exact, INFINITY)});
+  }
+  for (const float amax : magnitudes) {
+    for (int64_t phase = 0; phase < kGridPhases; ++phase) {
+      const float scale = scheme.scale_of_phase(amax, phase);
+      ASSERT_LE(amax, scale * 448.0f) << amax << " " << phase;
+      ASSERT_GT(amax, scale * 223.9f) << amax << " " << phase;
+      const double logarithm = std::log2(static_cast<double>(scale) * GridPhaseFactor(phase));
+      ASSERT_NEAR(logarithm, std::round(logarithm), 1e-6) << amax << " " << phase;
+    }
+  }
+  EXPECT_EQ(scheme.scale_of_phase(448.0f, kNeutralPhase), 1.0f);
+  EXPECT_EQ(scheme.scale_of_phase(0.0f, 0), 0x1p-23f);
+}
+
+}  // namespace
+}  // namespace narrow
