@@ -70,7 +70,8 @@ std::vector<std::string> Fused(const std::string& module) {
 
 class QuantizedTensors : public testing::TestWithParam<Variant> {
  protected:
-  void Quantize(Scales scales, Rounding rounding = Rounding::kNearest) {
+  void Quantize(Scales scales, Rounding rounding = Rounding::kNearest,
+                const char* channel_scaling = "none") {
     rounding_ = rounding;
     const std::string model = (scratch_.path() / "model").string();
     const std::string output = (scratch_.path() / "output").string();
@@ -82,6 +83,8 @@ class QuantizedTensors : public testing::TestWithParam<Variant> {
                                           output,
                                           "--kv_cache_dtype",
                                           "fp8",
+                                          "--channel_scaling",
+                                          channel_scaling,
                                           "--skip_evaluation",
                                           "--num_calib_data",
                                           "4",
@@ -178,6 +181,32 @@ TEST_P(QuantizedTensors, SharedScales) {
 TEST_P(QuantizedTensors, DefaultRounding) {
   ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kPerMatrix, Rounding::kDefault));
   ExpectEveryTensor(Scales::kPerMatrix);
+}
+
+// Scaling of channels changes the norms of the layers, each weight by less than a power of two, and
+// nothing else outside the quantized linears.
+TEST_P(QuantizedTensors, ScaledChannels) {
+  ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kPerMatrix, Rounding::kDefault, "grid"));
+  int64_t changed = 0;
+  for (const auto& [name, tensor] : source_) {
+    SCOPED_TRACE(name);
+    if (name.find("_proj.weight") != std::string::npos) continue;
+    const StoredTensor& output = output_.at(name);
+    EXPECT_EQ(output.dtype, tensor.dtype);
+    EXPECT_EQ(output.shape, tensor.shape);
+    if (name.find("layernorm") == std::string::npos) {
+      EXPECT_TRUE(output.bytes == tensor.bytes) << "bytes changed";
+      continue;
+    }
+    const std::vector<float> before = tensor.Floats(), after = output.Floats();
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      changed += before[i] != after[i];
+      if (before[i] == 0.0f) continue;
+      EXPECT_GT(after[i] / before[i], 0.7f);
+      EXPECT_LT(after[i] / before[i], 1.43f);
+    }
+  }
+  EXPECT_GT(changed, 0);
 }
 
 const Variant kVariants[] = {
