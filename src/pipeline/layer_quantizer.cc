@@ -309,8 +309,8 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
-                         const CodeSink& sink) {
-  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink);
+                         const CodeSink& sink, const StepSink& step) {
+  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step);
 }
 
 WeightFactors FactorsOf(const LayerScaling& scaling, const std::vector<LoadedLinear>& linears,
@@ -371,7 +371,8 @@ template LayerCalibration<Bfloat16> MakeCalibration<Bfloat16>(const LayerSpec&,
                                                               const DecoderConfig&,
                                                               const LayerQuantizationOptions&);
 template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const DecoderConfig&, LayerStatistics,
-                                         const LayerQuantizationOptions&, const CodeSink&, const StepSink&);
+                                         const LayerQuantizationOptions&, const CodeSink&,
+                                         const StepSink&);
 template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const DecoderConfig&,
                                             LayerStatistics, const LayerQuantizationOptions&,
                                             const CodeSink&, const StepSink&);

@@ -80,7 +80,8 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
 
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
 // cache scales, with a call of `step` (may be empty) after each; norms change where channels are
-// scaled. The second-order statistics are used up group by group. REQUIRES: excluded modules are whole groups.
+// scaled. The second-order statistics are used up group by group. REQUIRES: excluded modules are
+// whole groups.
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
