@@ -2,13 +2,17 @@
 
 #include <omp.h>
 
+#include <algorithm>
+#include <atomic>
 #include <dnnl.hpp>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
 #include "base/checked_math.h"
+#include "base/parallel.h"
 
 namespace narrow {
 namespace {
@@ -59,6 +63,11 @@ struct Product {
   memory::desc source, weights, destination, bias, scratchpad;
 };
 
+std::atomic<int64_t>& ReferenceProducts() {
+  static std::atomic<int64_t> count = 0;
+  return count;
+}
+
 Product CreateProduct(const memory::desc& source, const memory::desc& weights,
                       const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
                       float scale) {
@@ -77,12 +86,26 @@ Product CreateProduct(const memory::desc& source, const memory::desc& weights,
                                       ? dnnl::matmul::desc(source, weights, destination)
                                       : dnnl::matmul::desc(source, weights, bias, destination);
   const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, Engine());
+  if (std::string_view(primitive_desc.impl_info_str()).starts_with("ref")) ++ReferenceProducts();
   return {dnnl::matmul(primitive_desc),
           primitive_desc.src_desc(),
           primitive_desc.weights_desc(),
           primitive_desc.dst_desc(),
           bias,
           primitive_desc.scratchpad_desc()};
+}
+
+// The output of a panel while it is one of several, of the thread.
+template <typename Out>
+MatrixView<Out> PanelOutput(int64_t m, int64_t panel_rows) {
+  thread_local AlignedBuffer<Out> buffer;
+  if (buffer.size() < m * panel_rows) buffer = AlignedBuffer<Out>(m * panel_rows);
+  return {buffer.data(), m, panel_rows};
+}
+
+template <typename T>
+void CopyRows(MatrixView<const T> from, MatrixView<T> to) {
+  for (int64_t row = 0; row < from.rows; ++row) std::ranges::copy(from.RowSpan(row), to.Row(row));
 }
 
 // Grows with the largest product of the thread.
@@ -116,6 +139,7 @@ void Execute(const Product& product, const void* source, const void* weights, co
 constexpr int64_t kCanonicalRows = 512;
 constexpr int64_t kPanelBytes = int64_t{128} << 20;
 constexpr int64_t kPanelRowMultiple = 64;
+constexpr int64_t kReorderRows = 64;  // of a panel, at least, per thread that packs it
 
 int64_t DefaultPanelRows(int64_t rows, int64_t columns, int64_t element_bytes) {
   const int64_t fitting = kPanelBytes / (columns * element_bytes) / kPanelRowMultiple;
@@ -149,6 +173,8 @@ std::string InstructionSetName() {
       return "sse4.1 or other";
   }
 }
+
+int64_t ReferenceProductCount() { return ReferenceProducts(); }
 
 template <typename T>
 struct PackedMatrix<T>::Implementation {
@@ -194,10 +220,26 @@ struct PackedMatrix<T>::Implementation {
         .first->second;
   }
 
+  // oneDNN has fast products with packed weights for outputs without gaps between the rows only:
+  // a panel that is one of several goes through a buffer.
   template <typename Out>
   void Run(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
            float scale) {
+    NARROW_CHECK(x.columns == columns && out.columns == RowsOf(panel) && out.rows == x.rows);
     if (x.rows == 0) return;
+    if (out.stride == out.columns) {
+      RunDense(panel, x, out, epilogue, scale);
+      return;
+    }
+    const MatrixView<Out> dense = PanelOutput<Out>(out.rows, out.columns);
+    if (epilogue == Epilogue::kScaleAndAdd) CopyRows<Out>(out, dense);
+    RunDense(panel, x, dense, epilogue, scale);
+    CopyRows<Out>(dense, out);
+  }
+
+  template <typename Out>
+  void RunDense(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
+                float scale) {
     try {
       const Product& product =
           Find<Out>(x.rows, RowsOf(panel), x.stride, out.stride, epilogue, scale);
@@ -208,12 +250,24 @@ struct PackedMatrix<T>::Implementation {
     }
   }
 
-  void Reorder(const memory::desc& from_desc, const void* from, const memory::desc& to_desc,
-               void* to) const {
+  // Between a panel and its plain rows, a part of the rows on each thread. `packing` or unpacking.
+  void Reorder(int64_t panel, bool packing, const T* plain, int64_t stride) {
+    const int64_t count = RowsOf(panel);
     try {
-      memory source(from_desc, Engine(), const_cast<void*>(from));
-      memory destination(to_desc, Engine(), to);
-      dnnl::reorder(source, destination).execute(Stream(), source, destination);
+      const memory::desc layout = Layout(count);
+      const memory::desc rows_desc = TransposedDesc(count, columns, stride, kType<T>);
+      const int64_t part =
+          RoundUp(std::max(kReorderRows, DivideRoundUp(count, ThreadCount())), kReorderRows);
+      void* const packed = panels[panel].data();
+      ParallelFor(DivideRoundUp(count, part), [&](int64_t i) {
+        const int64_t first = i * part;
+        const memory::dims size = {columns, std::min(part, count - first)};
+        memory inside(layout.submemory_desc(size, {0, first}), Engine(), packed);
+        memory outside(rows_desc.submemory_desc(size, {0, first}), Engine(), const_cast<T*>(plain));
+        memory& from = packing ? outside : inside;
+        memory& to = packing ? inside : outside;
+        dnnl::reorder(from, to).execute(Stream(), from, to);
+      });
     } catch (const dnnl::error& error) {
       FailOneDnn(error);
     }
@@ -250,6 +304,13 @@ template <typename T>
 PackedMatrix<T>& PackedMatrix<T>::operator=(PackedMatrix&&) noexcept = default;
 
 template <typename T>
+int64_t PackedMatrix<T>::ThreadBytes(int64_t rows, int64_t columns, int64_t m,
+                                     int64_t output_bytes) {
+  const int64_t panel_rows = DefaultPanelRows(rows, columns, sizeof(T));
+  return panel_rows < rows ? m * panel_rows * output_bytes : 0;
+}
+
+template <typename T>
 int64_t PackedMatrix<T>::rows() const {
   return implementation_->rows;
 }
@@ -276,16 +337,14 @@ template <typename T>
 void PackedMatrix<T>::PackPanel(int64_t panel, MatrixView<const T> w) {
   Implementation& self = *implementation_;
   NARROW_CHECK(w.rows == self.RowsOf(panel) && w.columns == self.columns);
-  self.Reorder(TransposedDesc(w.rows, w.columns, w.stride, kType<T>), w.data, self.Layout(w.rows),
-               self.panels[panel].data());
+  self.Reorder(panel, true, w.data, w.stride);
 }
 
 template <typename T>
 void PackedMatrix<T>::UnpackPanel(int64_t panel, MatrixView<T> w) const {
   Implementation& self = *implementation_;
   NARROW_CHECK(w.rows == self.RowsOf(panel) && w.columns == self.columns);
-  self.Reorder(self.Layout(w.rows), self.panels[panel].data(),
-               TransposedDesc(w.rows, w.columns, w.stride, kType<T>), w.data);
+  self.Reorder(panel, false, w.data, w.stride);
 }
 
 template <typename T>

@@ -19,6 +19,9 @@ enum class ComputeType { kBfloat16, kFloat32 };
 ComputeType NativeComputeType();
 // The instruction set oneDNN uses here, for reports ("avx512_core_bf16").
 std::string InstructionSetName();
+// Products built so far for which oneDNN has no fast kernel, only its reference: right, and a
+// thousand times slower.
+int64_t ReferenceProductCount();
 
 // A weight matrix W [rows (output), columns (input)] in the layout oneDNN multiplies fastest, kept
 // as panels of rows so that packing needs one panel of extra memory, not a second matrix. T:
@@ -34,6 +37,10 @@ class PackedMatrix {
   PackedMatrix(PackedMatrix&&) noexcept;
   PackedMatrix& operator=(PackedMatrix&&) noexcept;
 
+  // What each thread holds while it multiplies m rows by a matrix of more than one panel into
+  // elements of `output_bytes`; 0 for a matrix of one.
+  static int64_t ThreadBytes(int64_t rows, int64_t columns, int64_t m, int64_t output_bytes);
+
   int64_t rows() const;
   int64_t columns() const;
   int64_t panel_rows() const;
@@ -41,6 +48,7 @@ class PackedMatrix {
   int64_t bytes() const;  // of all panels
 
   // Packs panel p from w [rows of the panel, columns] (row stride allowed), and the inverse; exact.
+  // On all threads, so not from within ParallelFor.
   void PackPanel(int64_t panel, MatrixView<const T> w);
   void UnpackPanel(int64_t panel, MatrixView<T> w) const;
   // All panels from one matrix.

@@ -70,13 +70,13 @@ TYPED_TEST(PackedMatrixTest, PanelsUnpackToWhatWasPacked) {
 
 TYPED_TEST(PackedMatrixTest, ProductsMatchTheReference) {
   using T = TypeParam;
-  const int64_t rows = 150, columns = 77, m = 37;
+  const int64_t rows = 350, columns = 77, m = 37;
   const AlignedBuffer<T> w = Random<T>(rows * columns, 1);
   const AlignedBuffer<T> x = Random<T>(m * columns, 2);
   const AlignedBuffer<float> bias = Random<float>(rows, 3);
   const std::vector<double> reference =
       Reference<T>({x.data(), m, columns}, {w.data(), rows, columns});
-  PackedMatrix<T> packed(rows, columns, 64);
+  PackedMatrix<T> packed(rows, columns, 192);
   packed.Pack({w.data(), rows, columns});
   packed.SetBias(bias.span());
   AlignedBuffer<float> sum(m * rows);
@@ -91,6 +91,25 @@ TYPED_TEST(PackedMatrixTest, ProductsMatchTheReference) {
     const double step = sizeof(T) == 2 ? 0x1p-8 : 1e-5;
     EXPECT_NEAR(AsFloat(out[i]), expected, 1e-4 + std::abs(expected) * step);
   }
+}
+
+// A matrix of several panels writes into a part of the columns.
+TYPED_TEST(PackedMatrixTest, ProductsOfPanelsAreFastOnes) {
+  using T = TypeParam;
+  if (std::is_same_v<T, Bfloat16> && NativeComputeType() != ComputeType::kBfloat16) GTEST_SKIP();
+  const int64_t rows = 320, columns = 96, m = 48;
+  const AlignedBuffer<T> w = Random<T>(rows * columns, 1);
+  const AlignedBuffer<T> x = Random<T>(m * columns, 2);
+  PackedMatrix<T> packed(rows, columns, 128);
+  ASSERT_EQ(packed.panel_count(), 3);
+  packed.Pack({w.data(), rows, columns});
+  AlignedBuffer<float> sum(m * rows);
+  std::fill_n(sum.data(), m * rows, 0.0f);
+  AlignedBuffer<T> out(m * rows);
+  const int64_t before = ReferenceProductCount();
+  packed.MultiplyAdd({x.data(), m, columns}, 1.0f, {sum.data(), m, rows});
+  packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
+  EXPECT_EQ(ReferenceProductCount(), before);
 }
 
 TYPED_TEST(PackedMatrixTest, ARowDoesNotDependOnItsNeighbours) {

@@ -12,6 +12,7 @@
 #include "kernels/attention.h"
 #include "pipeline/layer_probe.h"
 #include "pipeline/losses.h"
+#include "kernels/matmul.h"
 #include "quantization/compensation/hessian.h"
 
 namespace narrow {
@@ -130,9 +131,27 @@ int64_t ChunkBytes(const JobShape& shape) {
   return std::min(kChunkBytes, shape.config.vocabulary * shape.config.hidden * element);
 }
 
+// What a thread holds of the output of the widest panel. q/k/v and gate/up are stored as operands,
+// the others are added to the hidden states.
+int64_t PanelOutputBytes(const JobShape& shape) {
+  const DecoderConfig& c = shape.config;
+  const auto bytes = [&](int64_t rows, int64_t columns, int64_t output_bytes) {
+    return shape.compute == ComputeType::kBfloat16
+               ? PackedMatrix<Bfloat16>::ThreadBytes(rows, columns, TileRows(c), output_bytes)
+               : PackedMatrix<float>::ThreadBytes(rows, columns, TileRows(c), output_bytes);
+  };
+  const int64_t stored = std::max(bytes(c.query_key_value_width(), c.hidden, ComputeBytes(shape)),
+                                  bytes(2 * c.intermediate, c.hidden, ComputeBytes(shape)));
+  const int64_t added = std::max(bytes(c.hidden, c.query_width(), kFloatBytes),
+                                 bytes(c.hidden, c.intermediate, kFloatBytes));
+  // f32 operands share one buffer.
+  return shape.compute == ComputeType::kBfloat16 ? stored + added : std::max(stored, added);
+}
+
 int64_t TileBytes(const JobShape& shape) {
   const DecoderConfig& c = shape.config;
-  return shape.threads * TileRows(c) * (c.hidden + 3 * c.intermediate) * ComputeBytes(shape);
+  return shape.threads * (TileRows(c) * (c.hidden + 3 * c.intermediate) * ComputeBytes(shape) +
+                          PanelOutputBytes(shape));
 }
 
 int64_t Total(const std::vector<MemoryPart>& parts) {
