@@ -12,6 +12,7 @@
 
 #include "export/description.h"
 #include "export/source_facts.h"
+#include "io/traffic.h"
 
 namespace narrow {
 
@@ -163,7 +164,10 @@ struct RunReport {
     int64_t elements = 0;  // sums over the layer's linears
     int64_t saturated = 0;
     std::optional<OutputError> output_error;
-    std::optional<double> seconds;     // wall time; none for a layer of an earlier, interrupted run
+    // Wall time and transfers; none for a layer of an earlier, interrupted run.
+    std::optional<double> seconds;
+    std::optional<double> loading_seconds;  // until its weights were there, packed
+    std::optional<Traffic> read, written;
     std::optional<int64_t> rss_bytes;  // resident memory after the layer
     std::optional<LayerError> error{};  // where probed
   };

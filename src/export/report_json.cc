@@ -228,6 +228,14 @@ Json KeptJson(const std::optional<RunReport::Kept>& kept) {
   return json;
 }
 
+Json TrafficJson(const std::optional<Traffic>& traffic) {
+  if (!traffic) return nullptr;
+  Json json = Json::object();
+  json["bytes"] = traffic->bytes;
+  json["seconds"] = traffic->seconds;
+  return json;
+}
+
 Json LayerJson(const RunReport::LayerRecord& record) {
   Json json = Json::object();
   json["elements"] = record.elements;
@@ -235,6 +243,9 @@ Json LayerJson(const RunReport::LayerRecord& record) {
   AddOutputError(record.output_error, &json);
   json["error"] = LayerErrorJson(record.error);
   json["seconds"] = OrNull(record.seconds);
+  json["loading_seconds"] = OrNull(record.loading_seconds);
+  json["read"] = TrafficJson(record.read);
+  json["written"] = TrafficJson(record.written);
   json["rss_bytes"] = OrNull(record.rss_bytes);
   return json;
 }

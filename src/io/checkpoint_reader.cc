@@ -176,14 +176,15 @@ const CheckpointReader::TensorLocation& CheckpointReader::Get(std::string_view n
 
 void CheckpointReader::Read(const TensorLocation& location, std::span<std::byte> bytes) const {
   NARROW_CHECK(static_cast<int64_t>(bytes.size()) == location.entry.bytes());
-  location.file->ReadAt(location.entry.begin, bytes);
+  ReadPart(location, 0, bytes);
 }
 
 void CheckpointReader::ReadPart(const TensorLocation& location, int64_t offset,
                                 std::span<std::byte> bytes) const {
   NARROW_CHECK(offset >= 0 && offset <= location.entry.bytes() &&
                static_cast<int64_t>(bytes.size()) <= location.entry.bytes() - offset);
-  location.file->ReadAt(location.entry.begin + offset, bytes);
+  traffic_->Measure(static_cast<int64_t>(bytes.size()),
+                    [&] { location.file->ReadAt(location.entry.begin + offset, bytes); });
 }
 
 std::vector<CheckpointReader::FileFacts> CheckpointReader::files() const {

@@ -12,6 +12,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "io/traffic.h"
 
 namespace narrow {
 
@@ -44,6 +45,9 @@ class CheckpointReader {
   // Copies bytes [offset, offset + bytes.size()) of the tensor (for slices of rows).
   void ReadPart(const TensorLocation& location, int64_t offset, std::span<std::byte> bytes) const;
 
+  // Everything Read and ReadPart read so far.
+  Traffic traffic() const { return traffic_->total(); }
+
   // Throws: kCorruptInput when a weight file was changed since the checkpoint was opened.
   void CheckUnchanged() const;
 
@@ -61,6 +65,7 @@ class CheckpointReader {
   std::vector<std::unique_ptr<InputFile>> files_;
   std::vector<TensorLocation> tensors_;
   std::unordered_map<std::string, std::size_t> index_;  // name -> position in tensors_
+  std::unique_ptr<TrafficMeter> traffic_ = std::make_unique<TrafficMeter>();
 };
 
 }  // namespace narrow

@@ -75,6 +75,7 @@ struct CheckpointWriter::State {
   ShardPlan plan;
   std::vector<Shard> shards;
   std::map<std::string, Tensor, std::less<>> tensors;
+  TrafficMeter traffic;
 
   Tensor& Find(std::string_view name) {
     const auto found = tensors.find(name);
@@ -121,7 +122,7 @@ struct CheckpointWriter::State {
     tensor.complete = true;
     Shard& shard = shards[tensor.shard];
     if (--shard.missing_tensors > 0 || shard.file == nullptr) return;
-    shard.file->Close();
+    traffic.Measure(0, [&] { shard.file->Close(); });
     shard.file.reset();
   }
 };
@@ -159,14 +160,16 @@ void CheckpointWriter::WritePart(std::string_view name, int64_t offset,
     Fail(ErrorCode::kInternal, "tensor {}: {} bytes at {} do not follow the {} of {} written", name,
          bytes.size(), offset, tensor.written_bytes, tensor.entry->bytes());
   }
-  state_->Open(tensor.shard).WriteAt(tensor.entry->begin + offset, bytes);
+  state_->traffic.Measure(static_cast<int64_t>(bytes.size()), [&] {
+    state_->Open(tensor.shard).WriteAt(tensor.entry->begin + offset, bytes);
+  });
   tensor.written_bytes += static_cast<int64_t>(bytes.size());
   if (tensor.written_bytes == tensor.entry->bytes()) state_->Complete(tensor);
 }
 
 void CheckpointWriter::Flush() {
   for (State::Shard& shard : state_->shards) {
-    if (shard.file != nullptr) shard.file->Sync();
+    if (shard.file != nullptr) state_->traffic.Measure(0, [&] { shard.file->Sync(); });
   }
 }
 
@@ -176,6 +179,8 @@ void CheckpointWriter::AssumeWritten(std::string_view name) {
   state_->CheckEarlierRun(tensor);
   state_->Complete(tensor);
 }
+
+Traffic CheckpointWriter::traffic() const { return state_->traffic.total(); }
 
 void CheckpointWriter::Finish() {
   for (const auto& [name, tensor] : state_->tensors) {

@@ -13,6 +13,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/traffic.h"
 
 namespace narrow {
 
@@ -51,6 +52,8 @@ class CheckpointWriter {
   // Writes the index (if there is more than one shard). Throws: kInternal naming a tensor that was
   // never completed; kIo.
   void Finish();
+  // Bytes of tensors written so far; the time includes making files durable.
+  Traffic traffic() const;
 
  private:
   struct State;

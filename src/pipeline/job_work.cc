@@ -6,15 +6,15 @@
 #include "base/checked_math.h"
 #include "model/decoder_layer.h"
 #include "pipeline/layer_probe.h"
+#include "pipeline/loaded_layer.h"
+#include "quantization/compensation/rounding.h"
 
 namespace narrow {
 namespace {
 
 constexpr int64_t kScaleBytes = 4;
-constexpr int64_t kHessianTileColumns = 256;          // quantization/compensation/hessian.cc
-constexpr int64_t kProbedNetworks = 6;                // the original and one more for each part
-constexpr int64_t kRoundingRows = 128;                // quantization/compensation/rounding.cc
-constexpr int64_t kRewriteBytes = int64_t{64} << 20;  // pipeline/loaded_layer.cc
+constexpr int64_t kHessianTileColumns = 256;  // quantization/compensation/hessian.cc
+constexpr int64_t kProbedNetworks = 6;        // the original and one more for each part
 
 int64_t BytesOf(const ModelSource& model, const std::string& name, int64_t elements) {
   if (model.checkpoint != nullptr) return model.checkpoint->Get(name).entry.bytes();
@@ -105,14 +105,18 @@ JobWork CountWork(const ModelSource& model, const std::set<std::string>& exclude
   return work;
 }
 
-double LayerFlops(const JobWork& work) {
+double OriginalLayerFlops(const JobWork& work) {
   const JobShape& s = work.shape;
-  const int64_t streams = s.evaluation_tokens > 0 ? 1 + s.evaluation_variants : 0;
   return StreamFlops(s.config, s.calibration_tokens, work.calibration_length) +
-         static_cast<double>(streams) *
-             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
-         StreamFlops(s.config, AttributedTokens(s), work.window_tokens) +
+         StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
          StreamFlops(s.config, kProbedNetworks * s.probe_tokens, kProbeTokens);
+}
+
+double QuantizedLayerFlops(const JobWork& work) {
+  const JobShape& s = work.shape;
+  return static_cast<double>(s.evaluation_variants) *
+             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
+         StreamFlops(s.config, AttributedTokens(s), work.window_tokens);
 }
 
 double HessianFlopsPerToken(int64_t columns, int64_t block_columns) {
@@ -129,8 +133,7 @@ double RoundingFlopsPerRow(int64_t columns, int64_t block_columns) {
 }
 
 double RoundingOccupancy(int64_t columns, int64_t threads) {
-  const int64_t rows = std::max<int64_t>(1, kRewriteBytes / (4 * columns));
-  const int64_t chunks = DivideRoundUp(rows, kRoundingRows);
+  const int64_t chunks = DivideRoundUp(RewriteRows(columns), kRoundingChunkRows);
   return static_cast<double>(chunks) /
          static_cast<double>(DivideRoundUp(chunks, threads) * threads);
 }

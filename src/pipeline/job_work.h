@@ -49,8 +49,10 @@ struct JobWork {
 // modules that are not quantized.
 JobWork CountWork(const ModelSource& model, const std::set<std::string>& excluded, JobShape shape);
 
-// Operations of one layer's linears and attention on all tokens of all streams.
-double LayerFlops(const JobWork& work);
+// Operations of one layer's linears and attention on all tokens of the streams through the original
+// layer (calibration, evaluation) and through the quantized one.
+double OriginalLayerFlops(const JobWork& work);
+double QuantizedLayerFlops(const JobWork& work);
 
 // Compensated rounding: operations to sum the statistics of one sampled token for an input of
 // `columns` columns in blocks of `block_columns` (0: one block; only tiles of the lower triangle),
@@ -60,8 +62,8 @@ double HessianFlopsPerToken(int64_t columns, int64_t block_columns);
 double FactorFlops(int64_t columns, int64_t block_columns);
 double RoundingFlopsPerRow(int64_t columns, int64_t block_columns);
 
-// The largest share of `threads` that compensated rounding can occupy: it works on 64 MB of rows at
-// a time, 128 rows a thread.
+// The largest share of `threads` that compensated rounding can occupy: it works on RewriteRows at a
+// time, 128 rows a thread.
 double RoundingOccupancy(int64_t columns, int64_t threads);
 
 }  // namespace narrow

@@ -7,12 +7,12 @@
 #include "base/parallel.h"
 #include "kernels/elementwise.h"
 #include "kernels/float8.h"
+#include "quantization/compensation/rounding.h"
 #include "quantization/range.h"
 
 namespace narrow {
 namespace {
 
-// A rewriter sees this many f32 rows at most, however large the panel: what bounds its memory.
 constexpr int64_t kRewriteBytes = int64_t{64} << 20;
 
 void DecodeRow(const QuantizationScheme& scheme, std::span<const std::byte> codes,
@@ -64,10 +64,8 @@ AlignedBuffer<float> ToBuffer(const std::vector<float>& values) {
 
 // Rows that are shown as f32 together.
 template <typename T>
-int64_t RewriteRows(const PackedMatrix<T>& packed) {
-  return std::clamp<int64_t>(
-      kRewriteBytes / (packed.columns() * static_cast<int64_t>(sizeof(float))), 1,
-      packed.panel_rows());
+int64_t RowsShown(const PackedMatrix<T>& packed) {
+  return std::min(RewriteRows(packed.columns()), packed.panel_rows());
 }
 
 float RoundTo(Dtype dtype, float value) {
@@ -99,6 +97,12 @@ auto LinearsOf(Layer& layer, LinearGroup group) {
 }
 
 }  // namespace
+
+int64_t RewriteRows(int64_t columns) {
+  const int64_t fitting = kRewriteBytes / (columns * static_cast<int64_t>(sizeof(float)));
+  if (fitting < kRoundingChunkRows) return std::max<int64_t>(1, fitting);
+  return fitting / kRoundingChunkRows * kRoundingChunkRows;
+}
 
 template <typename T>
 LoadedLayer<T>::LoadedLayer(StoredLayer stored, const QuantizationScheme& scheme)
@@ -193,7 +197,7 @@ void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
   PackedMatrix<T>& packed = runnable_.Weights(group);
   const int64_t columns = packed.columns();
   AlignedBuffer<T> panel(packed.panel_rows() * columns);
-  const int64_t chunk_rows = RewriteRows(packed);
+  const int64_t chunk_rows = RowsShown(packed);
   AlignedBuffer<float> chunk(chunk_rows * columns);
   for (int64_t p = 0; p < packed.panel_count(); ++p) {
     const int64_t panel_first = p * packed.panel_rows();
@@ -244,7 +248,7 @@ void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
   const PackedMatrix<T>& packed = runnable_.Weights(group);
   const int64_t columns = packed.columns();
   AlignedBuffer<T> panel(packed.panel_rows() * columns);
-  const int64_t chunk_rows = RewriteRows(packed);
+  const int64_t chunk_rows = RowsShown(packed);
   AlignedBuffer<float> chunk(chunk_rows * columns);
   for (int64_t p = 0; p < packed.panel_count(); ++p) {
     const int64_t panel_first = p * packed.panel_rows();

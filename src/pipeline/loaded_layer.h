@@ -37,6 +37,10 @@ void ForEachLinearAmong(const std::vector<LoadedLinear>& linears, int64_t first_
 }
 
 // T: operand type of the products. Thread-compatible; uses all threads inside.
+// Rows of `columns` f32 weights a rewriter sees at a time, at most: 64 MB of them, however large
+// the panel, and whole chunks of compensated rounding.
+int64_t RewriteRows(int64_t columns);
+
 template <typename T>
 class LoadedLayer {
  public:

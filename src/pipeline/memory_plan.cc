@@ -10,10 +10,12 @@
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
 #include "kernels/attention.h"
-#include "pipeline/layer_probe.h"
-#include "pipeline/losses.h"
 #include "kernels/matmul.h"
+#include "pipeline/layer_probe.h"
+#include "pipeline/loaded_layer.h"
+#include "pipeline/losses.h"
 #include "quantization/compensation/hessian.h"
+#include "quantization/compensation/rounding.h"
 
 namespace narrow {
 namespace {
@@ -28,9 +30,7 @@ constexpr int64_t kMinBlockColumns = 512;
 // Error-compensated rounding (quantization/compensation/rounding.cc): what a thread holds of a
 // chunk of 128 rows (f32 weights and errors, codes), and of 16 rows while it gathers them.
 constexpr int64_t kRoundingBytesPerColumn = 128 * (4 + 4 + 1) + 16 * 4;
-constexpr int64_t kRoundingChunkRows = 128;
-constexpr int64_t kRewriteBytes = int64_t{64} << 20;  // f32 rows a thread team rounds together
-constexpr int64_t kChunkBytes = int64_t{32} << 20;    // of embedding and head, as stored
+constexpr int64_t kChunkBytes = int64_t{32} << 20;  // of embedding and head, as stored
 
 int64_t ComputeBytes(const JobShape& shape) {
   return shape.compute == ComputeType::kBfloat16 ? 2 : 4;
@@ -56,8 +56,8 @@ int64_t BatchRows(const JobShape& shape, const PassPlan& plan) {
 
 // Threads round chunks of rows of one group at a time.
 int64_t RoundingBytes(const JobShape& shape, int64_t columns) {
-  const int64_t rows = std::max<int64_t>(1, kRewriteBytes / (kFloatBytes * columns));
-  const int64_t chunks = std::min(shape.threads, DivideRoundUp(rows, kRoundingChunkRows));
+  const int64_t chunks =
+      std::min(shape.threads, DivideRoundUp(RewriteRows(columns), kRoundingChunkRows));
   return chunks * columns * kRoundingBytesPerColumn;
 }
 

@@ -47,6 +47,7 @@ class OutputCheckpoint {
   void AssumeWritten(int64_t layers);
   // Makes what was written so far durable.
   void Flush();
+  Traffic traffic() const { return writer_.traffic(); }  // of CheckpointWriter
   int64_t total_tensor_bytes() const { return plan_.total_tensor_bytes; }
 
   // Codes of rows of a quantized linear, from its first row to its last (a CodeSink).

@@ -118,7 +118,8 @@ std::vector<Alternative> Alternatives(const JobWork& work, int64_t budget,
     MachineRates here = *rates;
     if (changed.shape.threads < work.shape.threads) {
       const double share = AsDouble(changed.shape.threads) / AsDouble(work.shape.threads);
-      for (double* rate : {&here.products, &here.hessian, &here.factoring, &here.rounding}) {
+      for (double* rate : {&here.products, &here.layer, &here.quantized_layer, &here.hessian,
+                           &here.factoring, &here.rounding, &here.packing, &here.rewriting}) {
         *rate *= share;
       }
     }

@@ -11,12 +11,9 @@
 namespace narrow {
 namespace {
 
-// Share of the measured product rate that the layers sustain from end to end: the rest goes to
-// norms, rotations, softmax and waiting at the end of loops. An assumption, see docs/memory.md.
-constexpr double kPassEfficiency = 0.8;
-// Weights are packed once when they are loaded; rewriting unpacks and packs them.
-constexpr double kPackingsOfLoad = 1;
-constexpr double kPackingsOfRewrite = 2;
+// Share of the measured product rate that the head sustains: the rest goes to the distributions
+// over the vocabulary. An assumption, see docs/memory.md.
+constexpr double kHeadEfficiency = 0.8;
 constexpr double kSaveIntervalSeconds = 60;
 
 double Ratio(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
@@ -115,9 +112,11 @@ class PhasePlanner {
       phase.spill_read_bytes = layers * HiddenStateBytes(shape_);
       phase.spill_written_bytes = layers * HiddenStateBytes(shape_);
     }
-    const double products = AsDouble(layers) * LayerFlops(work_);
-    Add(phase, "products", Ratio(products, rates_.products * kPassEfficiency));
-    phase.flops = products + AddRounding(phase);
+    const double original = AsDouble(layers) * OriginalLayerFlops(work_);
+    const double quantized = AsDouble(layers) * QuantizedLayerFlops(work_);
+    Add(phase, "forward steps",
+        Ratio(original, rates_.layer) + Ratio(quantized, rates_.quantized_layer));
+    phase.flops = original + quantized + AddRounding(phase);
     AddPacking(phase);
     AddLayerDisk(phase, ahead, late + again);
     return phase;
@@ -147,12 +146,10 @@ class PhasePlanner {
   void AddPacking(PhasePlan& phase) {
     const double weights = AsDouble(shape_.config.layers * LayerWeightCount(shape_.config)) *
                            (shape_.compute == ComputeType::kBfloat16 ? 2 : 4);
-    double packings = kPackingsOfLoad;
-    if (work_.quantizes()) packings += kPackingsOfRewrite;
-    if (shape_.evaluation_variants > 1 && shape_.evaluation_tokens > 0) {
-      packings += kPackingsOfRewrite;
-    }
-    Add(phase, "packing", Ratio(packings * weights, rates_.packing));
+    double rewritings = work_.quantizes() ? 1 : 0;
+    if (shape_.evaluation_variants > 1 && shape_.evaluation_tokens > 0) ++rewritings;
+    Add(phase, "packing", Ratio(weights, rates_.packing));
+    Add(phase, "unpacking and packing again", Ratio(rewritings * weights, rates_.rewriting));
   }
 
   void AddLayerDisk(PhasePlan& phase, int64_t ahead, int64_t late) {
@@ -192,7 +189,7 @@ class PhasePlanner {
         phase.spill_read_bytes =
             memory_.head_slices * rows * c.hidden * static_cast<int64_t>(sizeof(float));
       }
-      Add(phase, "products", Ratio(phase.flops, rates_.products * kPassEfficiency));
+      Add(phase, "products", Ratio(phase.flops, rates_.products * kHeadEfficiency));
       Add(phase, "packing",
           Ratio(AsDouble(c.vocabulary * c.hidden) *
                     (shape_.compute == ComputeType::kBfloat16 ? 2 : 4),
@@ -202,14 +199,17 @@ class PhasePlanner {
     return phase;
   }
 
-  // The last shard reaches the disk when it is closed.
+  // What layers wrote to the last shard reaches the disk when it is closed, at the latest;
+  // embedding and head are counted where they are copied.
   PhasePlan Writing() {
     PhasePlan phase;
     phase.name = "writing";
     phase.memory_bytes = BaseBytes();
     phase.written_bytes = work_.other_bytes;
+    const int64_t copied = work_.own_head() ? work_.head_bytes : 0;
+    const int64_t shard = std::min(work_.max_shard_bytes - copied, work_.layer_output_bytes);
     Add(phase, "closing the last file",
-        Ratio(AsDouble(std::min(work_.max_shard_bytes, work_.output_bytes())), rates_.disk_write));
+        Ratio(AsDouble(std::max<int64_t>(0, shard)), rates_.disk_write));
     return phase;
   }
 

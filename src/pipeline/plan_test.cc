@@ -37,10 +37,13 @@ class ConfigOnly {
 MachineRates Rates() {
   MachineRates rates;
   rates.products = 200e9;
+  rates.layer = 160e9;
+  rates.quantized_layer = 150e9;
   rates.hessian = 150e9;
   rates.factoring = 40e9;
   rates.rounding = 60e9;
   rates.packing = 4e9;
+  rates.rewriting = 2e9;
   rates.disk_read = 1e9;
   rates.disk_write = 0.5e9;
   return rates;
@@ -186,8 +189,9 @@ TEST(PlanPhases, SecondsAddUpAndFollowTheRates) {
     EXPECT_DOUBLE_EQ(sum, phase.seconds) << phase.name;
   }
   const double seconds = SumOf(phases).seconds;
-  for (double* rate : {&rates.products, &rates.hessian, &rates.factoring, &rates.rounding,
-                       &rates.packing, &rates.disk_read, &rates.disk_write}) {
+  for (double* rate :
+       {&rates.products, &rates.layer, &rates.quantized_layer, &rates.hessian, &rates.factoring,
+        &rates.rounding, &rates.packing, &rates.rewriting, &rates.disk_read, &rates.disk_write}) {
     *rate *= 2;
   }
   EXPECT_NEAR(SumOf(PlanPhases(work, memory, &rates)).seconds, seconds / 2, seconds * 1e-9);

@@ -59,11 +59,13 @@ void AddTime(const JobPlan& plan, fmt::memory_buffer& text) {
   const MachineRates& r = *plan.rates;
   fmt::format_to(
       out,
-      "\nMeasured here just now, {} threads: products {:.0f}, sums {:.0f}, factorization "
-      "{:.0f}, rounding {:.0f} GFLOP/s;\npacking {:.2f}, disk reading {:.2f}, disk "
-      "writing {:.2f} GB/s\n",
-      plan.work.shape.threads, r.products * 1e-9, r.hessian * 1e-9, r.factoring * 1e-9,
-      r.rounding * 1e-9, r.packing * 1e-9, r.disk_read * 1e-9, r.disk_write * 1e-9);
+      "\nMeasured here just now, {} threads: products {:.0f}, whole layers {:.0f} (quantized "
+      "{:.0f}), "
+      "sums {:.0f},\nfactorization {:.0f}, rounding {:.0f} GFLOP/s; packing {:.2f}, unpacking and "
+      "packing {:.2f}, disk reading {:.2f}, disk writing {:.2f} GB/s\n",
+      plan.work.shape.threads, r.products * 1e-9, r.layer * 1e-9, r.quantized_layer * 1e-9,
+      r.hessian * 1e-9, r.factoring * 1e-9, r.rounding * 1e-9, r.packing * 1e-9, r.rewriting * 1e-9,
+      r.disk_read * 1e-9, r.disk_write * 1e-9);
   const auto layers = static_cast<double>(plan.work.shape.config.layers);
   for (const PhasePlan& phase : plan.phases) {
     if (phase.name != "layers") continue;
@@ -131,9 +133,15 @@ Json MemoryJson(const JobPlan& plan) {
 }
 
 Json RatesJson(const MachineRates& rates) {
-  return {{"products_flops", rates.products},    {"hessian_flops", rates.hessian},
-          {"factoring_flops", rates.factoring},  {"rounding_flops", rates.rounding},
-          {"packing_bytes", rates.packing},      {"disk_read_bytes", rates.disk_read},
+  return {{"products_flops", rates.products},
+          {"layer_flops", rates.layer},
+          {"quantized_layer_flops", rates.quantized_layer},
+          {"rewriting_bytes", rates.rewriting},
+          {"hessian_flops", rates.hessian},
+          {"factoring_flops", rates.factoring},
+          {"rounding_flops", rates.rounding},
+          {"packing_bytes", rates.packing},
+          {"disk_read_bytes", rates.disk_read},
           {"disk_write_bytes", rates.disk_write}};
 }
 

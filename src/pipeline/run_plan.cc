@@ -28,9 +28,15 @@ struct TokenCounts {
   int64_t evaluation = 0;
 };
 
-MachineRates Measure(ComputeType compute, const JobWork& work, const JobDirectories& directories) {
+MachineRates Measure(const JobWork& work, int64_t budget, const JobDirectories& directories) {
+  const JobShape& shape = work.shape;
+  const int64_t block = ChoosePassPlan(shape, budget).hessian_block_columns;
+  const int64_t widest = std::max(shape.config.hidden, shape.config.intermediate);
   MachineRates rates;
-  MeasureCompute(compute, work.shape.config.hidden, rates);
+  MeasureCompute(
+      {shape.config, shape.compute, std::max(work.window_tokens, work.calibration_length),
+       block == 0 ? widest : std::min(block, widest)},
+      rates);
   MeasureDisk(ExistingAncestor(directories.work), rates);
   return rates;
 }
@@ -171,7 +177,7 @@ JobPlan PlanAndCheck(JobWork work, const JobDirectories& directories,
   const int64_t budget = budget_bytes.value_or(DefaultMemoryBudget());
   std::optional<MachineRates> rates;
   if (work.weights() >= kMeasuredFromWeights && SmallestBudget(work.shape) <= budget) {
-    rates = Measure(work.shape.compute, work, directories);
+    rates = Measure(work, budget, directories);
   }
   JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
   CheckDisks(plan);
@@ -253,7 +259,7 @@ JobPlan RunPlan(const PlanRequest& request) {
   }
   const JobDirectories directories = DirectoriesOf(job);
   std::optional<MachineRates> rates;
-  if (SmallestBudget(work.shape) <= budget) rates = Measure(work.shape.compute, work, directories);
+  if (SmallestBudget(work.shape) <= budget) rates = Measure(work, budget, directories);
   JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
   plan.assumptions = std::move(assumptions);
   return plan;

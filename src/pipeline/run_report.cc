@@ -144,7 +144,12 @@ void FillTensors(const PassResult& result, RunReport& report) {
     const LayerFacts& layer = result.layers[i];
     const auto number = static_cast<int64_t>(i);
     RunReport::LayerRecord& record = report.layers.emplace_back();
-    record.seconds = OfLayer(result.layer_seconds, i, layers);
+    if (const auto times = OfLayer(result.layer_times, i, layers)) {
+      record.seconds = times->seconds;
+      record.loading_seconds = times->loading_seconds;
+      record.read = times->read;
+      record.written = times->written;
+    }
     record.rss_bytes = OfLayer(result.layer_rss_bytes, i, layers);
     for (const LinearFacts& linear : layer.linears) {
       report.weights.push_back({linear.module + ".weight",

@@ -120,7 +120,8 @@ TEST(FillTensors, SumsLayersAndPlacesTheMeasuresOfAContinuedRun) {
     linear.module = "a";
     layer.linears = {linear, linear};
   }
-  result.layer_seconds = {0.5, 0.25};  // layers 1 and 2
+  result.layer_times = {{0.5, 0.125, {100, 0.25}, {50, 0.0625}},
+                        {0.25, 0, {}, {}}};  // layers 1 and 2
   result.layer_rss_bytes = {1000, 2000};
   RunReport report;
   FillTensors(result, report);
@@ -129,6 +130,9 @@ TEST(FillTensors, SumsLayersAndPlacesTheMeasuresOfAContinuedRun) {
   EXPECT_FALSE(report.layers[0].seconds);
   EXPECT_FALSE(report.layers[0].rss_bytes);
   EXPECT_EQ(report.layers[1].seconds, 0.5);
+  EXPECT_EQ(report.layers[1].loading_seconds, 0.125);
+  EXPECT_EQ(report.layers[1].read->bytes, 100);
+  EXPECT_EQ(report.layers[1].written->seconds, 0.0625);
   EXPECT_EQ(report.layers[2].rss_bytes, 2000);
   EXPECT_EQ(report.layers[2].elements, 200);
   EXPECT_EQ(report.layers[2].saturated, 4);

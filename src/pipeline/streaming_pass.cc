@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <future>
+#include <tuple>
 #include <utility>
 
 #include "base/interrupt.h"
@@ -47,16 +48,20 @@ class Pass {
     if (first_layer == 0) Embed();
     progress_.BeginPhase(PhaseName(), TotalWork(), "layer-tokens");
     progress_.Advance(TotalWork() / config_.layers * first_layer);
+    TakeTransfers();  // those of the embedding
     std::future<StoredLayer> next;
     if (first_layer < config_.layers) next = ReadAhead(first_layer);
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       {
-        const PhaseTimer timer(result_.layer_seconds.emplace_back());
-        LoadedLayer<T> loaded(next.get(), *request_.scheme);
+        LayerTimes& times = result_.layer_times.emplace_back();
+        const PhaseTimer timer(times.seconds);
+        LoadedLayer<T> loaded = Load(next, times.loading_seconds);
         // Not before the layer is packed: what was read ahead and what is packed would add up.
         if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
         RunLayer(loaded);
       }
+      std::tie(result_.layer_times.back().read, result_.layer_times.back().written) =
+          TakeTransfers();
       request_.checkpoint->CheckUnchanged();
       result_.layer_rss_bytes.push_back(CurrentResidentBytes());
       SaveAfter(layer + 1);
@@ -117,6 +122,18 @@ class Pass {
       return OpenLayer(*request_.checkpoint, *request_.family, config_, layer,
                        request_.plan.read_ahead_bytes);
     });
+  }
+
+  LoadedLayer<T> Load(std::future<StoredLayer>& stored, double& seconds) const {
+    const PhaseTimer timer(seconds);
+    return LoadedLayer<T>(stored.get(), *request_.scheme);
+  }
+
+  // What was read and written since the last call.
+  std::pair<Traffic, Traffic> TakeTransfers() {
+    const Traffic read = request_.checkpoint->traffic();
+    const Traffic written = request_.output != nullptr ? request_.output->traffic() : Traffic{};
+    return {read - std::exchange(read_, read), written - std::exchange(written_, written)};
   }
 
   void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens, const std::string& name,
@@ -402,6 +419,7 @@ class Pass {
   TokenStream attributed_tokens_;            // these windows
   std::optional<Stream> weights_only_;       // deployed weights alone
   std::optional<Stream> with_inputs_;        // and inputs; absent where the cache is not quantized
+  Traffic read_, written_;                   // until TakeTransfers was last called
   PassResult result_;
 };
 

@@ -61,6 +61,15 @@ struct PassRequest {
   double save_interval_seconds = 60;
 };
 
+// Wall time of one layer and what went on meanwhile. Reading includes what was read ahead of the
+// layer that follows.
+struct LayerTimes {
+  double seconds = 0;
+  double loading_seconds = 0;  // waiting for its weights, reading what was not ahead, packing
+  Traffic read;
+  Traffic written;
+};
+
 struct PassResult {
   std::vector<LayerFacts> layers;
   // Mean loss of each evaluation window, in nats per token, of the checkpoint as it lies on disk.
@@ -72,7 +81,7 @@ struct PassResult {
   // Of the deployed model, over the windows of the attribution; empty where there is none.
   std::vector<PartCost> part_costs;
   int64_t attributed_windows = 0;
-  std::vector<double> layer_seconds;     // wall time of each layer of this run
+  std::vector<LayerTimes> layer_times;   // of each layer of this run
   std::vector<int64_t> layer_rss_bytes;  // resident memory after each layer of this run
   double calibration_seconds = 0;
   double quantization_seconds = 0;  // scales, codes and writing

@@ -13,11 +13,10 @@
 namespace narrow {
 namespace {
 
-constexpr int64_t kChunkRows = 128;     // rows of the weights a thread works on
 constexpr int64_t kLazyColumns = 128;   // columns that get the earlier errors in one product
 constexpr int64_t kProductDepth = 512;  // errors in a product; then kLazyColumns for the rest
 constexpr int64_t kGatherRows = 16;     // rows transposed together
-static_assert(kChunkRows % kFeedbackLanes == 0);
+static_assert(kRoundingChunkRows % kFeedbackLanes == 0);
 
 // What is rounded: the weight itself or with the errors so far made up for.
 enum class Target { kWeight, kCompensated };
@@ -161,10 +160,10 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor, int64_t r
                                      const WeightRowReader& read, float scale,
                                      std::span<std::byte> codes) {
   NARROW_CHECK(rows >= 0 && std::ssize(codes) == rows * factor.columns());
-  std::vector<CompensatedRounding> parts(DivideRoundUp(rows, kChunkRows));
+  std::vector<CompensatedRounding> parts(DivideRoundUp(rows, kRoundingChunkRows));
   ParallelFor(std::ssize(parts), [&](int64_t part) {
-    const int64_t first = part * kChunkRows;
-    Chunk chunk(factor, first, std::min(kChunkRows, rows - first));
+    const int64_t first = part * kRoundingChunkRows;
+    Chunk chunk(factor, first, std::min(kRoundingChunkRows, rows - first));
     chunk.Gather(read);
     parts[part].nearest_error = chunk.Round(Target::kWeight, scale);
     parts[part].error = chunk.Round(Target::kCompensated, scale);

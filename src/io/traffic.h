@@ -1,0 +1,42 @@
+// What was transferred to or from a device, and how long that took.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+
+namespace narrow {
+
+struct Traffic {
+  int64_t bytes = 0;
+  double seconds = 0;  // inside of transfers; several at the same time count each
+
+  friend Traffic operator-(const Traffic& a, const Traffic& b) {
+    return {a.bytes - b.bytes, a.seconds - b.seconds};
+  }
+};
+
+// Sums transfers. Thread-safe.
+class TrafficMeter {
+ public:
+  // Calls `transfer`, which moves `bytes`.
+  template <typename Transfer>
+  void Measure(int64_t bytes, const Transfer& transfer) {
+    const auto start = std::chrono::steady_clock::now();
+    transfer();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    const std::lock_guard lock(mutex_);
+    total_.bytes += bytes;
+    total_.seconds += taken.count();
+  }
+  Traffic total() const {
+    const std::lock_guard lock(mutex_);
+    return total_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  Traffic total_;
+};
+
+}  // namespace narrow
