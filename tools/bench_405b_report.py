@@ -16,6 +16,7 @@ WHOLE_LAYERS = 126
 SERVER_CORES = 64
 SERVER_SCALING = 0.8  # of the products of a core here, with all cores busy
 SERVER_DISK = 3e9  # bytes per second, both ways
+SERVER_ROUNDING_CORES = 4  # 2 in the widest matrices, 8 in the others
 
 
 def swapped_out():
@@ -24,7 +25,7 @@ def swapped_out():
 
 
 def run(command):
-    """(seconds, peak resident bytes, pages swapped out); exits when the command fails."""
+    """(seconds, resource usage, pages swapped out); exits when the command fails."""
     swapped, start = swapped_out(), time.monotonic()
     process = os.spawnv(os.P_NOWAIT, command[0], command)
     _, status, usage = os.wait4(process, 0)
@@ -32,7 +33,7 @@ def run(command):
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
         sys.exit(f"bench_405b_report.py: {command[0]} ended with status {code}")
-    return seconds, usage.ru_maxrss * 1024, swapped_out() - swapped
+    return seconds, usage, swapped_out() - swapped
 
 
 def duration(seconds):
@@ -52,69 +53,89 @@ def phase(plan, name):
     return next(p for p in plan["phases"] if p["name"] == name)
 
 
-def extrapolate(plan, layer_seconds, rest_seconds):
-    layers = phase(plan, "layers")
-    here = WHOLE_LAYERS * layer_seconds + rest_seconds
-    print(f"\nExtrapolated to {WHOLE_LAYERS} layers with the same texts, not measured")
-    print(f"  here: {duration(here)} (layers as measured, {duration(layer_seconds)} each; embedding, "
-          f"head and writing once)")
-    disk_parts = ("reading", "spilling", "writing")
-    parts = layers["seconds_of"]
-    compute = sum(s for name, s in parts.items() if not name.startswith(disk_parts))
-    share = compute / max(layers["seconds"], 1e-9)
-    faster = SERVER_CORES * SERVER_SCALING / plan["threads"]
+def server_layer(plan, layer):
+    """Seconds of a layer on the server: parts of the plan, at the measured layer's pace."""
+    layers, threads = phase(plan, "layers"), plan["threads"]
+    pace = layer * plan["layers"] / layers["seconds"]
+    faster = SERVER_CORES * SERVER_SCALING / threads
+    rounding_threads = min(SERVER_CORES, SERVER_ROUNDING_CORES)
+    seconds = 0
+    for name, part in layers["seconds_of"].items():
+        if name.startswith(("reading", "spilling")):
+            continue
+        speed = rounding_threads * SERVER_SCALING / threads if name == "rounding" else faster
+        seconds += part * pace / max(speed, 1) / plan["layers"]
     disk_bytes = sum(layers[k] for k in ("read_bytes", "written_bytes", "spill_read_bytes",
                                          "spill_written_bytes")) / plan["layers"]
     # On many cores the disk may be what a layer waits for.
-    server_layer = max(layer_seconds * share / faster, disk_bytes / SERVER_DISK)
-    server = WHOLE_LAYERS * server_layer + rest_seconds / faster
-    print(f"  {SERVER_CORES} cores: {duration(server)} (assumes the products of a core here times "
-          f"{SERVER_SCALING} with all of them busy,\n    {SERVER_DISK / 1e9:.0f} GB/s of disk, the "
-          "longer of the two in every layer)")
+    return max(seconds, disk_bytes / SERVER_DISK)
+
+
+def extrapolate(plan, layer, rest):
+    here = WHOLE_LAYERS * layer + rest
+    print(f"\nExtrapolated to {WHOLE_LAYERS} layers with the same texts, not measured")
+    print(f"  here: {duration(here)} ({WHOLE_LAYERS} times the layer as measured, {duration(layer)}; "
+          "embedding, head and start once)")
+    server = WHOLE_LAYERS * server_layer(plan, layer) + rest
+    print(f"  {SERVER_CORES} cores: {duration(server)} (assumes cores like these, each at "
+          f"{SERVER_SCALING} of its speed here with all of them busy;\n    at most "
+          f"{SERVER_ROUNDING_CORES} of them busy with rounding, which takes 256 to 1024 rows at a "
+          f"time;\n    {SERVER_DISK / 1e9:.0f} GB/s of disk, the longer of disk and computing in "
+          "every layer; the rest as here)")
+
+
+def transfers(layers, what, rate):
+    size = sum(layer[what]["bytes"] for layer in layers) / len(layers)
+    seconds = sum(layer[what]["seconds"] for layer in layers) / len(layers)
+    speed = size / seconds if seconds else 0
+    return (f"{duration(seconds)} for {size * 1e-9:.2f} GB: {speed * 1e-9:.2f} GB/s, "
+            f"{100 * speed / rate:.0f} % of the disk's {rate * 1e-9:.2f} GB/s")
+
+
+def print_measured(plan, report, seconds, usage, swapped):
+    layers, parts, rates = report["layers"], report["seconds"], plan["rates"]
+    count = len(layers)
+    total = sum(layer["seconds"] for layer in layers)
+    loading = sum(layer["loading_seconds"] for layer in layers)
+    # Evaluation is that of the layers and the losses of the head.
+    in_layers = max(0.0, total - loading - parts["calibration"] - parts["quantization"])
+    budget = plan["memory"]["budget_bytes"]
+    print("\nMeasured")
+    print(f"  peak resident memory  {usage.ru_maxrss / 2**20:.2f} GiB of {budget / GIB:.2f} GiB "
+          f"(kernel, wait4); pages swapped out meanwhile on this machine: {swapped}")
+    print(f"  time in all           {duration(seconds)}; of processors {duration(usage.ru_utime)} in "
+          f"the program, {duration(usage.ru_stime)} in the kernel")
+    print(f"  a layer               {duration(total / count)}: "
+          + ", ".join(duration(layer["seconds"]) for layer in layers))
+    print(f"    loading             {duration(loading / count)} (waiting, reading what was not ahead, "
+          "packing)")
+    print(f"    calibration         {duration(parts['calibration'] / count)}")
+    print(f"    rounding, writing   {duration(parts['quantization'] / count)}")
+    print(f"    evaluation          {duration(in_layers / count)}")
+    print(f"    read in it          {transfers(layers, 'read', rates['disk_read_bytes'])}")
+    print(f"    written in it       {transfers(layers, 'written', rates['disk_write_bytes'])}")
+    forward = phase(plan, "layers")["forward_flops"] / (parts["calibration"] + in_layers)
+    print(f"  sustained             {forward * 1e-9:.0f} GFLOP/s in calibration (statistics included) "
+          f"and evaluation of layers:\n                        "
+          f"{100 * forward / rates['products_flops']:.0f} % of the "
+          f"{rates['products_flops'] * 1e-9:.0f} GFLOP/s of products alone")
+    return total
 
 
 def main():
     directory, output, command = sys.argv[1], sys.argv[2], sys.argv[3:]
     with open(os.path.join(directory, "plan.json"), encoding="utf-8") as file:
         plan = json.load(file)
-    seconds, peak, swapped = run(command)
+    seconds, usage, swapped = run(command)
     with open(os.path.join(output, "narrow-report.json"), encoding="utf-8") as file:
         report = json.load(file)
-
-    layer_seconds = [layer["seconds"] for layer in report["layers"]]
-    layers_total = sum(layer_seconds)
-    parts = report["seconds"]
-    per_layer = len(layer_seconds)
-    head = phase(plan, "head")
-    # Evaluation includes the losses of the head, which the plan knows apart.
-    computing = parts["calibration"] + parts["quantization"] + parts["evaluation"]
-    head_seconds = max(0.0, seconds - layers_total)
-    in_layers = max(0.0, parts["evaluation"] - min(head["seconds"], parts["evaluation"]))
-    loading = max(0.0, layers_total - parts["calibration"] - parts["quantization"] - in_layers)
-
-    print("\nMeasured")
-    print(f"  peak resident memory         {peak / GIB:.2f} GiB of {plan['memory']['budget_bytes'] / GIB:.2f} "
-          f"GiB (kernel); pages swapped out meanwhile on this machine: {swapped}")
-    print(f"  a layer                      {duration(layers_total / per_layer)}: "
-          + ", ".join(duration(s) for s in layer_seconds))
-    print(f"    waiting for weights, packing   {duration(loading / per_layer)}")
-    print(f"    calibration                    {duration(parts['calibration'] / per_layer)}")
-    print(f"    rounding and writing           {duration(parts['quantization'] / per_layer)}")
-    print(f"    evaluation                     {duration(in_layers / per_layer)}")
-    products = phase(plan, "layers")["seconds_of"].get("products", 0)
-    work = sum(p["flops"] for p in plan["phases"])
-    rate = plan["rates"]["products_flops"]
-    print(f"  sustained                    {work / computing * 1e-9:.0f} GFLOP/s of {rate * 1e-9:.0f} "
-          f"GFLOP/s of products alone: {100 * work / computing / rate:.0f} %")
-    read = plan["total"]["read_bytes"] / seconds
-    print(f"  weights read                 {read * 1e-9:.2f} GB/s of the disk's "
-          f"{plan['rates']['disk_read_bytes'] * 1e-9:.2f} GB/s")
+    total = print_measured(plan, report, seconds, usage, swapped)
+    peak = usage.ru_maxrss * 1024
     print("Prediction and measurement")
     compare("peak memory", plan["memory"]["peak_bytes"] / GIB, peak / GIB, "{:.2f} GiB".format)
     compare("time in all", plan["total"]["seconds"], seconds, duration)
-    compare("time of layers", phase(plan, "layers")["seconds"], layers_total, duration)
-    print(f"  (of the layers' time the plan gives {duration(products)} to products)")
-    extrapolate(plan, layers_total / per_layer, head_seconds)
+    compare("time of layers", phase(plan, "layers")["seconds"], total, duration)
+    extrapolate(plan, total / len(report["layers"]), max(0.0, seconds - total))
     print(f"\nThe models stay in {directory}; remove it to have the space back")
     if plan["memory"]["budget_bytes"] < peak:
         sys.exit("bench_405b_report.py: the process took more memory than its budget")

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <ranges>
 
 #include "base/checked_math.h"
 #include "base/memory_use.h"
@@ -21,8 +22,8 @@ namespace narrow {
 namespace {
 
 // What the parts below do not count: allocator slack, oneDNN's compiled kernels, thread stacks.
-constexpr int64_t kSlackBytes = int64_t{64} << 20;
-constexpr int64_t kSlackBytesPerThread = int64_t{8} << 20;
+constexpr int64_t kSlackBytes = int64_t{24} << 20;
+constexpr int64_t kSlackBytesPerThread = int64_t{4} << 20;
 constexpr int64_t kFloatBytes = sizeof(float);
 constexpr int64_t kMaxBatchRows = 4096;
 constexpr int64_t kMinBatchRows = 512;
@@ -61,11 +62,13 @@ int64_t RoundingBytes(const JobShape& shape, int64_t columns) {
   return chunks * columns * kRoundingBytesPerColumn;
 }
 
-// While a layer is packed: a panel as stored and as packed. While it is rewritten: a panel, 64 MB
-// of it as f32 and its codes.
-int64_t StagingBytes(const JobShape& shape) {
-  const int64_t panel = std::min<int64_t>(int64_t{128} << 20, LargestGroupBytes(shape));
-  return 2 * panel + std::min<int64_t>(int64_t{80} << 20, LargestGroupBytes(shape));
+// While a layer is packed: a panel as stored and as packed, but no second-order statistics yet.
+// While it is rewritten: a panel, 64 MB of it as f32 and its codes.
+int64_t StagingBytes(const JobShape& shape, int64_t statistics_bytes) {
+  const int64_t group = LargestGroupBytes(shape);
+  const int64_t panel = std::min<int64_t>(int64_t{128} << 20, group);
+  const int64_t rewritten = panel + std::min<int64_t>(int64_t{80} << 20, 3 * group);
+  return std::max(rewritten, 2 * panel - statistics_bytes);
 }
 
 int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
@@ -76,13 +79,15 @@ int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
                ? HessianAccumulator::Bytes<Bfloat16>(columns, block_columns)
                : HessianAccumulator::Bytes<float>(columns, block_columns);
   };
-  const int64_t widest = std::max(c.intermediate, std::max(c.hidden, c.query_width()));
-  const int64_t block = block_columns == 0 ? widest : std::min(block_columns, widest);
-  // A group is factored, then rounded.
-  const int64_t factorization = 8 * block * block;
-  return 2 * accumulator(c.hidden) + accumulator(c.query_width()) + accumulator(c.intermediate) +
-         std::max(factorization,
-                  std::max(RoundingBytes(shape, c.hidden), RoundingBytes(shape, c.intermediate)));
+  // Group after group is factored, then rounded, then gone.
+  const int64_t inputs[] = {c.hidden, c.query_width(), c.hidden, c.intermediate};
+  int64_t left = 0, peak = 0;
+  for (const int64_t columns : std::views::reverse(inputs)) {
+    left += accumulator(columns);
+    const int64_t block = block_columns == 0 ? columns : std::min(block_columns, columns);
+    peak = std::max(peak, left + std::max(8 * block * block, RoundingBytes(shape, columns)));
+  }
+  return peak;
 }
 
 // Inputs of a batch, kept for the statistics of calibration; K and V too where channels are scaled.
@@ -179,18 +184,19 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
   const DecoderConfig& c = shape.config;
   const int64_t weights = LayerWeightCount(c);
   const int64_t stored = weights * ElementBytes(shape.stored);
+  const int64_t statistics =
+      HessianBytes(shape, hessian_block_columns) + BatchInputBytes(shape, plan);
   std::vector<MemoryPart> parts = BaseParts(shape);
   const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
   add("layer, packed", weights * ComputeBytes(shape));
-  add("packing and rewriting", StagingBytes(shape));
+  add("packing and rewriting", StagingBytes(shape, statistics));
   add("next layer, read ahead", std::min(plan.read_ahead_bytes, stored));
   add("hidden states", HiddenBytes(shape, plan));
   add("batch: q, k, v and attention",
       BatchRows(shape, plan) * (c.query_key_value_width() + c.query_width()) * ComputeBytes(shape));
   add("tiles: norm, gate, up, activation", TileBytes(shape));
   add("outputs of the probe", kProbeOutputs * ProbeRowBytes(shape));
-  add("second-order statistics",
-      HessianBytes(shape, hessian_block_columns) + BatchInputBytes(shape, plan));
+  add("second-order statistics", statistics);
   add("errors of scaled channels", GridErrorBytes(shape));
   if (KeepsStoredWeights(shape)) {
     add("layer, as stored", std::min(plan.read_ahead_bytes, stored));

@@ -116,7 +116,8 @@ class PhasePlanner {
     const double quantized = AsDouble(layers) * QuantizedLayerFlops(work_);
     Add(phase, "forward steps",
         Ratio(original, rates_.layer) + Ratio(quantized, rates_.quantized_layer));
-    phase.flops = original + quantized + AddRounding(phase);
+    phase.forward_flops = original + quantized;
+    phase.flops = phase.forward_flops + AddRounding(phase);
     AddPacking(phase);
     AddLayerDisk(phase, ahead, late + again);
     return phase;
@@ -183,7 +184,7 @@ class PhasePlanner {
       const int64_t rows =
           (1 + shape_.evaluation_variants) * shape_.evaluation_tokens + attributed +
           (attributed > 0 ? std::min(shape_.attribution_tokens, shape_.evaluation_tokens) : 0);
-      phase.flops = 2 * AsDouble(rows) * AsDouble(c.hidden * c.vocabulary);
+      phase.flops = phase.forward_flops = 2 * AsDouble(rows) * AsDouble(c.hidden * c.vocabulary);
       if (spills_) {
         // Every slice of the head reads all of them.
         phase.spill_read_bytes =
@@ -258,6 +259,7 @@ PhasePlan SumOf(const std::vector<PhasePlan>& phases) {
     total.spill_read_bytes += phase.spill_read_bytes;
     total.spill_written_bytes += phase.spill_written_bytes;
     total.flops += phase.flops;
+    total.forward_flops += phase.forward_flops;
     total.seconds += phase.seconds;
   }
   return total;

@@ -23,7 +23,8 @@ struct PhasePlan {
   int64_t written_bytes = 0;
   int64_t spill_read_bytes = 0;     // hidden states, work directory
   int64_t spill_written_bytes = 0;  // hidden states, work directory
-  double flops = 0;
+  double flops = 0;                 // all that is counted
+  double forward_flops = 0;         // of these, products and attention of the texts
   std::vector<NamedSeconds> parts;  // that add up to `seconds`, which is 0 without rates
   double seconds = 0;
 };

@@ -103,6 +103,7 @@ Json PhaseJson(const PhasePlan& phase) {
   json["spill_read_bytes"] = phase.spill_read_bytes;
   json["spill_written_bytes"] = phase.spill_written_bytes;
   json["flops"] = phase.flops;
+  json["forward_flops"] = phase.forward_flops;
   json["seconds"] = phase.seconds;
   json["seconds_of"] = Json::object();
   for (const NamedSeconds& part : phase.parts) json["seconds_of"][part.what] = part.seconds;
