@@ -139,7 +139,8 @@ void Execute(const Product& product, const void* source, const void* weights, co
 constexpr int64_t kCanonicalRows = 512;
 constexpr int64_t kPanelBytes = int64_t{128} << 20;
 constexpr int64_t kPanelRowMultiple = 64;
-constexpr int64_t kReorderRows = 64;  // of a panel, at least, per thread that packs it
+constexpr int64_t kBufferedRows = 256;  // of the output of a panel that is one of several
+constexpr int64_t kReorderRows = 64;    // of a panel, at least, per thread that packs it
 
 int64_t DefaultPanelRows(int64_t rows, int64_t columns, int64_t element_bytes) {
   const int64_t fitting = kPanelBytes / (columns * element_bytes) / kPanelRowMultiple;
@@ -231,10 +232,14 @@ struct PackedMatrix<T>::Implementation {
       RunDense(panel, x, out, epilogue, scale);
       return;
     }
-    const MatrixView<Out> dense = PanelOutput<Out>(out.rows, out.columns);
-    if (epilogue == Epilogue::kScaleAndAdd) CopyRows<Out>(out, dense);
-    RunDense(panel, x, dense, epilogue, scale);
-    CopyRows<Out>(dense, out);
+    for (int64_t first = 0; first < x.rows; first += kBufferedRows) {
+      const int64_t count = std::min(kBufferedRows, x.rows - first);
+      const MatrixView<Out> part = out.RowBlock(first, count);
+      const MatrixView<Out> dense = PanelOutput<Out>(count, out.columns);
+      if (epilogue == Epilogue::kScaleAndAdd) CopyRows<Out>(part, dense);
+      RunDense(panel, x.RowBlock(first, count), dense, epilogue, scale);
+      CopyRows<Out>(dense, part);
+    }
   }
 
   template <typename Out>
@@ -307,7 +312,7 @@ template <typename T>
 int64_t PackedMatrix<T>::ThreadBytes(int64_t rows, int64_t columns, int64_t m,
                                      int64_t output_bytes) {
   const int64_t panel_rows = DefaultPanelRows(rows, columns, sizeof(T));
-  return panel_rows < rows ? m * panel_rows * output_bytes : 0;
+  return panel_rows < rows ? std::min(kBufferedRows, m) * panel_rows * output_bytes : 0;
 }
 
 template <typename T>

@@ -70,7 +70,7 @@ TYPED_TEST(PackedMatrixTest, PanelsUnpackToWhatWasPacked) {
 
 TYPED_TEST(PackedMatrixTest, ProductsMatchTheReference) {
   using T = TypeParam;
-  const int64_t rows = 350, columns = 77, m = 37;
+  const int64_t rows = 350, columns = 77, m = 293;
   const AlignedBuffer<T> w = Random<T>(rows * columns, 1);
   const AlignedBuffer<T> x = Random<T>(m * columns, 2);
   const AlignedBuffer<float> bias = Random<float>(rows, 3);

@@ -22,8 +22,8 @@ namespace narrow {
 namespace {
 
 // What the parts below do not count: allocator slack, oneDNN's compiled kernels, thread stacks.
-constexpr int64_t kSlackBytes = int64_t{24} << 20;
-constexpr int64_t kSlackBytesPerThread = int64_t{4} << 20;
+constexpr int64_t kSlackBytes = int64_t{64} << 20;
+constexpr int64_t kSlackBytesPerThread = int64_t{8} << 20;
 constexpr int64_t kFloatBytes = sizeof(float);
 constexpr int64_t kMaxBatchRows = 4096;
 constexpr int64_t kMinBatchRows = 512;
