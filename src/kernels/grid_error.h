@@ -12,9 +12,9 @@ namespace narrow {
 
 // Scales within a power of two, evenly spaced in the exponent. A normal E4M3 number keeps four
 // significant bits at any exponent, so a whole power of two more changes no relative error.
-inline constexpr int64_t kGridPhases = 16;
+inline constexpr int64_t kGridPhases = 8;
 
-// 2^(phase / kGridPhases - 1/2), from 0.71 to 1.35.
+// 2^(phase / kGridPhases - 1/2), from 0.71 to 1.30.
 float GridPhaseFactor(int64_t phase);
 
 // Sums over rows, for every column c, and every phase p with f = GridPhaseFactor(p).

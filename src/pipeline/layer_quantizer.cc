@@ -25,10 +25,12 @@ std::vector<float> Inverse(std::vector<float> factors) {
   return factors;
 }
 
+constexpr double kDamping = 0.01;  // share of the mean diagonal of the second-order statistics
+
 // What a group is quantized by.
 struct GroupDecision {
   WeightFactors factors;
-  std::vector<WeightScale> weights;  // of each linear
+  GroupScales weights;
   float input_amax = 0.0f;
   float input_scale = 1.0f;
 };
@@ -39,8 +41,8 @@ std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
   for (std::size_t i = 0; i < linears.size(); ++i) {
     LinearFacts fact;
     fact.module = linears[i].spec.module;
-    fact.weight_amax = decision.weights[i].amax;
-    fact.weight_scale = decision.weights[i].scale;
+    fact.weight_amax = decision.weights.linears[i].amax;
+    fact.weight_scale = decision.weights.linears[i].scale;
     fact.input_amax = decision.input_amax;
     fact.input_scale = decision.input_scale;
     fact.elements = linears[i].spec.rows * linears[i].spec.columns;
@@ -206,14 +208,16 @@ class LayerQuantizer {
   void QuantizeOne(LinearGroup group, const CodeSink& sink, std::vector<LinearFacts>& facts) {
     std::optional<HessianAccumulator>& hessian =
         statistics_.hessians[static_cast<std::size_t>(group)];
+    const GroupDecision decision = Decide(group);
     std::optional<CompensationFactor> factor;
     if (hessian) {
       const std::vector<float> columns = scaling_.Columns(group, config_);
       if (!columns.empty()) hessian->ScaleColumns(columns);
-      factor.emplace(*std::exchange(hessian, std::nullopt));
+      factor.emplace(*std::exchange(hessian, std::nullopt), kDamping,
+                     decision.weights.column_energy);
     }
     const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
-    for (LinearFacts& fact : QuantizeGroup(layer_, group, Decide(group), scheme_, round, sink)) {
+    for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, scheme_, round, sink)) {
       facts.push_back(std::move(fact));
     }
   }

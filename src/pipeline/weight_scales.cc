@@ -65,7 +65,7 @@ void WeightFactors::Apply(int64_t first_row, MatrixView<float> rows_of_group) co
   });
 }
 
-std::vector<WeightScale> RangeScales(const std::vector<LoadedLinear>& linears,
+GroupScales RangeScales(const std::vector<LoadedLinear>& linears,
                                      const QuantizationScheme& scheme, WeightScales sharing) {
   std::vector<WeightScale> scales;
   for (const LoadedLinear& linear : linears) scales.push_back({linear.weight_amax, 1.0f});
@@ -73,11 +73,11 @@ std::vector<WeightScale> RangeScales(const std::vector<LoadedLinear>& linears,
   for (WeightScale& scale : scales) {
     scale.scale = scheme.scale(sharing == WeightScales::kPerMatrix ? scale.amax : largest);
   }
-  return scales;
+  return {std::move(scales), {}};
 }
 
 template <typename T>
-std::vector<WeightScale> GridScales(const LoadedLayer<T>& layer, LinearGroup group,
+GroupScales GridScales(const LoadedLayer<T>& layer, LinearGroup group,
                                     const WeightFactors& factors,
                                     std::span<const double> importance,
                                     const QuantizationScheme& scheme, WeightScales sharing) {
@@ -91,9 +91,14 @@ std::vector<WeightScale> GridScales(const LoadedLayer<T>& layer, LinearGroup gro
                          scans[i].Add(rows.RowBlock(from, count));
                        });
   });
-  std::vector<WeightScale> scales;
+  GroupScales result;
+  result.column_energy.resize(importance.size());
+  std::vector<WeightScale>& scales = result.linears;
   PhaseErrors errors = {};
   for (const Scan& scan : scans) {
+    for (std::size_t c = 0; c < importance.size(); ++c) {
+      result.column_energy[c] += scan.errors.Energy(static_cast<int64_t>(c));
+    }
     scales.push_back({*std::max_element(scan.maxima.begin(), scan.maxima.end()), 1.0f});
     scan.AddTo(errors, importance);
   }
@@ -103,13 +108,13 @@ std::vector<WeightScale> GridScales(const LoadedLayer<T>& layer, LinearGroup gro
     scale.scale =
         scheme.scale_of_phase(sharing == WeightScales::kPerMatrix ? scale.amax : largest, phase);
   }
-  return scales;
+  return result;
 }
 
-template std::vector<WeightScale> GridScales<float>(const LoadedLayer<float>&, LinearGroup,
+template GroupScales GridScales<float>(const LoadedLayer<float>&, LinearGroup,
                                                     const WeightFactors&, std::span<const double>,
                                                     const QuantizationScheme&, WeightScales);
-template std::vector<WeightScale> GridScales<Bfloat16>(const LoadedLayer<Bfloat16>&, LinearGroup,
+template GroupScales GridScales<Bfloat16>(const LoadedLayer<Bfloat16>&, LinearGroup,
                                                        const WeightFactors&,
                                                        std::span<const double>,
                                                        const QuantizationScheme&, WeightScales);

@@ -29,8 +29,13 @@ struct WeightScale {
   float scale = 1.0f;
 };
 
+struct GroupScales {
+  std::vector<WeightScale> linears;
+  std::vector<double> column_energy;  // sums of squares of the weights; empty where not known
+};
+
 // Scales as large as the largest weight asks for.
-std::vector<WeightScale> RangeScales(const std::vector<LoadedLinear>& linears,
+GroupScales RangeScales(const std::vector<LoadedLinear>& linears,
                                      const QuantizationScheme& scheme, WeightScales sharing);
 
 // Scales up to twice as large, at the phase where rounding the weights to nearest changes the
@@ -39,7 +44,7 @@ std::vector<WeightScale> RangeScales(const std::vector<LoadedLinear>& linears,
 // serving engine brings them to the largest one, codes lose nothing but bits of subnormal numbers.
 // Reads the group's weights once.
 template <typename T>
-std::vector<WeightScale> GridScales(const LoadedLayer<T>& layer, LinearGroup group,
+GroupScales GridScales(const LoadedLayer<T>& layer, LinearGroup group,
                                     const WeightFactors& factors,
                                     std::span<const double> importance,
                                     const QuantizationScheme& scheme, WeightScales sharing);

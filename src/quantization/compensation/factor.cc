@@ -43,11 +43,16 @@ DiagonalSummary SummarizeDiagonal(const std::vector<HessianAccumulator::Block>& 
   return summary;
 }
 
-std::vector<int32_t> DecreasingDiagonal(const HessianAccumulator::Block& block) {
+// Columns of the block by how much their rounding moves the outputs.
+std::vector<int32_t> RoundingOrder(const HessianAccumulator::Block& block,
+                                   std::span<const double> column_energy) {
   std::vector<int32_t> order(block.columns);
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(
-      order, [&](int32_t a, int32_t b) { return Diagonal(block, a) > Diagonal(block, b); });
+  const auto error = [&](int32_t i) {
+    const double energy = column_energy.empty() ? 1.0 : column_energy[block.first_column + i];
+    return Diagonal(block, i) * energy;
+  };
+  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return error(a) > error(b); });
   return order;
 }
 
@@ -112,9 +117,11 @@ double FactorBlock(HessianAccumulator::Block& hessian, double mean, double dampi
 
 }  // namespace
 
-CompensationFactor::CompensationFactor(HessianAccumulator hessian, double damping)
+CompensationFactor::CompensationFactor(HessianAccumulator hessian, double damping,
+                                       std::span<const double> column_energy)
     : columns_(hessian.columns()), tokens_(hessian.tokens()), damping_(damping) {
   NARROW_CHECK(damping > 0.0 && std::isfinite(damping));
+  NARROW_CHECK(column_energy.empty() || std::ssize(column_energy) == columns_);
   std::vector<HessianAccumulator::Block> blocks = hessian.TakeBlocks();
   const DiagonalSummary diagonal = SummarizeDiagonal(blocks, columns_);
   dead_columns_ = diagonal.dead;
@@ -122,7 +129,7 @@ CompensationFactor::CompensationFactor(HessianAccumulator hessian, double dampin
     Block& block = blocks_.emplace_back();
     block.first_column = source.first_column;
     block.columns = source.columns;
-    block.order = DecreasingDiagonal(source);
+    block.order = RoundingOrder(source, column_energy);
     damping_ = std::max(damping_, FactorBlock(source, diagonal.mean, damping, block));
   }
 }

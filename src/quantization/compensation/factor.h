@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "quantization/compensation/hessian.h"
@@ -36,7 +37,10 @@ class CompensationFactor {
   // and so on. A dead column is rounded to nearest and moves no other. Uses all threads; takes the
   // memory of `hessian` over and needs 8 bytes per element of the largest block meanwhile.
   // Throws: kNumeric when H is not finite (NaN or infinity in the inputs).
-  explicit CompensationFactor(HessianAccumulator hessian, double damping = 0.01);
+  // `column_energy`: mean squares of the weights of every column, where they are known: columns are
+  // then rounded in the order of decreasing H_ii times this, of the error their rounding makes.
+  explicit CompensationFactor(HessianAccumulator hessian, double damping = 0.01,
+                              std::span<const double> column_energy = {});
 
   int64_t columns() const { return columns_; }
   const std::vector<Block>& blocks() const { return blocks_; }
