@@ -63,7 +63,15 @@ inline RunReport FullReport() {
       {"a.weight", {0.875F, 0.001953125F}, 3, 4096, 0, RunReport::OutputError{1.5, 2.0}}};
   report.inputs = {{"a", {448.0F, 1.0F}, 0}};
   report.kv_cache = {{"model.layers.0.self_attn", {224.0F, 0.5F}, {112.0F, 0.25F}}};
-  report.layers = {{4096, 3, RunReport::OutputError{1.5, 2.0}, 0.5, 640'000'000}};
+  RunReport::LayerRecord& layer = report.layers.emplace_back();
+  layer.elements = 4096;
+  layer.saturated = 3;
+  layer.output_error = RunReport::OutputError{1.5, 2.0};
+  layer.seconds = 0.5;
+  layer.loading_seconds = 0.125;
+  layer.read = Traffic{8192, 0.0625};
+  layer.written = Traffic{4096, 0.03125};
+  layer.rss_bytes = 640'000'000;
   report.layers[0].error = RunReport::LayerError{
       0.0625, 1.0, {{"qkv", 0.03125, 0.5}, {"gate_up", 0.0, 0.0}, {"kv_cache", 0.03125, 0.5}}};
   return report;

@@ -94,7 +94,9 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                           "parts": {"qkv": {"error": 0.03125, "share": 0.5},
                                     "gate_up": {"error": 0.0, "share": 0.0},
                                     "kv_cache": {"error": 0.03125, "share": 0.5}}},
-                "seconds": 0.5, "rss_bytes": 640000000}]
+                "seconds": 0.5, "loading_seconds": 0.125,
+                "read": {"bytes": 8192, "seconds": 0.0625},
+                "written": {"bytes": 4096, "seconds": 0.03125}, "rss_bytes": 640000000}]
   })",
                                   "expected");
   EXPECT_EQ(ParseJson(RenderReportJson(FullReport()), "report").dump(2), expected.dump(2));
@@ -114,7 +116,9 @@ TEST(ReportJson, WhatWasNotMeasuredIsNull) {
 TEST(ReportJson, RoundingToNearestHasNoOutputErrors) {
   RunReport report = FullReport();
   report.weights[0].output_error.reset();
-  report.layers[0] = {4096, 3, std::nullopt, std::nullopt, std::nullopt};
+  report.layers[0] = {};
+  report.layers[0].elements = 4096;
+  report.layers[0].saturated = 3;
   const Json json = ParseJson(RenderReportJson(report), "report");
   EXPECT_TRUE(json.at("weights")[0].at("output_error").is_null());
   EXPECT_TRUE(json.at("weights")[0].at("nearest_output_error").is_null());
