@@ -63,9 +63,10 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
                      "Largest weight file (default: 5GB)");
   command
       .add_option("--channel_scaling", flags.channel_scaling,
-                  "grid: scale channels, with the inverse in the next weights, to where FP8 rounds "
-                  "them best (default); none")
-      ->check(CLI::IsMember({"grid", "none"}));
+                  "kv: scale channels of K and V, undone in q_proj and o_proj, to where FP8 rounds "
+                  "them best; own weight scales of fused matrices differ by powers of two, which "
+                  "survive vLLM's load (default); none: scales as Quark's")
+      ->check(CLI::IsMember({"kv", "none"}));
   flags.memory.AddTo(command);
   command.add_option("--work_dir", flags.work_dir,
                      "Directory for the state of the run and what does not fit in memory (default: "

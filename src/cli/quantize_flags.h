@@ -34,7 +34,7 @@ struct QuantizeFlags {
   bool skip_evaluation = false;
   bool overwrite = false;
   std::string quant_algo = "gptq";
-  std::string channel_scaling = "grid";
+  std::string channel_scaling = "kv";
   MemoryFlags memory;
   std::string work_dir;
   std::string resume = "auto";

@@ -57,10 +57,10 @@ std::string ExcludedList(const std::vector<std::string>& excluded) {
 }
 
 std::string Scaling(const RunReport::Strategy& strategy) {
-  if (strategy.channel_scaling != "grid") return "";
-  return "- Channels: scaled by less than a power of two to where FP8 rounds them best, undone in "
-         "the "
-         "next weights; norms and weights differ from the original by these factors\n";
+  if (strategy.channel_scaling != "kv") return "";
+  return "- Channels of K and V: scaled by less than a power of two to where FP8 rounds them best, "
+         "undone "
+         "in the rows of q_proj and the columns of o_proj\n";
 }
 
 std::string Rounding(const RunReport::Strategy& strategy) {
@@ -72,7 +72,7 @@ std::string Rounding(const RunReport::Strategy& strategy) {
     text += fmt::format(" in blocks of at most {} columns",
                         FormatCount(strategy.hessian_block_columns));
   }
-  if (!strategy.weight_merge_groups && strategy.channel_scaling != "grid") {
+  if (!strategy.weight_merge_groups && strategy.channel_scaling != "kv") {
     text +=
         ". At load vLLM requantizes q/k/v and gate/up to one scale each, and most of the gain of "
         "compensated rounding is lost; it stays when scales are shared: leave out "
@@ -113,8 +113,7 @@ std::string QuantizationStrategy(const RunReport& report) {
     text += "- KV cache: not quantized\n";
   }
   text += Rounding(strategy) + Scaling(strategy);
-  text += fmt::format("- Left as they are: embeddings, {} and these linear layers: {}\n",
-                      strategy.channel_scaling == "grid" ? "the final norm" : "norms",
+  text += fmt::format("- Left as they are: embeddings, norms and these linear layers: {}\n",
                       ExcludedList(strategy.excluded_linears));
   text += Kept(report);
   if (report.calibration) {

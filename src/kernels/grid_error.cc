@@ -59,24 +59,13 @@ void AddVector(const T* x, size_t rows, size_t row_stride, const float* factors,
   StoreVector(s2, squares + 2 * stride), StoreVector(s3, squares + 3 * stride);
 }
 
-template <typename T>
-void AddEnergy(const T* x, size_t rows, size_t row_stride, float* energy) {
-  VF32 sum = LoadVector(energy);
-  for (size_t r = 0; r < rows; ++r) {
-    const VF32 value = LoadVector(x + r * row_stride);
-    sum = hn::MulAdd(value, value, sum);
-  }
-  StoreVector(sum, energy);
-}
-
 // Whole vectors of columns.
 template <typename T>
 void AddColumns(MatrixView<const T> x, const float* factors, float* errors, float* squares,
-                size_t stride, float* energy) {
+                size_t stride) {
   const size_t lanes = hn::Lanes(DF32());
   const auto rows = static_cast<size_t>(x.rows), row_stride = static_cast<size_t>(x.stride);
   for (size_t c = 0; c < static_cast<size_t>(x.columns); c += lanes) {
-    AddEnergy(x.data + c, rows, row_stride, energy + c);
     for (size_t p = 0; p < kGridPhases; p += kPhasesTogether) {
       AddVector(x.data + c, rows, row_stride, factors + p, errors + p * stride + c,
                 squares + p * stride + c, stride);
@@ -90,7 +79,7 @@ void AddMatrix(MatrixView<const T> x, const float* factors, const GridErrorSums&
   const int64_t whole = x.columns / lanes * lanes, rest = x.columns - whole;
   NARROW_CHECK(sums.errors.stride == sums.squares.stride);
   AddColumns(x.ColumnBlock(0, whole), factors, sums.errors.data, sums.squares.data,
-             static_cast<size_t>(sums.errors.stride), sums.energy.data());
+             static_cast<size_t>(sums.errors.stride));
   if (rest == 0) return;
   // The last columns on zero-padded copies.
   std::vector<T> padded(static_cast<size_t>(x.rows * lanes));
@@ -98,15 +87,12 @@ void AddMatrix(MatrixView<const T> x, const float* factors, const GridErrorSums&
     std::copy_n(x.Row(r) + whole, rest, padded.data() + r * lanes);
   }
   float errors[kGridPhases * kMaxFloatLanes] = {}, squares[kGridPhases * kMaxFloatLanes] = {};
-  float energy[kMaxFloatLanes] = {};
-  std::copy_n(sums.energy.data() + whole, rest, energy);
   for (int64_t p = 0; p < kGridPhases; ++p) {
     std::copy_n(sums.errors.Row(p) + whole, rest, errors + p * lanes);
     std::copy_n(sums.squares.Row(p) + whole, rest, squares + p * lanes);
   }
   AddColumns<T>({padded.data(), x.rows, lanes}, factors, errors, squares,
-                static_cast<size_t>(lanes), energy);
-  std::copy_n(energy, rest, sums.energy.data() + whole);
+                static_cast<size_t>(lanes));
   for (int64_t p = 0; p < kGridPhases; ++p) {
     std::copy_n(errors + p * lanes, rest, sums.errors.Row(p) + whole);
     std::copy_n(squares + p * lanes, rest, sums.squares.Row(p) + whole);
@@ -137,9 +123,8 @@ float GridPhaseFactor(int64_t phase) {
 
 template <typename T>
 void AddGridErrors(MatrixView<const T> rows, const GridErrorSums& sums) {
-  NARROW_CHECK(std::ssize(sums.energy) == rows.columns && sums.errors.rows == kGridPhases &&
-               sums.squares.rows == kGridPhases && sums.errors.columns == rows.columns &&
-               sums.squares.columns == rows.columns);
+  NARROW_CHECK(sums.errors.rows == kGridPhases && sums.squares.rows == kGridPhases &&
+               sums.errors.columns == rows.columns && sums.squares.columns == rows.columns);
   std::array<float, kGridPhases> factors;
   for (int64_t phase = 0; phase < kGridPhases; ++phase) {
     factors[static_cast<std::size_t>(phase)] = GridPhaseFactor(phase);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
@@ -21,7 +20,6 @@ float GridPhaseFactor(int64_t phase);
 struct GridErrorSums {
   MatrixView<float> errors;   // [kGridPhases, columns]: of round(x f) / f - x
   MatrixView<float> squares;  // [kGridPhases, columns]: of its square
-  std::span<float> energy;    // [columns]: of x^2
 };
 
 // Adds the rows to the sums; round keeps four significant bits (to nearest even). Rows are added in

@@ -6,6 +6,11 @@
 #include "base/checked_math.h"
 
 namespace narrow {
+namespace {
+
+constexpr auto kAttended = static_cast<std::size_t>(LinearGroup::kAttentionOutput);
+
+}  // namespace
 
 template <typename T>
 LayerCalibration<T>::LayerCalibration(const DecoderConfig& config, LayerHessians hessians,
@@ -13,9 +18,10 @@ LayerCalibration<T>::LayerCalibration(const DecoderConfig& config, LayerHessians
     : ranges_(config), hessians_(std::move(hessians)), grid_errors_(std::move(grid_errors)) {
   for (const LinearGroup group : kLinearGroups) {
     const auto g = static_cast<std::size_t>(group);
-    inputs_[g].wanted = hessians_[g].has_value() || grid_errors_.inputs[g].has_value();
+    inputs_[g].wanted = hessians_[g].has_value();
     inputs_[g].columns = InputWidth(config, group);
   }
+  inputs_[kAttended].wanted |= grid_errors_.attended.has_value();
   keys_.wanted = grid_errors_.keys.has_value();
   values_.wanted = grid_errors_.values.has_value();
   keys_.columns = values_.columns = config.key_value_width();
@@ -39,8 +45,8 @@ void LayerCalibration<T>::EndBatch() {
   for (std::size_t group = 0; group < kLinearGroupCount; ++group) {
     const BatchRows& input = inputs_[group];
     if (hessians_[group]) hessians_[group]->Add<T>({input.rows.data(), rows_, input.columns});
-    AddGridErrors(input, grid_errors_.inputs[group]);
   }
+  AddGridErrors(inputs_[kAttended], grid_errors_.attended);
   AddGridErrors(keys_, grid_errors_.keys);
   AddGridErrors(values_, grid_errors_.values);
 }

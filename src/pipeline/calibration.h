@@ -12,8 +12,8 @@
 namespace narrow {
 
 // Second-order statistics are of every token: those of every fourth cost a quarter, but leave 4 %
-// more divergence on SmolLM2 (docs/accuracy.md). For the errors of scaled channels, one number a
-// channel to choose from a few, every fourth token is enough.
+// more divergence on SmolLM2 (docs/accuracy.md). To choose a channel's factor from a few, every
+// fourth token is enough.
 inline constexpr int64_t kGridErrorTokenStride = 4;
 
 using LayerHessians = std::array<std::optional<HessianAccumulator>, kLinearGroupCount>;

@@ -16,11 +16,6 @@ std::vector<float> BestFactors(int64_t count, const Error& error) {
   return factors;
 }
 
-std::vector<float> BestFactors(const GridErrors& errors) {
-  return BestFactors(errors.channels(),
-                     [&](int64_t phase, int64_t c) { return errors.Error(phase, c); });
-}
-
 // Both channels that a rotation mixes get one factor. An error that all keys share moves every
 // score of a query alike, and the softmax does not see it: only the spread counts.
 std::vector<float> BestKeyFactors(const AttentionHeads& heads, const GridErrors& errors) {
@@ -34,11 +29,11 @@ std::vector<float> BestKeyFactors(const AttentionHeads& heads, const GridErrors&
 
 // A channel of V is rounded in the cache, and what attention makes of it, in every query head that
 // shares the key-value head, at the input of o_proj.
-std::vector<float> BestValueFactors(const AttentionHeads& heads, const GridErrors* values,
+std::vector<float> BestValueFactors(const AttentionHeads& heads, const GridErrors& values,
                                     const GridErrors& attended) {
   const int64_t sharing = heads.query_heads / heads.key_value_heads;
   return BestFactors(heads.key_value_heads * heads.head_size, [&](int64_t phase, int64_t c) {
-    double error = values != nullptr ? values->Error(phase, c) : 0.0;
+    double error = values.Error(phase, c);
     const int64_t head = c / heads.head_size * sharing, in_head = c % heads.head_size;
     for (int64_t i = 0; i < sharing; ++i) {
       error += attended.Error(phase, (head + i) * heads.head_size + in_head);
@@ -67,48 +62,24 @@ std::vector<float> Scaled(std::vector<float> maxima, std::span<const float> fact
 }  // namespace
 
 std::vector<float> LayerScaling::Columns(LinearGroup group, const DecoderConfig& config) const {
-  switch (group) {
-    case LinearGroup::kQueryKeyValue:
-      return attention_input;
-    case LinearGroup::kAttentionOutput:
-      return values.empty() ? values : ForQueryHeads(values, config.heads);
-    case LinearGroup::kGateUp:
-      return mlp_input;
-    case LinearGroup::kDown:
-      return activation;
-  }
-  return {};
+  if (group != LinearGroup::kAttentionOutput || values.empty()) return {};
+  return ForQueryHeads(values, config.heads);
 }
 
 std::vector<float> LayerScaling::Rows(WeightRole role, const DecoderConfig& config) const {
   if (role == WeightRole::kKey) return keys;
   if (role == WeightRole::kValue) return values;
-  if (role == WeightRole::kUp) return activation;
   if (role != WeightRole::kQuery || keys.empty()) return {};
   std::vector<float> inverse = ForQueryHeads(keys, config.heads);
   for (float& factor : inverse) factor = 1.0f / factor;
   return inverse;
 }
 
-LayerScaling ChooseScaling(const DecoderConfig& config, const LayerGridErrors& errors,
-                           const ScalingPlaces& places) {
-  const auto input = [&](LinearGroup group) -> const std::optional<GridErrors>& {
-    return errors.inputs[static_cast<std::size_t>(group)];
-  };
+LayerScaling ChooseScaling(const DecoderConfig& config, const LayerGridErrors& errors) {
   LayerScaling scaling;
-  if (places.attention_norm && input(LinearGroup::kQueryKeyValue)) {
-    scaling.attention_input = BestFactors(*input(LinearGroup::kQueryKeyValue));
-  }
-  if (places.keys && errors.keys) scaling.keys = BestKeyFactors(config.heads, *errors.keys);
-  if (places.values && input(LinearGroup::kAttentionOutput)) {
-    scaling.values = BestValueFactors(config.heads, errors.values ? &*errors.values : nullptr,
-                                      *input(LinearGroup::kAttentionOutput));
-  }
-  if (places.mlp_norm && input(LinearGroup::kGateUp)) {
-    scaling.mlp_input = BestFactors(*input(LinearGroup::kGateUp));
-  }
-  if (places.activation && input(LinearGroup::kDown)) {
-    scaling.activation = BestFactors(*input(LinearGroup::kDown));
+  if (errors.keys) scaling.keys = BestKeyFactors(config.heads, *errors.keys);
+  if (errors.values && errors.attended) {
+    scaling.values = BestValueFactors(config.heads, *errors.values, *errors.attended);
   }
   return scaling;
 }

@@ -30,7 +30,8 @@ constexpr double kDamping = 0.01;  // share of the mean diagonal of the second-o
 // What a group is quantized by.
 struct GroupDecision {
   WeightFactors factors;
-  GroupScales weights;
+  std::vector<float> weight_amax, weight_scales;  // of each linear, with the factors
+  std::vector<double> column_energy;              // of the weights; empty where not needed
   float input_amax = 0.0f;
   float input_scale = 1.0f;
 };
@@ -41,8 +42,8 @@ std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
   for (std::size_t i = 0; i < linears.size(); ++i) {
     LinearFacts fact;
     fact.module = linears[i].spec.module;
-    fact.weight_amax = decision.weights.linears[i].amax;
-    fact.weight_scale = decision.weights.linears[i].scale;
+    fact.weight_amax = decision.weight_amax[i];
+    fact.weight_scale = decision.weight_scales[i];
     fact.input_amax = decision.input_amax;
     fact.input_scale = decision.input_scale;
     fact.elements = linears[i].spec.rows * linears[i].spec.columns;
@@ -127,7 +128,8 @@ class LayerQuantizer {
         scheme_(*options.scheme) {}
 
   LayerFacts Run(const CodeSink& sink, const StepSink& step) {
-    if (options_.scaling == ChannelScaling::kGrid) ChooseChannels();
+    scaling_ = ChooseScaling(config_, statistics_.grid_errors);
+    statistics_.ranges = ScaleRanges(statistics_.ranges, scaling_, config_);
     LayerFacts facts;
     for (const LinearGroup group : kLinearGroups) {
       // In the order of the forward step: what comes after q/k/v is not quantized yet.
@@ -136,9 +138,8 @@ class LayerQuantizer {
         if (step) step(std::nullopt);
       }
       if (!Quantized(group)) continue;
-      ScaleNormOf(group);
       QuantizeOne(group, sink, facts.linears);
-      ScaleInputAfter(group);
+      KeepFunctionAfter(group);
       if (step) step(group);
     }
     return facts;
@@ -149,60 +150,13 @@ class LayerQuantizer {
     return !options_.excluded.contains(layer_.Linears(group).front().spec.module);
   }
 
-  bool HasBias(LinearGroup group) const {
-    return layer_.Linears(group).front().spec.bias == Bias::kPresent;
-  }
-
-  ScalingPlaces Places() const {
-    const bool rows =
-        Quantized(LinearGroup::kQueryKeyValue) && !HasBias(LinearGroup::kQueryKeyValue);
-    ScalingPlaces places;
-    places.attention_norm = Quantized(LinearGroup::kQueryKeyValue);
-    places.keys = rows && options_.cache == CacheScheme::kFp8;
-    places.values = rows && Quantized(LinearGroup::kAttentionOutput);
-    places.mlp_norm = Quantized(LinearGroup::kGateUp);
-    places.activation = Quantized(LinearGroup::kGateUp) && Quantized(LinearGroup::kDown) &&
-                        !HasBias(LinearGroup::kGateUp);
-    return places;
-  }
-
-  void ChooseChannels() {
-    using Norm = typename LoadedLayer<T>::Norm;
-    scaling_ = ChooseScaling(config_, statistics_.grid_errors, Places());
-    // What rounding to the type of the norms leaves of the factors is what the weights undo.
-    if (!scaling_.attention_input.empty()) {
-      scaling_.attention_input = layer_.NormFactors(Norm::kAttention, scaling_.attention_input);
-    }
-    if (!scaling_.mlp_input.empty()) {
-      scaling_.mlp_input = layer_.NormFactors(Norm::kMlp, scaling_.mlp_input);
-    }
-    statistics_.ranges = ScaleRanges(statistics_.ranges, scaling_, config_);
-  }
-
-  // A norm changes together with the linears that read it, so that the layer stays the same
-  // function after every step.
-  void ScaleNormOf(LinearGroup group) {
-    using Norm = typename LoadedLayer<T>::Norm;
-    if (group == LinearGroup::kQueryKeyValue && !scaling_.attention_input.empty()) {
-      layer_.ScaleNorm(Norm::kAttention, scaling_.attention_input);
-    }
-    if (group == LinearGroup::kGateUp && !scaling_.mlp_input.empty()) {
-      layer_.ScaleNorm(Norm::kMlp, scaling_.mlp_input);
-    }
-  }
-
-  // The rows of v and up are scaled before the columns of o and down are, which meanwhile read
-  // inputs that are scaled back.
-  void ScaleInputAfter(LinearGroup group) {
+  // The rows of v are scaled before the columns of o are, which meanwhile read inputs that are
+  // scaled back: the layer is the same function after every step.
+  void KeepFunctionAfter(LinearGroup group) {
     layer_.SetInputFactors(group, {});
-    if (group == LinearGroup::kQueryKeyValue) {
-      layer_.SetInputFactors(LinearGroup::kAttentionOutput,
-                             Inverse(scaling_.Columns(LinearGroup::kAttentionOutput, config_)));
-    }
-    if (group == LinearGroup::kGateUp) {
-      layer_.SetInputFactors(LinearGroup::kDown,
-                             Inverse(scaling_.Columns(LinearGroup::kDown, config_)));
-    }
+    if (group != LinearGroup::kQueryKeyValue) return;
+    layer_.SetInputFactors(LinearGroup::kAttentionOutput,
+                           Inverse(scaling_.Columns(LinearGroup::kAttentionOutput, config_)));
   }
 
   void QuantizeOne(LinearGroup group, const CodeSink& sink, std::vector<LinearFacts>& facts) {
@@ -213,8 +167,7 @@ class LayerQuantizer {
     if (hessian) {
       const std::vector<float> columns = scaling_.Columns(group, config_);
       if (!columns.empty()) hessian->ScaleColumns(columns);
-      factor.emplace(*std::exchange(hessian, std::nullopt), kDamping,
-                     decision.weights.column_energy);
+      factor.emplace(*std::exchange(hessian, std::nullopt), kDamping, decision.column_energy);
     }
     const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
     for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, scheme_, round, sink)) {
@@ -225,35 +178,28 @@ class LayerQuantizer {
   GroupDecision Decide(LinearGroup group) const {
     GroupDecision decision;
     decision.input_amax = LargestOf(statistics_.ranges.Input(group));
-    if (options_.scaling == ChannelScaling::kNone) {
-      decision.input_scale = scheme_.scale(decision.input_amax);
-      decision.weights = RangeScales(layer_.Linears(group), scheme_, options_.weight_scales);
-      return decision;
-    }
+    decision.input_scale = ActivationScale(decision.input_amax);
     decision.factors = FactorsOf(scaling_, layer_.Linears(group), config_);
-    decision.input_scale = scheme_.scale_of_phase(decision.input_amax, kNeutralPhase);
-    decision.weights = GridScales(layer_, group, decision.factors, Importance(group), scheme_,
-                                  options_.weight_scales);
+    if (decision.factors.empty() && options_.rounding == RoundingAlgorithm::kNearest) {
+      for (const LoadedLinear& linear : layer_.Linears(group)) {
+        decision.weight_amax.push_back(linear.weight_amax);
+      }
+    } else {
+      GroupWeights measured = MeasureWeights(layer_, group, decision.factors);
+      decision.weight_amax = std::move(measured.amax);
+      decision.column_energy = std::move(measured.column_energy);
+    }
+    decision.weight_scales = ChooseWeightScales(
+        decision.weight_amax, scheme_, options_.weight_scales,
+        options_.scaling == ChannelScaling::kNone ? OwnScales::kOfRange : OwnScales::kPowersOfTwo);
     return decision;
   }
 
-  // Sums of squares of the group's scaled input.
-  std::vector<double> Importance(LinearGroup group) const {
-    const GridErrors& errors = *statistics_.grid_errors.inputs[static_cast<std::size_t>(group)];
-    const std::vector<float> factors = scaling_.Columns(group, config_);
-    std::vector<double> importance;
-    for (int64_t c = 0; c < errors.channels(); ++c) {
-      const double factor = factors.empty() ? 1.0 : factors[static_cast<std::size_t>(c)];
-      importance.push_back(errors.Energy(c) * factor * factor);
-    }
-    return importance;
-  }
-
-  float CacheScale(float amax) const {
-    const float scale = options_.scaling == ChannelScaling::kNone
-                            ? scheme_.scale(amax)
-                            : scheme_.scale_of_phase(amax, kNeutralPhase);
-    return std::max(scale, options_.min_cache_scale);
+  // Powers of two are the grid that channels are scaled to. They lose no relative precision, and
+  // leave room for values beyond those of the calibration texts.
+  float ActivationScale(float amax) const {
+    return options_.scaling == ChannelScaling::kNone ? scheme_.scale(amax)
+                                                     : scheme_.scale_of_phase(amax, kNeutralPhase);
   }
 
   CacheFacts SetCache() {
@@ -261,8 +207,8 @@ class LayerQuantizer {
     cache.attention_module = layer_.spec().attention_module;
     cache.key_amax = LargestOf(statistics_.ranges.keys);
     cache.value_amax = LargestOf(statistics_.ranges.values);
-    cache.key_scale = CacheScale(cache.key_amax);
-    cache.value_scale = CacheScale(cache.value_amax);
+    cache.key_scale = std::max(ActivationScale(cache.key_amax), options_.min_cache_scale);
+    cache.value_scale = std::max(ActivationScale(cache.value_amax), options_.min_cache_scale);
     layer_.SetCache({cache.key_scale, cache.value_scale});
     return cache;
   }
@@ -292,20 +238,28 @@ template <typename T>
 LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
                                     const LayerQuantizationOptions& options) {
   LayerHessians hessians;
-  LayerGridErrors errors;
+  std::array<bool, kLinearGroupCount> quantized = {};
+  bool biased = false;  // rows with a bias are not scaled
   for (const LinearSpec& linear : spec.linears) {
     if (options.excluded.contains(linear.module)) continue;
     const auto group = static_cast<std::size_t>(linear.group);
+    quantized[group] = true;
+    biased |= linear.group == LinearGroup::kQueryKeyValue && linear.bias == Bias::kPresent;
     if (options.rounding == RoundingAlgorithm::kCompensated && !hessians[group]) {
       hessians[group].emplace(linear.columns, options.hessian_block_columns);
     }
-    if (options.scaling == ChannelScaling::kGrid && !errors.inputs[group]) {
-      errors.inputs[group].emplace(linear.columns);
-    }
   }
-  if (options.scaling == ChannelScaling::kGrid && options.cache == CacheScheme::kFp8) {
+  LayerGridErrors errors;
+  const auto is_quantized = [&](LinearGroup group) {
+    return quantized[static_cast<std::size_t>(group)];
+  };
+  if (options.scaling == ChannelScaling::kKeysAndValues && options.cache == CacheScheme::kFp8 &&
+      is_quantized(LinearGroup::kQueryKeyValue) && !biased) {
     errors.keys.emplace(config.key_value_width());
-    errors.values.emplace(config.key_value_width());
+    if (is_quantized(LinearGroup::kAttentionOutput)) {
+      errors.values.emplace(config.key_value_width());
+      errors.attended.emplace(config.query_width());
+    }
   }
   return LayerCalibration<T>(config, std::move(hessians), std::move(errors));
 }

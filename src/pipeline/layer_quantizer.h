@@ -30,7 +30,7 @@ struct LayerQuantizationOptions {
   CacheScheme cache = CacheScheme::kNone;
   float min_cache_scale = 0.0f;
   RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
-  ChannelScaling scaling = ChannelScaling::kGrid;
+  ChannelScaling scaling = ChannelScaling::kKeysAndValues;
   int64_t hessian_block_columns = 0;  // widest block of the second-order statistics; 0: no limit
   std::set<std::string> excluded;     // modules that stay as they are
 };
@@ -79,9 +79,8 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
                                     const LayerQuantizationOptions& options);
 
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
-// cache scales, with a call of `step` (may be empty) after each; norms change where channels are
-// scaled. The second-order statistics are used up group by group. REQUIRES: excluded modules are
-// whole groups.
+// cache scales, with a call of `step` (may be empty) after each. The second-order statistics are
+// used up group by group. REQUIRES: excluded modules are whole groups.
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,

@@ -1,7 +1,6 @@
 #include "pipeline/loaded_layer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "base/parallel.h"
@@ -66,11 +65,6 @@ AlignedBuffer<float> ToBuffer(const std::vector<float>& values) {
 template <typename T>
 int64_t RowsShown(const PackedMatrix<T>& packed) {
   return std::min(RewriteRows(packed.columns()), packed.panel_rows());
-}
-
-float RoundTo(Dtype dtype, float value) {
-  if (dtype == Dtype::kBF16) return ToFloat(ToBfloat16(value));
-  return dtype == Dtype::kF16 ? ToFloat(ToFloat16(value)) : value;
 }
 
 // Calls visit(stored linear, first row in the linear, rows of `view` that are its) for every linear
@@ -261,37 +255,6 @@ void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
       LoadRows(group, panel_first + first, view.RowBlock(first, count), rows);
       read(panel_first + first, rows);
     }
-  }
-}
-
-template <typename T>
-float LoadedLayer<T>::ScaledWeight(Norm norm, std::size_t channel, float factor) const {
-  const bool attention = norm == Norm::kAttention;
-  const float weight = (attention ? stored_.attention_norm : stored_.mlp_norm)[channel];
-  const Dtype dtype = attention ? stored_.attention_norm_dtype : stored_.mlp_norm_dtype;
-  const float scaled = RoundTo(dtype, weight * factor);
-  return scaled == 0.0f || !std::isfinite(scaled) ? weight : scaled;
-}
-
-template <typename T>
-std::vector<float> LoadedLayer<T>::NormFactors(Norm norm, std::span<const float> factors) const {
-  const std::vector<float>& weights =
-      norm == Norm::kAttention ? stored_.attention_norm : stored_.mlp_norm;
-  NARROW_CHECK(factors.size() == weights.size());
-  std::vector<float> actual(factors.size(), 1.0f);
-  for (std::size_t i = 0; i < factors.size(); ++i) {
-    if (weights[i] != 0.0f) actual[i] = ScaledWeight(norm, i, factors[i]) / weights[i];
-  }
-  return actual;
-}
-
-template <typename T>
-void LoadedLayer<T>::ScaleNorm(Norm norm, std::span<const float> factors) {
-  AlignedBuffer<float>& weights =
-      norm == Norm::kAttention ? runnable_.attention_norm : runnable_.mlp_norm;
-  NARROW_CHECK(std::ssize(factors) == weights.size());
-  for (std::size_t i = 0; i < factors.size(); ++i) {
-    weights[static_cast<int64_t>(i)] = ScaledWeight(norm, i, factors[i]);
   }
 }
 

@@ -68,13 +68,6 @@ class LoadedLayer {
   // REQUIRES: the group is not quantized yet.
   void Read(LinearGroup group, const RowsRewriter& read) const;
 
-  // What becomes of factors for a norm's weights when the products are rounded to the type the
-  // weights are stored in: exactly the quotients of the weights after and before, 1 for a weight 0.
-  enum class Norm { kAttention, kMlp };
-  std::vector<float> NormFactors(Norm norm, std::span<const float> factors) const;
-  // Multiplies the weights. REQUIRES: factors from NormFactors.
-  void ScaleNorm(Norm norm, std::span<const float> factors);
-
   // What the input of a group is multiplied by before its products; empty for 1.
   void SetInputFactors(LinearGroup group, std::vector<float> factors) {
     runnable_.input_factors[static_cast<std::size_t>(group)] = std::move(factors);
@@ -88,7 +81,6 @@ class LoadedLayer {
   void RunParts(Parts parts);
 
  private:
-  float ScaledWeight(Norm norm, std::size_t channel, float factor) const;
   void PackGroup(LinearGroup group);
   void SetGroupQuantization(LinearGroup group, const GroupQuantization& quantization);
   // The packed numbers are the stored ones, so that unpacking loses nothing.

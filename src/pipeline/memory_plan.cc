@@ -92,21 +92,19 @@ int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
 
 // Inputs of a batch, kept for the statistics of calibration; K and V too where channels are scaled.
 int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
-  const bool scaled = shape.scaling == ChannelScaling::kGrid;
-  if (shape.rounding != RoundingAlgorithm::kCompensated && !scaled) return 0;
+  const bool scaled = shape.scaling == ChannelScaling::kKeysAndValues;
   const DecoderConfig& c = shape.config;
-  const int64_t columns =
-      2 * c.hidden + c.query_width() + c.intermediate + (scaled ? 2 * c.key_value_width() : 0);
+  int64_t columns = scaled ? 2 * c.key_value_width() + c.query_width() : 0;
+  if (shape.rounding == RoundingAlgorithm::kCompensated) {
+    columns += 2 * c.hidden + (scaled ? 0 : c.query_width()) + c.intermediate;
+  }
   return BatchRows(shape, plan) * columns * ComputeBytes(shape);
 }
 
-// Sums for every channel of what is quantized, and for those of one group's weights.
+// Sums for every channel of K, V and the input of o.
 int64_t GridErrorBytes(const JobShape& shape) {
-  if (shape.scaling != ChannelScaling::kGrid) return 0;
-  const DecoderConfig& c = shape.config;
-  const int64_t weights = std::max({3 * c.hidden, c.query_width(), c.intermediate});
-  return GridErrors::Bytes(2 * c.hidden + c.query_width() + c.intermediate +
-                           2 * c.key_value_width() + weights);
+  if (shape.scaling != ChannelScaling::kKeysAndValues) return 0;
+  return GridErrors::Bytes(shape.config.query_width() + 2 * shape.config.key_value_width());
 }
 
 int64_t EvaluationHiddenBytes(const JobShape& shape) {

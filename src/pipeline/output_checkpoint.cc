@@ -1,7 +1,6 @@
 #include "pipeline/output_checkpoint.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 namespace narrow {
@@ -149,29 +148,9 @@ void OutputCheckpoint::WriteCodes(const LinearSpec& linear, int64_t first_row,
   writer_.WritePart(name, first_row * linear.columns, codes);
 }
 
-void OutputCheckpoint::WriteNorm(const std::string& name, std::span<const float> weights) {
-  const Dtype dtype = source_.Get(name).entry.dtype;
-  std::vector<std::byte> bytes(weights.size() * static_cast<std::size_t>(ElementBytes(dtype)));
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const auto store = [&](auto value) {
-      std::memcpy(bytes.data() + i * sizeof(value), &value, sizeof(value));
-    };
-    if (dtype == Dtype::kBF16) {
-      store(ToBfloat16(weights[i]));
-    } else if (dtype == Dtype::kF16) {
-      store(ToFloat16(weights[i]));
-    } else {
-      store(weights[i]);
-    }
-  }
-  writer_.Write(name, bytes);
-}
-
-void OutputCheckpoint::WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts,
-                                        std::span<const float> attention_norm,
-                                        std::span<const float> mlp_norm) {
-  WriteNorm(layer.attention_norm.name, attention_norm);
-  WriteNorm(layer.mlp_norm.name, mlp_norm);
+void OutputCheckpoint::WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts) {
+  Copy(layer.attention_norm.name, {});
+  Copy(layer.mlp_norm.name, {});
   for (const LinearSpec& linear : layer.linears) {
     const auto fact = std::find_if(facts.linears.begin(), facts.linears.end(),
                                    [&](const LinearFacts& f) { return f.module == linear.module; });

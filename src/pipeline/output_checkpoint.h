@@ -52,9 +52,8 @@ class OutputCheckpoint {
 
   // Codes of rows of a quantized linear, from its first row to its last (a CodeSink).
   void WriteCodes(const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes);
-  // The rest of a layer whose codes have been written: scales, norms, and what is not quantized.
-  void WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts,
-                        std::span<const float> attention_norm, std::span<const float> mlp_norm);
+  // The rest of a layer whose codes have been written: scales, and what is not quantized.
+  void WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts);
   // Copies a tensor unchanged, and shows every chunk (whole rows) to `tap` on the way, so that a
   // tensor that is also computed with is read once. `tap` may be empty.
   using ChunkTap = std::function<void(int64_t first_row, std::span<const std::byte> rows)>;
@@ -65,8 +64,6 @@ class OutputCheckpoint {
   void Finish();
 
  private:
-  // In the type of the source's tensor, which holds the numbers exactly.
-  void WriteNorm(const std::string& name, std::span<const float> weights);
   void WriteScale(const std::string& name, float scale);
 
   const CheckpointReader& source_;

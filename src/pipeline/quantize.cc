@@ -60,7 +60,8 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
   fingerprint["--quant_algo"] =
       request.rounding == RoundingAlgorithm::kCompensated ? "gptq" : "none";
-  fingerprint["--channel_scaling"] = request.scaling == ChannelScaling::kGrid ? "grid" : "none";
+  fingerprint["--channel_scaling"] =
+      request.scaling == ChannelScaling::kKeysAndValues ? "kv" : "none";
   fingerprint["block of second-order statistics (from --memory_budget)"] =
       fmt::format("{}", quantization.hessian_block_columns);
   fingerprint["data type"] = compute == ComputeType::kBfloat16 ? "bfloat16" : "float32";

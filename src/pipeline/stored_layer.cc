@@ -72,8 +72,6 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
   stored.spec = family.layer(config, layer);
   stored.attention_norm = ReadFloats(checkpoint, stored.spec.attention_norm.name);
   stored.mlp_norm = ReadFloats(checkpoint, stored.spec.mlp_norm.name);
-  stored.attention_norm_dtype = checkpoint.Get(stored.spec.attention_norm.name).entry.dtype;
-  stored.mlp_norm_dtype = checkpoint.Get(stored.spec.mlp_norm.name).entry.dtype;
   for (const LinearSpec& spec : stored.spec.linears) {
     StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, spec));
     if (linear.weight.bytes() > read_ahead_bytes) {

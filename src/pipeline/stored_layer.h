@@ -56,8 +56,6 @@ struct StoredLayer {
   LayerSpec spec;
   std::vector<float> attention_norm;
   std::vector<float> mlp_norm;
-  Dtype attention_norm_dtype = Dtype::kBF16;
-  Dtype mlp_norm_dtype = Dtype::kBF16;
   std::vector<StoredLinear> linears;  // in the order of the spec
   std::optional<CacheQuantization> cache;
 };

@@ -321,9 +321,7 @@ class Pass {
     result_.layers.push_back(
         QuantizeLayer(layer, config_, std::move(statistics), *request_.quantization, sink, step));
     if (request_.output != nullptr) {
-      request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back(),
-                                        layer.runnable().attention_norm.span(),
-                                        layer.runnable().mlp_norm.span());
+      request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back());
     }
   }
 

@@ -1,7 +1,6 @@
 // Scales of the weights of one group of linears.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "pipeline/loaded_layer.h"
@@ -20,33 +19,31 @@ struct WeightFactors {
   std::vector<float> columns;
   std::vector<float> rows;  // of the linears stacked
 
+  bool empty() const { return columns.empty() && rows.empty(); }
   // In place; rows [n, columns] start at `first_row` of the group.
   void Apply(int64_t first_row, MatrixView<float> rows_of_group) const;
 };
 
-struct WeightScale {
-  float amax = 0.0f;  // after the factors
-  float scale = 1.0f;
+// What is known of a group's weights after they were read, with the factors applied.
+struct GroupWeights {
+  std::vector<float> amax;            // of each linear
+  std::vector<double> column_energy;  // sums of squares over the rows of all linears
 };
 
-struct GroupScales {
-  std::vector<WeightScale> linears;
-  std::vector<double> column_energy;  // sums of squares of the weights; empty where not known
-};
-
-// Scales as large as the largest weight asks for.
-GroupScales RangeScales(const std::vector<LoadedLinear>& linears,
-                                     const QuantizationScheme& scheme, WeightScales sharing);
-
-// Scales up to twice as large, at the phase where rounding the weights to nearest changes the
-// outputs least: squared errors of a column count by `importance`, the energy of its input. All
-// linears of the group get the same phase, so that their own scales differ by powers of two: when a
-// serving engine brings them to the largest one, codes lose nothing but bits of subnormal numbers.
-// Reads the group's weights once.
 template <typename T>
-GroupScales GridScales(const LoadedLayer<T>& layer, LinearGroup group,
-                                    const WeightFactors& factors,
-                                    std::span<const double> importance,
-                                    const QuantizationScheme& scheme, WeightScales sharing);
+GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
+                            const WeightFactors& factors);
+
+// How scales of the matrices of a group differ when each has its own.
+enum class OwnScales {
+  kOfRange,      // each as its largest weight asks for
+  kPowersOfTwo,  // the group's largest scale divided by powers of two, as far as ranges allow: when
+                 // a serving engine brings them to the largest, only subnormal codes lose bits
+};
+
+// A scale for each linear of a group.
+std::vector<float> ChooseWeightScales(const std::vector<float>& amax,
+                                      const QuantizationScheme& scheme, WeightScales sharing,
+                                      OwnScales own);
 
 }  // namespace narrow

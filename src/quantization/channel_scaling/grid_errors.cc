@@ -13,10 +13,9 @@ constexpr int64_t kStripColumns = 64;  // one thread's share: whole vectors on e
 }  // namespace
 
 GridErrors::GridErrors(int64_t channels)
-    : errors_(kGridPhases * channels), squares_(kGridPhases * channels), energy_(channels) {
-  for (AlignedBuffer<float>* sums : {&errors_, &squares_, &energy_}) {
-    std::ranges::fill(sums->span(), 0.0f);
-  }
+    : errors_(kGridPhases * channels), squares_(kGridPhases * channels) {
+  std::ranges::fill(errors_.span(), 0.0f);
+  std::ranges::fill(squares_.span(), 0.0f);
 }
 
 template <typename T>
@@ -26,10 +25,8 @@ void GridErrors::Add(MatrixView<const T> rows) {
   ParallelFor(DivideRoundUp(channels(), kStripColumns), [&](int64_t strip) {
     const int64_t first = strip * kStripColumns;
     const int64_t count = std::min(kStripColumns, channels() - first);
-    AddGridErrors<T>(
-        rows.ColumnBlock(first, count),
-        {errors.ColumnBlock(first, count), squares.ColumnBlock(first, count),
-         energy_.span().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count))});
+    AddGridErrors<T>(rows.ColumnBlock(first, count),
+                     {errors.ColumnBlock(first, count), squares.ColumnBlock(first, count)});
   });
   rows_ += rows.rows;
 }
@@ -41,7 +38,7 @@ double GridErrors::Spread(int64_t phase, int64_t channel) const {
 }
 
 int64_t GridErrors::Bytes(int64_t channels) {
-  return (2 * kGridPhases + 1) * channels * static_cast<int64_t>(sizeof(float));
+  return 2 * kGridPhases * channels * static_cast<int64_t>(sizeof(float));
 }
 
 template void GridErrors::Add<float>(MatrixView<const float>);

@@ -20,7 +20,7 @@ class GridErrors {
   template <typename T>  // float or Bfloat16
   void Add(MatrixView<const T> rows);
 
-  int64_t channels() const { return energy_.size(); }
+  int64_t channels() const { return squares_.size() / kGridPhases; }
   // Sum of squared errors.
   double Error(int64_t phase, int64_t channel) const {
     return squares_[phase * channels() + channel];
@@ -28,7 +28,6 @@ class GridErrors {
   // The same without the part that is the same in every row: what is left of the error where
   // adding a constant to a channel changes nothing.
   double Spread(int64_t phase, int64_t channel) const;
-  double Energy(int64_t channel) const { return energy_[channel]; }
 
   // Memory of the sums, for budgets.
   static int64_t Bytes(int64_t channels);
@@ -37,7 +36,6 @@ class GridErrors {
   int64_t rows_ = 0;
   AlignedBuffer<float> errors_;   // [kGridPhases, channels]
   AlignedBuffer<float> squares_;  // [kGridPhases, channels]
-  AlignedBuffer<float> energy_;   // [channels]
 };
 
 // The phase that stands for a factor of 1.
