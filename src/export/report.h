@@ -168,7 +168,7 @@ struct RunReport {
     std::optional<double> seconds;
     std::optional<double> loading_seconds;  // until its weights were there, packed
     std::optional<Traffic> read, written;
-    std::optional<int64_t> rss_bytes;  // resident memory after the layer
+    std::optional<int64_t> rss_bytes;   // resident memory after the layer
     std::optional<LayerError> error{};  // where probed
   };
 
