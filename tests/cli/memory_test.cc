@@ -111,7 +111,9 @@ TEST_F(Memory, DoesNotGrowWithLayersSamplesOrWindows) {
   MakeModel(2);
   const std::string budget = SmallestBudget(48, 16);
   const int64_t peak = Peak(48, 16, budget);
-  const int64_t allowed = peak + peak / 20 + (int64_t{8} << 20);
+  // Peaks of equal runs differ by up to 13 MB (thread timing, allocator); hidden states held in
+  // memory would add 50 MB for the samples and 33 MB or more for the windows.
+  const int64_t allowed = peak + peak / 20 + (int64_t{16} << 20);
   EXPECT_LE(Peak(96, 16, budget), allowed);
   EXPECT_LE(Peak(48, 32, budget), allowed);
   MakeModel(8);
