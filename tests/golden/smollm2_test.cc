@@ -125,7 +125,7 @@ TEST_F(SmolLm2, PseudoQuantizedPerplexityIsNotWorseThanQuarks) {
 }
 
 // As users run it, against Quark's checkpoint of the same documents as vLLM runs it, on the same
-// windows. Measured: 63 % of Quark's divergence, 65 % of its loss (docs/accuracy.md).
+// windows. Measured: 67 % of Quark's divergence and 60 to 75 % of its loss (docs/accuracy.md).
 TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   if (SmolLm2Path().empty()) GTEST_SKIP() << "the SmolLM2 checkpoint is not there";
   if (SharedPath("golden/smollm2-135m").empty()) GTEST_SKIP() << "the shared data is not there";
