@@ -264,10 +264,11 @@ class Pass {
 
   void RunLayer(LoadedLayer<T>& layer) {
     LayerStatistics statistics;
-    if (quantizing()) {
+    if (calibration_) {
       const PhaseTimer timer(result_.calibration_seconds);
       LayerCalibration<T> observer =
-          MakeCalibration<T>(layer.spec(), config_, *request_.quantization);
+          quantizing() ? MakeCalibration<T>(layer.spec(), config_, *request_.quantization)
+                       : LayerCalibration<T>(config_, {}, {});
       result_.calibration_flops += Forward(layer, *calibration_, &observer);
       statistics = observer.Take(layer.spec());
     }
