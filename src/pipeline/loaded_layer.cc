@@ -67,6 +67,28 @@ int64_t RowsShown(const PackedMatrix<T>& packed) {
   return std::min(RewriteRows(packed.columns()), packed.panel_rows());
 }
 
+// Unpacks a matrix panel by panel and calls chunk(first row, rows as they are packed, memory for
+// the same rows as f32) for parts of each, then done(panel, its rows).
+template <typename T, typename Chunk, typename Done>
+void VisitPanels(const PackedMatrix<T>& packed, const Chunk& chunk, const Done& done) {
+  const int64_t columns = packed.columns();
+  AlignedBuffer<T> panel(packed.panel_rows() * columns);
+  const int64_t chunk_rows = RowsShown(packed);
+  AlignedBuffer<float> floats(chunk_rows * columns);
+  for (int64_t p = 0; p < packed.panel_count(); ++p) {
+    const int64_t panel_first = p * packed.panel_rows();
+    const int64_t panel_count = std::min(packed.panel_rows(), packed.rows() - panel_first);
+    const MatrixView<T> view(panel.data(), panel_count, columns);
+    packed.UnpackPanel(p, view);
+    for (int64_t first = 0; first < panel_count; first += chunk_rows) {
+      const int64_t count = std::min(chunk_rows, panel_count - first);
+      chunk(panel_first + first, view.RowBlock(first, count),
+            MatrixView<float>(floats.data(), count, columns));
+    }
+    done(p, view);
+  }
+}
+
 // Calls visit(stored linear, first row in the linear, rows of `view` that are its) for every linear
 // that has rows among [first_row, first_row + view.rows) of the group.
 template <typename Linears, typename View, typename Visit>
@@ -189,25 +211,15 @@ template <typename Load>
 void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
                                    const RowsRewriter& rewrite) {
   PackedMatrix<T>& packed = runnable_.Weights(group);
-  const int64_t columns = packed.columns();
-  AlignedBuffer<T> panel(packed.panel_rows() * columns);
-  const int64_t chunk_rows = RowsShown(packed);
-  AlignedBuffer<float> chunk(chunk_rows * columns);
-  for (int64_t p = 0; p < packed.panel_count(); ++p) {
-    const int64_t panel_first = p * packed.panel_rows();
-    const int64_t panel_count = std::min(packed.panel_rows(), packed.rows() - panel_first);
-    const MatrixView<T> view(panel.data(), panel_count, columns);
-    packed.UnpackPanel(p, view);
-    for (int64_t first = 0; first < panel_count; first += chunk_rows) {
-      const int64_t count = std::min(chunk_rows, panel_count - first);
-      const MatrixView<float> rows(chunk.data(), count, columns);
-      load(panel_first + first, view.RowBlock(first, count), rows);
-      rewrite(panel_first + first, rows);
-      ParallelFor(count,
-                  [&](int64_t row) { FromFloats(rows.RowSpan(row), view.RowSpan(first + row)); });
-    }
-    packed.PackPanel(p, view);
-  }
+  VisitPanels(
+      packed,
+      [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
+        load(first_row, unpacked, rows);
+        rewrite(first_row, rows);
+        ParallelFor(rows.rows,
+                    [&](int64_t row) { FromFloats(rows.RowSpan(row), unpacked.RowSpan(row)); });
+      },
+      [&](int64_t p, MatrixView<const T> panel) { packed.PackPanel(p, panel); });
 }
 
 template <typename T>
@@ -239,23 +251,13 @@ void LoadedLayer<T>::Quantize(LinearGroup group, const GroupQuantization& quanti
 
 template <typename T>
 void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
-  const PackedMatrix<T>& packed = runnable_.Weights(group);
-  const int64_t columns = packed.columns();
-  AlignedBuffer<T> panel(packed.panel_rows() * columns);
-  const int64_t chunk_rows = RowsShown(packed);
-  AlignedBuffer<float> chunk(chunk_rows * columns);
-  for (int64_t p = 0; p < packed.panel_count(); ++p) {
-    const int64_t panel_first = p * packed.panel_rows();
-    const int64_t panel_count = std::min(packed.panel_rows(), packed.rows() - panel_first);
-    const MatrixView<T> view(panel.data(), panel_count, columns);
-    packed.UnpackPanel(p, view);
-    for (int64_t first = 0; first < panel_count; first += chunk_rows) {
-      const int64_t count = std::min(chunk_rows, panel_count - first);
-      const MatrixView<float> rows(chunk.data(), count, columns);
-      LoadRows(group, panel_first + first, view.RowBlock(first, count), rows);
-      read(panel_first + first, rows);
-    }
-  }
+  VisitPanels(
+      runnable_.Weights(group),
+      [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
+        LoadRows(group, first_row, unpacked, rows);
+        read(first_row, rows);
+      },
+      [](int64_t, MatrixView<const T>) {});
 }
 
 template <typename T>
