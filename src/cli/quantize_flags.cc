@@ -83,7 +83,8 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
                    "Accepted for compatibility; this build computes on all CPU cores");
   command.add_flag("--skip_quantization", flags.skip_quantization,
                    "Only evaluate the original; writes nothing");
-  command.add_flag("--skip_evaluation", flags.skip_evaluation, "No perplexity");
+  command.add_flag("--skip_evaluation", flags.skip_evaluation,
+                   "No perplexity, and no error of layers: nothing is measured");
   command
       .add_option("--attribution_windows", flags.attribution_windows,
                   "Evaluation windows on which the cost of weights, inputs and KV cache is told "

@@ -224,7 +224,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   pass.calibration = &calibration.stream;
   pass.evaluation = evaluated;
   pass.attribution_windows = request.attribution_windows;
-  pass.probe = &probe;
+  pass.probe = shape.probe_tokens > 0 ? &probe : nullptr;
   int64_t checkpoint_bytes = 0;
   const auto run = [&](bool measures) {
     OutputCheckpoint output(*model.checkpoint, *model.family, model.config, quantization,

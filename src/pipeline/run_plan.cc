@@ -197,8 +197,9 @@ void CountKeeping(const KeepRequest& request, const ModelSource& model,
 }  // namespace
 
 void SetMeasurements(const QuantizeRequest& request, JobShape& shape) {
-  shape.probe_tokens = kProbeSequences * kProbeTokens;
-  if (!request.evaluation || shape.evaluation_tokens == 0) return;
+  const bool evaluates = request.evaluation && shape.evaluation_tokens > 0;
+  if (evaluates || request.keep.any()) shape.probe_tokens = kProbeSequences * kProbeTokens;
+  if (!evaluates) return;
   const int64_t window = request.evaluation->window_tokens;
   shape.attribution_tokens =
       std::min(request.attribution_windows, shape.evaluation_tokens / window) * window;

@@ -18,7 +18,8 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
 // The same for RunEvaluate, with hidden states that spill in `work_directory`.
 JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
                        const JobShape& shape, const std::filesystem::path& work_directory);
-// Sets what is measured beside the evaluation: attribution and probe. Texts are in `shape`.
+// Sets what is measured beside the evaluation: attribution and probe. A job that neither evaluates
+// nor keeps groups measures nothing. Texts are in `shape`.
 void SetMeasurements(const QuantizeRequest& request, JobShape& shape);
 
 struct PlanRequest {

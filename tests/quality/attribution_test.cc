@@ -125,31 +125,33 @@ TEST_F(Attribution, CanBeOfSomeWindowsOrNone) {
 }
 
 TEST_F(Attribution, SharesOfTheOutputErrorSumToOne) {
-  for (const std::vector<std::string>& evaluation :
-       {std::vector<std::string>{}, std::vector<std::string>{"--skip_evaluation"}}) {
-    const Json report =
-        Quantize("output", With(With(kCache, evaluation),
-                                {"--overwrite", "--exclude_layers", "*layers.1.mlp.down_proj"}));
-    ASSERT_EQ(report["layers"].size(), kLayers);
-    double sum = 0;
-    for (const Json& layer : report["layers"]) {
-      const Json& error = layer["error"];
-      double parts = 0, errors = 0;
-      for (const Json& part : error["parts"]) {
-        parts += part["share"].get<double>();
-        errors += part["error"].get<double>();
-      }
-      EXPECT_NEAR(error["share"].get<double>(), parts, 1e-12);
-      sum += parts;
-      // The parts are taken in the order of the forward step, so that they are nearly independent.
-      EXPECT_GT(error["all"].get<double>(), 0.5 * errors);
-      EXPECT_LT(error["all"].get<double>(), 2.0 * errors);
+  const Json report =
+      Quantize("output", With(kCache, {"--exclude_layers", "*layers.1.mlp.down_proj"}));
+  ASSERT_EQ(report["layers"].size(), kLayers);
+  double sum = 0;
+  for (const Json& layer : report["layers"]) {
+    const Json& error = layer["error"];
+    double parts = 0, errors = 0;
+    for (const Json& part : error["parts"]) {
+      parts += part["share"].get<double>();
+      errors += part["error"].get<double>();
     }
-    EXPECT_NEAR(sum, 1.0, 1e-12);
-    EXPECT_EQ(report["layers"][1]["error"]["parts"]["down"]["error"], 0.0);
-    EXPECT_GT(report["layers"][0]["error"]["parts"]["down"]["error"], 0.0);
-    EXPECT_GT(report["layers"][0]["error"]["parts"]["kv_cache"]["error"], 0.0);
+    EXPECT_NEAR(error["share"].get<double>(), parts, 1e-12);
+    sum += parts;
+    // The parts are taken in the order of the forward step, so that they are nearly independent.
+    EXPECT_GT(error["all"].get<double>(), 0.5 * errors);
+    EXPECT_LT(error["all"].get<double>(), 2.0 * errors);
   }
+  EXPECT_NEAR(sum, 1.0, 1e-12);
+  EXPECT_EQ(report["layers"][1]["error"]["parts"]["down"]["error"], 0.0);
+  EXPECT_GT(report["layers"][0]["error"]["parts"]["down"]["error"], 0.0);
+  EXPECT_GT(report["layers"][0]["error"]["parts"]["kv_cache"]["error"], 0.0);
+}
+
+TEST_F(Attribution, NothingIsMeasuredWithoutEvaluation) {
+  const Json report = Quantize("output", With(kCache, {"--skip_evaluation"}));
+  ASSERT_EQ(report["layers"].size(), kLayers);
+  for (const Json& layer : report["layers"]) EXPECT_TRUE(layer["error"].is_null());
 }
 
 TEST_F(Attribution, DoesNotDependOnThreads) {
