@@ -153,17 +153,6 @@ void Softmax(benchmark::State& state) {
   ReportBytes(state, kRows * kColumns * static_cast<int64_t>(sizeof(float) + sizeof(T)));
 }
 
-void LogSumExpOfLogits(benchmark::State& state) {
-  const int64_t count = state.range(0);
-  AlignedBuffer<float> logits = RandomFloats(count, 20.0f);
-  for (auto _ : state) {
-    LogSumExp running;
-    AccumulateLogSumExp(logits.span(), running);
-    benchmark::DoNotOptimize(running);
-  }
-  ReportBytes(state, count * 4);
-}
-
 constexpr int64_t kInCache = 1 << 16;
 constexpr int64_t kInMemory = 1 << 25;
 
@@ -183,7 +172,6 @@ BENCHMARK(RmsNormRows<Bfloat16>)->Arg(kInCache);
 BENCHMARK(RmsNormRows<float>)->Arg(kInCache);
 BENCHMARK(Softmax<Bfloat16>);
 BENCHMARK(Softmax<float>);
-BENCHMARK(LogSumExpOfLogits)->Arg(kInCache);
 
 }  // namespace
 }  // namespace narrow

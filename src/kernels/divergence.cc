@@ -170,6 +170,10 @@ void AccumulateCrossTerm(std::span<const float> original, std::span<const float>
                                                           variant.data(), original.size());
 }
 
+double Value(const LogSumExp& state) {
+  return static_cast<double>(state.maximum) + std::log(state.sum);
+}
+
 double KlDivergence(const TokenLogits& original, const TokenLogits& variant,
                     const CrossTerm& cross_term) {
   const double kl = cross_term.sum / original.normalizer.sum - Value(original.normalizer) +

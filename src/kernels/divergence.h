@@ -7,8 +7,6 @@
 #include <limits>
 #include <span>
 
-#include "kernels/elementwise.h"
-
 namespace narrow {
 
 // The largest logits in decreasing order and their tokens; of equal logits the lower token is
@@ -18,6 +16,13 @@ struct TopTokens {
   std::array<float, 5> logits = {kNone, kNone, kNone, kNone, kNone};
   std::array<int32_t, 5> tokens = {-1, -1, -1, -1, -1};
 };
+
+// Running log-sum-exp of one token's logits.
+struct LogSumExp {
+  float maximum = -3.0e38f;
+  double sum = 0.0;  // of exp(logit - maximum)
+};
+double Value(const LogSumExp& state);
 
 struct TokenLogits {
   LogSumExp normalizer;

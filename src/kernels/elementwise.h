@@ -57,13 +57,4 @@ void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const in
 template <typename T>  // float or Bfloat16
 void ScaleTo(std::span<const float> x, float scale, std::span<T> y);
 
-// Running log-sum-exp of one token's logits, fed slice by slice. Exponentials in f32 relative to
-// the running maximum, sums in f64.
-struct LogSumExp {
-  float maximum = -3.0e38f;
-  double sum = 0.0;  // of exp(logit - maximum)
-};
-void AccumulateLogSumExp(std::span<const float> logits, LogSumExp& state);
-double Value(const LogSumExp& state);
-
 }  // namespace narrow

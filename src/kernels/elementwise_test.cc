@@ -235,35 +235,6 @@ TEST(Exponential, RelativeErrorStaysWithinItsBound) {
   });
 }
 
-TEST(LogSumExp, MatchesF64SliceBySlice) {
-  const auto logits = RandomValues<float>(50'000, -30.0f, 25.0f, 8);
-  double top = -1.0e30, total = 0.0;
-  for (const float logit : logits) top = std::max(top, Number(logit));
-  for (const float logit : logits) total += std::exp(Number(logit) - top);
-  const double expected = top + std::log(total);
-  OnEveryTarget([&] {
-    for (const std::size_t slice : {std::size_t{50'000}, std::size_t{4096}, std::size_t{777}}) {
-      LogSumExp state;
-      for (std::size_t i = 0; i < logits.size(); i += slice) {
-        AccumulateLogSumExp(std::span(logits).subspan(i, std::min(slice, logits.size() - i)),
-                            state);
-      }
-      EXPECT_NEAR(Value(state), expected, 2.0e-7);
-    }
-  });
-}
-
-TEST(LogSumExp, OfOneLogitIsTheLogitAndNanStays) {
-  OnEveryTarget([] {
-    LogSumExp state;
-    AccumulateLogSumExp(std::vector<float>{-12.5f}, state);
-    AccumulateLogSumExp(std::vector<float>{}, state);
-    EXPECT_EQ(Value(state), -12.5);
-    AccumulateLogSumExp(std::vector<float>{1.0f, std::nanf(""), 2.0f}, state);
-    EXPECT_TRUE(std::isnan(Value(state)));
-  });
-}
-
 TEST(Convert, EveryPatternLikeTheScalarReference) {
   std::vector<Bfloat16> bfloats(65536);
   std::vector<Float16> halves(65536);

@@ -123,39 +123,6 @@ void SoftmaxBf16(MatrixView<const float> scores, float scale, const int64_t* val
   Softmax(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
 }
 
-// sum(exp(x[i] - maximum)): f32 within 1024 elements, f64 over them.
-HWY_INLINE double SumOfExponentials(const float* x, size_t count, float maximum) {
-  constexpr size_t kBlock = 1024;
-  const DF32 df;
-  const size_t lanes = hn::Lanes(df);
-  const VF32 top = hn::Set(df, maximum);
-  double total = 0.0;
-  for (size_t first = 0; first < count; first += kBlock) {
-    const size_t last = std::min(count, first + kBlock);
-    VF32 s0 = hn::Zero(df);
-    VF32 s1 = s0;
-    size_t i = first;
-    for (; i + 2 * lanes <= last; i += 2 * lanes) {
-      s0 = hn::Add(s0, ExpOfNegative(hn::Sub(LoadVector(x + i), top)));
-      s1 = hn::Add(s1, ExpOfNegative(hn::Sub(LoadVector(x + i + lanes), top)));
-    }
-    for (; i < last; i += lanes) {
-      const size_t rest = std::min(lanes, last - i);
-      const VF32 v = rest == lanes ? LoadVector(x + i) : LoadTail(x + i, rest, maximum);
-      const VF32 e = ExpOfNegative(hn::Sub(v, top));
-      s0 = hn::Add(s0, hn::IfThenElseZero(hn::FirstN(df, rest), e));
-    }
-    total += static_cast<double>(SumOfLanes(hn::Add(s0, s1)));
-  }
-  return total;
-}
-void LogSumExpF32(const float* x, size_t count, LogSumExp* state) {
-  const float maximum = std::max(state->maximum, Maximum(x, count));
-  const double difference = static_cast<double>(state->maximum) - static_cast<double>(maximum);
-  state->sum = state->sum * std::exp(difference) + SumOfExponentials(x, count, maximum);
-  state->maximum = maximum;
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace narrow
 HWY_AFTER_NAMESPACE();
@@ -165,7 +132,6 @@ namespace narrow {
 
 HWY_EXPORT(SoftmaxF32);
 HWY_EXPORT(SoftmaxBf16);
-HWY_EXPORT(LogSumExpF32);
 
 template <typename T>
 void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const int64_t> valid,
@@ -190,14 +156,6 @@ template void SoftmaxStep<float>(MatrixView<const float>, float, std::span<const
 template void SoftmaxStep<Bfloat16>(MatrixView<const float>, float, std::span<const int64_t>,
                                     MatrixView<Bfloat16>, std::span<float>, std::span<float>,
                                     MatrixView<float>);
-
-void AccumulateLogSumExp(std::span<const float> logits, LogSumExp& state) {
-  HWY_DYNAMIC_DISPATCH(LogSumExpF32)(logits.data(), logits.size(), &state);
-}
-
-double Value(const LogSumExp& state) {
-  return static_cast<double>(state.maximum) + std::log(state.sum);
-}
 
 }  // namespace narrow
 #endif  // HWY_ONCE

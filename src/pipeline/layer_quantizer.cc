@@ -199,7 +199,7 @@ class LayerQuantizer {
   // leave room for values beyond those of the calibration texts.
   float ActivationScale(float amax) const {
     return options_.scaling == ChannelScaling::kNone ? scheme_.scale(amax)
-                                                     : scheme_.scale_of_phase(amax, kNeutralPhase);
+                                                     : scheme_.power_of_two_scale(amax);
   }
 
   CacheFacts SetCache() {

@@ -12,7 +12,7 @@ namespace {
 constexpr std::array kSchemes = {
     QuantizationScheme{"fp8", "w_fp8_a_fp8",
                        "FP8 E4M3 weights and activations, symmetric, one scale per tensor",
-                       Dtype::kF8E4M3, &fp8::Scale, &fp8::ScaleOfPhase, &fp8::Quantize,
+                       Dtype::kF8E4M3, &fp8::Scale, &fp8::PowerOfTwoScale, &fp8::Quantize,
                        &fp8::QuantizeBfloat16, &fp8::Decode, &fp8::DecodeBfloat16},
 };
 

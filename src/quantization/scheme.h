@@ -20,9 +20,8 @@ struct QuantizationScheme {
   // The scale (multiply a code by it to get the value) for values up to `amax` in magnitude, in
   // f32. REQUIRES: amax finite and >= 0. The result is > 0.
   float (*scale)(float amax);
-  // The same, but a power of two divided by the factor of a phase (kernels/grid_error.h): where it
-  // matters how values sit on the grid of the codes.
-  float (*scale_of_phase)(float amax, int64_t phase);
+  // The same, but the next power of two: values keep their place within their binade.
+  float (*power_of_two_scale)(float amax);
   // Writes one code (one byte) per value; returns how many values saturated.
   int64_t (*quantize)(std::span<const float> values, float scale, std::span<std::byte> codes);
   int64_t (*quantize_bfloat16)(std::span<const Bfloat16> values, float scale,

@@ -64,28 +64,26 @@ TEST(GridErrorsTest, WithoutRowsNothingIsScaled) {
   EXPECT_EQ(GridPhaseFactor(kNeutralPhase), 1.0f);
 }
 
-// Whatever the largest magnitude, the scale covers it, with less than a power of two to spare, and
-// is a power of two over the factor of the phase.
-TEST(GridErrorsTest, ScalesOfPhasesCoverTheRange) {
+// Whatever the largest magnitude, the scale covers it, with less than a power of two to spare.
+TEST(GridErrorsTest, PowersOfTwoCoverTheRange) {
   const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
   std::vector<float> magnitudes = Random(500, 2);
   for (float& value : magnitudes) value = std::exp(6.0f * value);
   for (int exponent = -30; exponent <= 30; ++exponent) {
     const float exact = std::ldexp(448.0f, exponent);
+    EXPECT_EQ(scheme.power_of_two_scale(exact), std::ldexp(1.0f, exponent));
     magnitudes.insert(magnitudes.end(),
                       {exact, std::nextafter(exact, 0.0f), std::nextafter(exact, INFINITY)});
   }
   for (const float amax : magnitudes) {
-    for (int64_t phase = 0; phase < kGridPhases; ++phase) {
-      const float scale = scheme.scale_of_phase(amax, phase);
-      ASSERT_LE(amax, scale * 448.0f) << amax << " " << phase;
-      ASSERT_GT(amax, scale * 223.9f) << amax << " " << phase;
-      const double logarithm = std::log2(static_cast<double>(scale) * GridPhaseFactor(phase));
-      ASSERT_NEAR(logarithm, std::round(logarithm), 1e-6) << amax << " " << phase;
-    }
+    const float scale = scheme.power_of_two_scale(amax);
+    ASSERT_LE(amax, scale * 448.0f) << amax;
+    ASSERT_GT(amax, scale * 223.9f) << amax;
+    int exponent = 0;
+    ASSERT_EQ(std::frexp(scale, &exponent), 0.5f) << amax;
   }
-  EXPECT_EQ(scheme.scale_of_phase(448.0f, kNeutralPhase), 1.0f);
-  EXPECT_EQ(scheme.scale_of_phase(0.0f, 0), 0x1p-23f);
+  EXPECT_EQ(scheme.power_of_two_scale(0.0f), 0x1p-23f);
+  EXPECT_EQ(scheme.power_of_two_scale(0x1p-149f), 0x1p-126f);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "base/checked_math.h"
 #include "base/parallel.h"
 #include "kernels/matmul.h"
+#include "kernels/transpose.h"
 
 namespace narrow {
 namespace {
@@ -41,21 +42,6 @@ struct Batch {
   AlignedBuffer<T> columns;  // [batch tokens / kDepth, columns, kDepth]
   int64_t tokens = 0;
 };
-
-// to [columns, tokens] = from [tokens, columns] transposed, in squares that stay in the cache.
-template <typename T>
-void Transpose(MatrixView<const T> from, MatrixView<T> to) {
-  constexpr int64_t kSquare = 32;
-  for (int64_t first = 0; first < from.columns; first += kSquare) {
-    const int64_t end = std::min(from.columns, first + kSquare);
-    for (int64_t row = 0; row < from.rows; row += kSquare) {
-      const int64_t last = std::min(from.rows, row + kSquare);
-      for (int64_t c = first; c < end; ++c) {
-        for (int64_t r = row; r < last; ++r) to.Row(c)[r] = from.Row(r)[c];
-      }
-    }
-  }
-}
 
 struct Tile {
   int64_t block, row, column;  // within the block

@@ -1,9 +1,9 @@
 #include "quantization/schemes/fp8/fp8.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/float8.h"
-#include "kernels/grid_error.h"
 
 namespace narrow::fp8 {
 namespace {
@@ -21,13 +21,12 @@ std::span<const Float8E4M3> AsCodes(std::span<const std::byte> bytes) {
 
 float Scale(float amax) { return amax > 0.0f ? amax / kFloat8E4M3Max : 0x1p-23f; }
 
-float ScaleOfPhase(float amax, int64_t phase) {
+float PowerOfTwoScale(float amax) {
   if (amax == 0.0f) return 0x1p-23f;
-  const double factor = GridPhaseFactor(phase);
-  const double exponent = std::ceil(std::log2(amax * factor / kFloat8E4M3Max));
-  const auto scale = static_cast<float>(std::exp2(exponent) / factor);
-  // The logarithm and the division round: at a power of two the result may fall just short.
-  return amax > scale * kFloat8E4M3Max ? 2.0f * scale : scale;
+  int exponent = 0;
+  const double mantissa = std::frexp(amax / double{kFloat8E4M3Max}, &exponent);  // in [0.5, 1)
+  const double scale = std::ldexp(mantissa == 0.5 ? 0.5 : 1.0, exponent);
+  return static_cast<float>(std::max(scale, 0x1p-126));
 }
 
 int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte> codes) {

@@ -12,9 +12,9 @@ namespace narrow::fp8 {
 
 // amax / 448 in f32; 2^-23 for a tensor of zeros (as Quark 0.13).
 float Scale(float amax);
-// The smallest power of two divided by GridPhaseFactor(phase) (kernels/grid_error.h) that is not
-// below amax / 448; 2^-23 for a tensor of zeros.
-float ScaleOfPhase(float amax, int64_t phase);
+// The smallest power of two that is not below amax / 448, nor below the smallest normal f32; 2^-23
+// for a tensor of zeros.
+float PowerOfTwoScale(float amax);
 int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte> codes);
 int64_t QuantizeBfloat16(std::span<const Bfloat16> values, float scale, std::span<std::byte> codes);
 void Decode(std::span<const std::byte> codes, std::span<float> values);
