@@ -28,6 +28,7 @@ WRAPPERS = {
     'oneapi/': r'kernels/[^/]*\.cc',
     'hwy/': r'kernels/[^/]*(\.cc|-inl\.h|every_target\.h)',
     'omp.h': r'(base|kernels)/[^/]*\.cc',
+    'Eigen/': r'quantization/head_basis/[^/]*\.cc',
     'nlohmann/': r'io/json\.h',
     'pcre2': r'text/.*',
     'zstd': r'text/.*',

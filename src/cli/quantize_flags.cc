@@ -62,11 +62,13 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_option("--max_shard_size", flags.max_shard_size,
                      "Largest weight file (default: 5GB)");
   command
-      .add_option("--channel_scaling", flags.channel_scaling,
-                  "kv: scale channels of K and V, undone in q_proj and o_proj, to where FP8 rounds "
-                  "them best; own weight scales of fused matrices differ by powers of two, which "
-                  "survive vLLM's load (default); none: scales as Quark's")
-      ->check(CLI::IsMember({"kv", "none"}));
+      .add_option(
+          "--head_basis", flags.head_basis,
+          "fitted: turn and mix the channels of every head of K and V, undone in q_proj and "
+          "o_proj, to where FP8 rounds them with the least effect; own weight scales of "
+          "fused matrices differ by powers of two, which survive vLLM's load (default); "
+          "none: channels as they are, scales as Quark's")
+      ->check(CLI::IsMember({"fitted", "none"}));
   flags.memory.AddTo(command);
   command.add_option("--work_dir", flags.work_dir,
                      "Directory for the state of the run and what does not fit in memory (default: "
@@ -179,7 +181,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.version = kVersion;
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
   request.memory_budget_bytes = flags.memory.Budget();
-  if (flags.channel_scaling == "none") request.scaling = ChannelScaling::kNone;
+  if (flags.head_basis == "none") request.head_basis = HeadBasis::kOriginal;
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   if (flags.resume == "never") request.resume = QuantizeRequest::Resume::kNever;
   request.save_interval_seconds = flags.save_interval;

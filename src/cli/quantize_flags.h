@@ -34,7 +34,7 @@ struct QuantizeFlags {
   bool skip_evaluation = false;
   bool overwrite = false;
   std::string quant_algo = "gptq";
-  std::string channel_scaling = "kv";
+  std::string head_basis = "fitted";
   MemoryFlags memory;
   std::string work_dir;
   std::string resume = "auto";

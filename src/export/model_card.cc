@@ -56,11 +56,10 @@ std::string ExcludedList(const std::vector<std::string>& excluded) {
   return names.empty() ? "none" : names;
 }
 
-std::string Scaling(const RunReport::Strategy& strategy) {
-  if (strategy.channel_scaling != "kv") return "";
-  return "- Channels of K and V: scaled by less than a power of two to where FP8 rounds them best, "
-         "undone "
-         "in the rows of q_proj and the columns of o_proj\n";
+std::string Basis(const RunReport::Strategy& strategy) {
+  if (strategy.head_basis != "fitted") return "";
+  return "- Heads of K and V: in a basis of their own in which FP8 rounds them with less effect, "
+         "undone in the rows of q_proj and the columns of o_proj\n";
 }
 
 std::string Rounding(const RunReport::Strategy& strategy) {
@@ -72,7 +71,7 @@ std::string Rounding(const RunReport::Strategy& strategy) {
     text += fmt::format(" in blocks of at most {} columns",
                         FormatCount(strategy.hessian_block_columns));
   }
-  if (!strategy.weight_merge_groups && strategy.channel_scaling != "kv") {
+  if (!strategy.weight_merge_groups && strategy.head_basis != "fitted") {
     text +=
         ". At load vLLM requantizes q/k/v and gate/up to one scale each, and most of the gain of "
         "compensated rounding is lost; it stays when scales are shared: leave out "
@@ -112,7 +111,7 @@ std::string QuantizationStrategy(const RunReport& report) {
   } else {
     text += "- KV cache: not quantized\n";
   }
-  text += Rounding(strategy) + Scaling(strategy);
+  text += Rounding(strategy) + Basis(strategy);
   text += fmt::format("- Left as they are: embeddings, norms and these linear layers: {}\n",
                       ExcludedList(strategy.excluded_linears));
   text += Kept(report);

@@ -27,7 +27,7 @@ struct RunReport {
     std::string rounding = "none";              // as --quant_algo takes it: "gptq", "none"
     // Widest block of the second-order statistics of compensated rounding; 0: no limit.
     int64_t hessian_block_columns = 0;
-    std::string channel_scaling = "none";  // as --channel_scaling takes it: "kv", "none"
+    std::string head_basis = "none";  // as --head_basis takes it: "fitted", "none"
   };
   struct Calibration {
     std::string dataset;  // name or path

@@ -30,7 +30,7 @@ Json StrategyJson(const RunReport::Strategy& strategy) {
   json["excluded_linears"] = strategy.excluded_linears;
   json["rounding"] = strategy.rounding;
   json["hessian_block_columns"] = strategy.hessian_block_columns;
-  json["channel_scaling"] = strategy.channel_scaling;
+  json["head_basis"] = strategy.head_basis;
   return json;
 }
 

@@ -23,7 +23,7 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
     "strategy": {"scheme": "w_fp8_a_fp8", "export_format": "fp8", "kv_cache_dtype": "fp8",
                  "min_kv_scale": 0.0, "weight_merge_groups": null,
                  "excluded_linears": ["lm_head"], "rounding": "gptq", "hessian_block_columns": 0,
-                 "channel_scaling": "none"},
+                 "head_basis": "none"},
     "calibration": {"dataset": "builtin", "samples": 128, "tokens": 46026,
                     "notice": "Small built-in text."},
     "evaluation": {"dataset": "wikitext2", "windows": 8, "window_tokens": 2048, "tokens": 16384,

@@ -32,14 +32,31 @@ void ScaleInPlace(std::span<T> values, float scale) {
   }
 }
 
+// x [n, head size] becomes x mixing^T.
 template <typename T>
-void ScaleChannels(const std::vector<float>& factors, MatrixView<T> x) {
-  if (factors.empty()) return;
+void MixHead(const AlignedBuffer<float>& mixing, MatrixView<T> x) {
+  AlignedBuffer<float> before(x.rows * x.columns), after(x.rows * x.columns);
+  const MatrixView<float> in(before.data(), x.rows, x.columns);
+  const MatrixView<float> out(after.data(), x.rows, x.columns);
+  const auto assign = [](auto& to, float value) {
+    if constexpr (std::is_same_v<T, float>) {
+      to = value;
+    } else {
+      to = ToBfloat16(value);
+    }
+  };
   for (int64_t row = 0; row < x.rows; ++row) {
     for (int64_t c = 0; c < x.columns; ++c) {
-      ScaleInPlace(x.RowSpan(row).subspan(static_cast<std::size_t>(c), 1),
-                   factors[static_cast<std::size_t>(c)]);
+      if constexpr (std::is_same_v<T, float>) {
+        in.Row(row)[c] = x.Row(row)[c];
+      } else {
+        in.Row(row)[c] = ToFloat(x.Row(row)[c]);
+      }
     }
+  }
+  ProductTransposed<float>(in, MatrixView<const float>(mixing.data(), x.columns, x.columns), out);
+  for (int64_t row = 0; row < x.rows; ++row) {
+    for (int64_t c = 0; c < x.columns; ++c) assign(x.Row(row)[c], out.Row(row)[c]);
   }
 }
 
@@ -89,7 +106,6 @@ class LayerStep {
   // Rounds the input of a group's products to FP8 if the group is quantized, after showing it to
   // the observer. x [rows, width], contiguous.
   void PrepareInput(LinearGroup group, int64_t first_row, MatrixView<T> x) {
-    ScaleChannels(layer_.input_factors[static_cast<std::size_t>(group)], x);
     if (observer_ != nullptr) observer_->OnInput(group, first_row, x);
     const auto& quantization = layer_.Quantization(group);
     if (quantization && quantization->inputs == GroupQuantization::Inputs::kQuantized) {
@@ -123,6 +139,7 @@ class LayerStep {
     const MatrixView<T> keys = Keys().RowBlock(first, rows);
     const MatrixView<T> values = Values().RowBlock(first, rows);
     if (observer_ != nullptr) {
+      observer_->OnQueries(first, Queries().RowBlock(first, rows));
       observer_->OnKeys(first, keys);
       observer_->OnValues(first, values);
     }
@@ -133,6 +150,7 @@ class LayerStep {
     }
   }
 
+  MatrixView<T> Queries() const { return query_key_value_.ColumnBlock(0, config_.query_width()); }
   MatrixView<T> Keys() const {
     return query_key_value_.ColumnBlock(config_.query_width(), config_.key_value_width());
   }
@@ -169,16 +187,24 @@ class LayerStep {
       score_scale *= layer_.cache->key_scale;
       value_scale = layer_.cache->value_scale;
     }
-    const MatrixView<const T> queries = query_key_value_.ColumnBlock(0, config_.query_width());
-    CausalAttention<T>(config_.heads, sequences_, queries, Keys(), Values(), score_scale,
+    CausalAttention<T>(config_.heads, sequences_, Queries(), Keys(), Values(), score_scale,
                        value_scale, attended_);
   }
 
   void AddAttentionOutput(int64_t first, int64_t rows) {
     const LinearGroup group = LinearGroup::kAttentionOutput;
     const MatrixView<T> x = attended_.RowBlock(first, rows);
+    if (!layer_.attended_mixing.empty()) MixHeads(x);
     PrepareInput(group, first, x);
     layer_.Weights(group).MultiplyAdd(x, OutputScale(group, 0), hidden_.RowBlock(first, rows));
+  }
+
+  void MixHeads(MatrixView<T> x) const {
+    const int64_t sharing = config_.heads.query_heads / config_.heads.key_value_heads;
+    for (int64_t head = 0; head < config_.heads.query_heads; ++head) {
+      MixHead<T>(layer_.attended_mixing[static_cast<std::size_t>(head / sharing)],
+                 x.ColumnBlock(head * config_.heads.head_size, config_.heads.head_size));
+    }
   }
 
   void AddMlp(int64_t first, int64_t rows) {

@@ -40,8 +40,9 @@ struct DecoderLayer {
   std::array<PackedMatrix<T>, kLinearGroupCount> weights;
   std::array<std::optional<GroupQuantization>, kLinearGroupCount> quantization;
   std::optional<CacheQuantization> cache;
-  // What a group's input is multiplied by, channel by channel; empty for 1.
-  std::array<std::vector<float>, kLinearGroupCount> input_factors;
+  // What every head of attention's output is multiplied by before o: a matrix [head size, head
+  // size] for each key-value head. Empty for none.
+  std::vector<AlignedBuffer<float>> attended_mixing;
 
   PackedMatrix<T>& Weights(LinearGroup group) { return weights[static_cast<std::size_t>(group)]; }
   const PackedMatrix<T>& Weights(LinearGroup group) const {
@@ -59,6 +60,8 @@ class LayerObserver {
   virtual ~LayerObserver() = default;
   // Input rows of a group's linears, before any quantization; `first_row` counts in the batch.
   virtual void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) = 0;
+  // Q after the rotation, of all heads.
+  virtual void OnQueries(int64_t first_row, MatrixView<const T> rows) = 0;
   // K (after the rotation) and V of all heads, as the cache receives them.
   virtual void OnKeys(int64_t first_row, MatrixView<const T> rows) = 0;
   virtual void OnValues(int64_t first_row, MatrixView<const T> rows) = 0;

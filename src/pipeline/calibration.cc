@@ -6,24 +6,20 @@
 #include "base/checked_math.h"
 
 namespace narrow {
-namespace {
-
-constexpr auto kAttended = static_cast<std::size_t>(LinearGroup::kAttentionOutput);
-
-}  // namespace
 
 template <typename T>
 LayerCalibration<T>::LayerCalibration(const DecoderConfig& config, LayerHessians hessians,
-                                      LayerGridErrors grid_errors)
-    : ranges_(config), hessians_(std::move(hessians)), grid_errors_(std::move(grid_errors)) {
+                                      BasisStatistics basis)
+    : ranges_(config), hessians_(std::move(hessians)), basis_(std::move(basis)) {
   for (const LinearGroup group : kLinearGroups) {
     const auto g = static_cast<std::size_t>(group);
     inputs_[g].wanted = hessians_[g].has_value();
     inputs_[g].columns = InputWidth(config, group);
   }
-  inputs_[kAttended].wanted |= grid_errors_.attended.has_value();
-  keys_.wanted = grid_errors_.keys.has_value();
-  values_.wanted = grid_errors_.values.has_value();
+  queries_.wanted = keys_.wanted = basis_.keys.has_value();
+  queries_.stride = keys_.stride = kKeyBasisTokenStride;
+  queries_.columns = config.query_width();
+  values_.wanted = basis_.values.has_value();
   keys_.columns = values_.columns = config.key_value_width();
 }
 
@@ -32,10 +28,11 @@ void LayerCalibration<T>::BeginBatch(int64_t first_row, int64_t rows) {
   first_row_ = first_row;
   rows_ = rows;
   const auto reserve = [&](BatchRows& batch) {
-    const int64_t count = rows * batch.columns;
+    const int64_t count = DivideRoundUp(rows, batch.stride) * batch.columns;
     if (batch.wanted && batch.rows.size() < count) batch.rows = AlignedBuffer<T>(count);
   };
   std::ranges::for_each(inputs_, reserve);
+  reserve(queries_);
   reserve(keys_);
   reserve(values_);
 }
@@ -43,38 +40,41 @@ void LayerCalibration<T>::BeginBatch(int64_t first_row, int64_t rows) {
 template <typename T>
 void LayerCalibration<T>::EndBatch() {
   for (std::size_t group = 0; group < kLinearGroupCount; ++group) {
-    const BatchRows& input = inputs_[group];
-    if (hessians_[group]) hessians_[group]->Add<T>({input.rows.data(), rows_, input.columns});
+    if (hessians_[group]) hessians_[group]->Add<T>(Collected(inputs_[group]));
   }
-  AddGridErrors(inputs_[kAttended], grid_errors_.attended);
-  AddGridErrors(keys_, grid_errors_.keys);
-  AddGridErrors(values_, grid_errors_.values);
+  if (basis_.keys) basis_.keys->Add<T>(Collected(queries_), Collected(keys_));
+  if (basis_.values) basis_.values->Add<T>(Collected(values_));
+}
+
+template <typename T>
+int64_t LayerCalibration<T>::TakenBefore(int64_t row, const BatchRows& batch) const {
+  return DivideRoundUp(first_row_ + row, batch.stride) - DivideRoundUp(first_row_, batch.stride);
 }
 
 template <typename T>
 void LayerCalibration<T>::Collect(int64_t first_row, MatrixView<const T> rows, BatchRows& batch) {
   if (!batch.wanted) return;
   for (int64_t row = 0; row < rows.rows; ++row) {
-    std::copy_n(rows.Row(row), rows.columns, batch.rows.data() + (first_row + row) * rows.columns);
+    if ((first_row_ + first_row + row) % batch.stride != 0) continue;
+    std::copy_n(rows.Row(row), rows.columns,
+                batch.rows.data() + TakenBefore(first_row + row, batch) * rows.columns);
   }
 }
 
-// Tokens are counted in the text, so that batches do not matter.
 template <typename T>
-void LayerCalibration<T>::AddGridErrors(const BatchRows& batch,
-                                        std::optional<GridErrors>& errors) const {
-  if (!errors) return;
-  const int64_t first = RoundUp(first_row_, kGridErrorTokenStride) - first_row_;
-  if (first >= rows_) return;
-  errors->Add<T>({batch.rows.data() + first * batch.columns,
-                  DivideRoundUp(rows_ - first, kGridErrorTokenStride), batch.columns,
-                  kGridErrorTokenStride * batch.columns});
+MatrixView<const T> LayerCalibration<T>::Collected(const BatchRows& batch) const {
+  return {batch.rows.data(), TakenBefore(rows_, batch), batch.columns};
 }
 
 template <typename T>
 void LayerCalibration<T>::OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) {
   ranges_.OnInput(group, first_row, rows);
   Collect(first_row, rows, inputs_[static_cast<std::size_t>(group)]);
+}
+
+template <typename T>
+void LayerCalibration<T>::OnQueries(int64_t first_row, MatrixView<const T> rows) {
+  Collect(first_row, rows, queries_);
 }
 
 template <typename T>
@@ -91,7 +91,7 @@ void LayerCalibration<T>::OnValues(int64_t first_row, MatrixView<const T> rows) 
 
 template <typename T>
 LayerStatistics LayerCalibration<T>::Take(const LayerSpec& spec) {
-  return {ranges_.Ranges(spec), std::move(hessians_), std::move(grid_errors_)};
+  return {ranges_.Ranges(spec), std::move(hessians_), std::move(basis_)};
 }
 
 template class LayerCalibration<float>;

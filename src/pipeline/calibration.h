@@ -1,20 +1,20 @@
-// What calibration takes from one layer: ranges, second-order statistics of inputs, and what
-// scaling channels would do to rounding errors.
+// What calibration takes from one layer: ranges, second-order statistics of inputs, and what the
+// basis of the heads is chosen by.
 #pragma once
 
 #include <array>
 #include <optional>
 
-#include "pipeline/channel_scaling.h"
+#include "pipeline/head_basis.h"
 #include "pipeline/range_recorder.h"
 #include "quantization/compensation/hessian.h"
 
 namespace narrow {
 
 // Second-order statistics are of every token: those of every fourth cost a quarter, but leave 4 %
-// more divergence on SmolLM2 (docs/accuracy.md). To choose a channel's factor from a few, every
-// fourth token is enough.
-inline constexpr int64_t kGridErrorTokenStride = 4;
+// more divergence on SmolLM2 (docs/accuracy.md). To choose a pair's angle and factor from a few,
+// every fourth token is enough.
+inline constexpr int64_t kKeyBasisTokenStride = 4;
 
 using LayerHessians = std::array<std::optional<HessianAccumulator>, kLinearGroupCount>;
 
@@ -22,7 +22,7 @@ using LayerHessians = std::array<std::optional<HessianAccumulator>, kLinearGroup
 struct LayerStatistics {
   LayerRanges ranges;
   LayerHessians hessians;
-  LayerGridErrors grid_errors;
+  BasisStatistics basis;
 };
 
 // Observes the batches of one layer. OnInput and friends are thread-safe; the rest is called
@@ -31,14 +31,14 @@ struct LayerStatistics {
 template <typename T>
 class LayerCalibration final : public LayerObserver<T> {
  public:
-  // An accumulator in `hessians` and `grid_errors` for everything whose statistics are wanted.
-  LayerCalibration(const DecoderConfig& config, LayerHessians hessians,
-                   LayerGridErrors grid_errors);
+  // An accumulator in `hessians` and `basis` for everything whose statistics are wanted.
+  LayerCalibration(const DecoderConfig& config, LayerHessians hessians, BasisStatistics basis);
 
   void BeginBatch(int64_t first_row, int64_t rows);  // rows of the text
   void EndBatch();
 
   void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override;
+  void OnQueries(int64_t first_row, MatrixView<const T> rows) override;
   void OnKeys(int64_t first_row, MatrixView<const T> rows) override;
   void OnValues(int64_t first_row, MatrixView<const T> rows) override;
 
@@ -50,18 +50,22 @@ class LayerCalibration final : public LayerObserver<T> {
   struct BatchRows {
     bool wanted = false;
     int64_t columns = 0;
-    AlignedBuffer<T> rows;  // [rows of the batch, columns]
+    int64_t stride = 1;     // of the tokens, counted in the text, so that batches do not matter
+    AlignedBuffer<T> rows;  // [tokens taken of the batch, columns]
   };
 
+  // Tokens of the text before `row` of the batch that are taken.
+  int64_t TakenBefore(int64_t row, const BatchRows& batch) const;
   void Collect(int64_t first_row, MatrixView<const T> rows, BatchRows& batch);
-  void AddGridErrors(const BatchRows& batch, std::optional<GridErrors>& errors) const;
+  MatrixView<const T> Collected(const BatchRows& batch) const;
 
   RangeRecorder<T> ranges_;
   LayerHessians hessians_;
-  LayerGridErrors grid_errors_;
+  BasisStatistics basis_;
   int64_t first_row_ = 0;
   int64_t rows_ = 0;
   std::array<BatchRows, kLinearGroupCount> inputs_;
+  BatchRows queries_;
   BatchRows keys_;
   BatchRows values_;
 };

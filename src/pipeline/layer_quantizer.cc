@@ -20,17 +20,11 @@ std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
   return index;
 }
 
-std::vector<float> Inverse(std::vector<float> factors) {
-  for (float& factor : factors) factor = 1.0f / factor;
-  return factors;
-}
-
 constexpr double kDamping = 0.01;  // share of the mean diagonal of the second-order statistics
 
 // What a group is quantized by.
 struct GroupDecision {
-  WeightFactors factors;
-  std::vector<float> weight_amax, weight_scales;  // of each linear, with the factors
+  std::vector<float> weight_amax, weight_scales;  // of each linear, in the basis of the layer
   std::vector<double> column_energy;              // of the weights; empty where not needed
   float input_amax = 0.0f;
   float input_scale = 1.0f;
@@ -87,16 +81,19 @@ RowsRounding CompensatedRoundingWith(const CompensationFactor& factor) {
   };
 }
 
+// What is done to weights before they are rounded.
+using WeightChange = std::function<void(int64_t first_row, MatrixView<float> rows)>;
+
 template <typename T>
 std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
-                                       const GroupDecision& decision,
+                                       const GroupDecision& decision, const WeightChange& change,
                                        const QuantizationScheme& scheme, const RowsRounding& round,
                                        const CodeSink& sink) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   std::vector<LinearFacts> facts = GroupFacts(linears, decision);
   AlignedBuffer<std::byte> codes;
   layer.Quantize(group, ScalesOf(facts), [&](int64_t first_row, MatrixView<float> rows) {
-    decision.factors.Apply(first_row, rows);
+    change(first_row, rows);
     if (codes.size() < rows.rows * rows.columns) {
       codes = AlignedBuffer<std::byte>(rows.rows * rows.columns);
     }
@@ -128,8 +125,9 @@ class LayerQuantizer {
         scheme_(*options.scheme) {}
 
   LayerFacts Run(const CodeSink& sink, const StepSink& step) {
-    scaling_ = ChooseScaling(config_, statistics_.grid_errors);
-    statistics_.ranges = ScaleRanges(statistics_.ranges, scaling_, config_);
+    std::optional<HessianAccumulator>& attended = Hessian(LinearGroup::kAttentionOutput);
+    basis_ = ChooseBasis(layer_, config_, statistics_.basis, attended ? &*attended : nullptr);
+    statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, config_.heads);
     LayerFacts facts;
     for (const LinearGroup group : kLinearGroups) {
       // In the order of the forward step: what comes after q/k/v is not quantized yet.
@@ -150,56 +148,66 @@ class LayerQuantizer {
     return !options_.excluded.contains(layer_.Linears(group).front().spec.module);
   }
 
-  // The rows of v are scaled before the columns of o are, which meanwhile read inputs that are
-  // scaled back: the layer is the same function after every step.
+  std::optional<HessianAccumulator>& Hessian(LinearGroup group) {
+    return statistics_.hessians[static_cast<std::size_t>(group)];
+  }
+
+  // The rows of v change before the columns of o do, which meanwhile read inputs that are mixed
+  // back: the layer is the same function after every step.
   void KeepFunctionAfter(LinearGroup group) {
-    layer_.SetInputFactors(group, {});
-    if (group != LinearGroup::kQueryKeyValue) return;
-    layer_.SetInputFactors(LinearGroup::kAttentionOutput,
-                           Inverse(scaling_.Columns(LinearGroup::kAttentionOutput, config_)));
+    std::vector<AlignedBuffer<float>> mixing_back;
+    if (group == LinearGroup::kQueryKeyValue) {
+      for (const HeadMatrices& head : basis_.values) {
+        mixing_back.emplace_back(head.inverse.size());
+        std::ranges::copy(head.inverse.span(), mixing_back.back().data());
+      }
+    }
+    layer_.SetAttendedMixing(std::move(mixing_back));
   }
 
   void QuantizeOne(LinearGroup group, const CodeSink& sink, std::vector<LinearFacts>& facts) {
-    std::optional<HessianAccumulator>& hessian =
-        statistics_.hessians[static_cast<std::size_t>(group)];
-    const GroupDecision decision = Decide(group);
+    const WeightChange change = [&](int64_t first_row, MatrixView<float> rows) {
+      ChangeWeights(basis_, config_.heads, layer_.Linears(group), first_row, rows);
+    };
+    const GroupDecision decision = Decide(group, change);
     std::optional<CompensationFactor> factor;
-    if (hessian) {
-      const std::vector<float> columns = scaling_.Columns(group, config_);
-      if (!columns.empty()) hessian->ScaleColumns(columns);
-      factor.emplace(*std::exchange(hessian, std::nullopt), kDamping, decision.column_energy);
+    if (options_.rounding == RoundingAlgorithm::kCompensated) {
+      std::optional<HessianAccumulator> hessian = std::exchange(Hessian(group), std::nullopt);
+      const bool mixed = group == LinearGroup::kAttentionOutput && basis_.Changes(group);
+      if (mixed) ChangeMoments(basis_, config_.heads, *hessian);
+      factor.emplace(*std::move(hessian), kDamping, decision.column_energy);
     }
     const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
-    for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, scheme_, round, sink)) {
+    for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, change, scheme_, round, sink)) {
       facts.push_back(std::move(fact));
     }
   }
 
-  GroupDecision Decide(LinearGroup group) const {
+  GroupDecision Decide(LinearGroup group, const WeightChange& change) const {
     GroupDecision decision;
     decision.input_amax = LargestOf(statistics_.ranges.Input(group));
     decision.input_scale = ActivationScale(decision.input_amax);
-    decision.factors = FactorsOf(scaling_, layer_.Linears(group), config_);
-    if (decision.factors.empty() && options_.rounding == RoundingAlgorithm::kNearest) {
+    if (!basis_.Changes(group) && options_.rounding == RoundingAlgorithm::kNearest) {
       for (const LoadedLinear& linear : layer_.Linears(group)) {
         decision.weight_amax.push_back(linear.weight_amax);
       }
     } else {
-      GroupWeights measured = MeasureWeights(layer_, group, decision.factors);
+      GroupWeights measured = MeasureWeights(layer_, group, change);
       decision.weight_amax = std::move(measured.amax);
       decision.column_energy = std::move(measured.column_energy);
     }
-    decision.weight_scales = ChooseWeightScales(
-        decision.weight_amax, scheme_, options_.weight_scales,
-        options_.scaling == ChannelScaling::kNone ? OwnScales::kOfRange : OwnScales::kPowersOfTwo);
+    decision.weight_scales =
+        ChooseWeightScales(decision.weight_amax, scheme_, options_.weight_scales,
+                           options_.head_basis == HeadBasis::kOriginal ? OwnScales::kOfRange
+                                                                       : OwnScales::kPowersOfTwo);
     return decision;
   }
 
-  // Powers of two are the grid that channels are scaled to. They lose no relative precision, and
-  // leave room for values beyond those of the calibration texts.
+  // Powers of two are the grid that factors of K are chosen for. They lose no relative precision,
+  // and leave room for values beyond those of the calibration texts.
   float ActivationScale(float amax) const {
-    return options_.scaling == ChannelScaling::kNone ? scheme_.scale(amax)
-                                                     : scheme_.power_of_two_scale(amax);
+    return options_.head_basis == HeadBasis::kOriginal ? scheme_.scale(amax)
+                                                       : scheme_.power_of_two_scale(amax);
   }
 
   CacheFacts SetCache() {
@@ -218,7 +226,7 @@ class LayerQuantizer {
   LayerStatistics& statistics_;
   const LayerQuantizationOptions& options_;
   const QuantizationScheme& scheme_;
-  LayerScaling scaling_;
+  LayerBasis basis_;
 };
 
 // A code for each of the 256 codes.
@@ -239,7 +247,7 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
                                     const LayerQuantizationOptions& options) {
   LayerHessians hessians;
   std::array<bool, kLinearGroupCount> quantized = {};
-  bool biased = false;  // rows with a bias are not scaled
+  bool biased = false;  // rows with a bias keep their basis
   for (const LinearSpec& linear : spec.linears) {
     if (options.excluded.contains(linear.module)) continue;
     const auto group = static_cast<std::size_t>(linear.group);
@@ -249,19 +257,19 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
       hessians[group].emplace(linear.columns, options.hessian_block_columns);
     }
   }
-  LayerGridErrors errors;
-  const auto is_quantized = [&](LinearGroup group) {
-    return quantized[static_cast<std::size_t>(group)];
-  };
-  if (options.scaling == ChannelScaling::kKeysAndValues && options.cache == CacheScheme::kFp8 &&
-      is_quantized(LinearGroup::kQueryKeyValue) && !biased) {
-    errors.keys.emplace(config.key_value_width());
-    if (is_quantized(LinearGroup::kAttentionOutput)) {
-      errors.values.emplace(config.key_value_width());
-      errors.attended.emplace(config.query_width());
+  constexpr auto kQueryKeyValue = static_cast<std::size_t>(LinearGroup::kQueryKeyValue);
+  constexpr auto kAttended = static_cast<std::size_t>(LinearGroup::kAttentionOutput);
+  BasisStatistics basis;
+  if (options.head_basis == HeadBasis::kFitted && CanChangeBasis(config.heads) && !biased &&
+      quantized[kQueryKeyValue]) {
+    if (options.cache == CacheScheme::kFp8) basis.keys.emplace(config.heads);
+    if (quantized[kAttended]) {
+      basis.values.emplace(config.key_value_width(), config.heads.head_size);
+      std::optional<HessianAccumulator>& attended = hessians[kAttended];
+      if (!attended) attended.emplace(config.query_width(), config.heads.head_size);
     }
   }
-  return LayerCalibration<T>(config, std::move(hessians), std::move(errors));
+  return LayerCalibration<T>(config, std::move(hessians), std::move(basis));
 }
 
 template <typename T>
@@ -269,21 +277,6 @@ LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
                          const CodeSink& sink, const StepSink& step) {
   return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step);
-}
-
-WeightFactors FactorsOf(const LayerScaling& scaling, const std::vector<LoadedLinear>& linears,
-                        const DecoderConfig& config) {
-  WeightFactors factors;
-  factors.columns = Inverse(scaling.Columns(linears.front().spec.group, config));
-  bool scaled = false;
-  for (const LoadedLinear& linear : linears) {
-    std::vector<float> rows = scaling.Rows(linear.spec.role, config);
-    scaled |= !rows.empty();
-    rows.resize(static_cast<std::size_t>(linear.spec.rows), 1.0f);
-    factors.rows.insert(factors.rows.end(), rows.begin(), rows.end());
-  }
-  if (!scaled) factors.rows.clear();
-  return factors;
 }
 
 Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {

@@ -30,7 +30,7 @@ struct LayerQuantizationOptions {
   CacheScheme cache = CacheScheme::kNone;
   float min_cache_scale = 0.0f;
   RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
-  ChannelScaling scaling = ChannelScaling::kKeysAndValues;
+  HeadBasis head_basis = HeadBasis::kFitted;
   int64_t hessian_block_columns = 0;  // widest block of the second-order statistics; 0: no limit
   std::set<std::string> excluded;     // modules that stay as they are
 };
@@ -85,10 +85,6 @@ template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
                          const CodeSink& sink, const StepSink& step = {});
-
-// What the weights of a group of linears are multiplied by when the layer's channels are scaled.
-WeightFactors FactorsOf(const LayerScaling& scaling, const std::vector<LoadedLinear>& linears,
-                        const DecoderConfig& config);
 
 // Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
 // and the linears of a fused group are requantized with the group's largest scale. Source:

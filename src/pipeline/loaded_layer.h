@@ -68,9 +68,9 @@ class LoadedLayer {
   // REQUIRES: the group is not quantized yet.
   void Read(LinearGroup group, const RowsRewriter& read) const;
 
-  // What the input of a group is multiplied by before its products; empty for 1.
-  void SetInputFactors(LinearGroup group, std::vector<float> factors) {
-    runnable_.input_factors[static_cast<std::size_t>(group)] = std::move(factors);
+  // See DecoderLayer::attended_mixing.
+  void SetAttendedMixing(std::vector<AlignedBuffer<float>> matrices) {
+    runnable_.attended_mixing = std::move(matrices);
   }
 
   void SetCache(const CacheQuantization& cache) { runnable_.cache = cache_ = cache; }

@@ -71,40 +71,55 @@ int64_t StagingBytes(const JobShape& shape, int64_t statistics_bytes) {
   return std::max(rewritten, 2 * panel - statistics_bytes);
 }
 
+// An accumulator of second moments of an input.
+int64_t MomentBytes(const JobShape& shape, int64_t columns, int64_t block_columns) {
+  return shape.compute == ComputeType::kBfloat16
+             ? HessianAccumulator::Bytes<Bfloat16>(columns, block_columns)
+             : HessianAccumulator::Bytes<float>(columns, block_columns);
+}
+
 int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
   if (shape.rounding != RoundingAlgorithm::kCompensated) return 0;
   const DecoderConfig& c = shape.config;
-  const auto accumulator = [&](int64_t columns) {
-    return shape.compute == ComputeType::kBfloat16
-               ? HessianAccumulator::Bytes<Bfloat16>(columns, block_columns)
-               : HessianAccumulator::Bytes<float>(columns, block_columns);
-  };
   // Group after group is factored, then rounded, then gone.
   const int64_t inputs[] = {c.hidden, c.query_width(), c.hidden, c.intermediate};
   int64_t left = 0, peak = 0;
   for (const int64_t columns : std::views::reverse(inputs)) {
-    left += accumulator(columns);
+    left += MomentBytes(shape, columns, block_columns);
     const int64_t block = block_columns == 0 ? columns : std::min(block_columns, columns);
     peak = std::max(peak, left + std::max(8 * block * block, RoundingBytes(shape, columns)));
   }
   return peak;
 }
 
-// Inputs of a batch, kept for the statistics of calibration; K and V too where channels are scaled.
-int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
-  const bool scaled = shape.scaling == ChannelScaling::kKeysAndValues;
-  const DecoderConfig& c = shape.config;
-  int64_t columns = scaled ? 2 * c.key_value_width() + c.query_width() : 0;
-  if (shape.rounding == RoundingAlgorithm::kCompensated) {
-    columns += 2 * c.hidden + (scaled ? 0 : c.query_width()) + c.intermediate;
-  }
-  return BatchRows(shape, plan) * columns * ComputeBytes(shape);
+bool FitsBasis(const JobShape& shape) {
+  return shape.head_basis == HeadBasis::kFitted && CanChangeBasis(shape.config.heads);
 }
 
-// Sums for every channel of K, V and the input of o.
-int64_t GridErrorBytes(const JobShape& shape) {
-  if (shape.scaling != ChannelScaling::kKeysAndValues) return 0;
-  return GridErrors::Bytes(shape.config.query_width() + 2 * shape.config.key_value_width());
+// Inputs of a batch, kept for the statistics of calibration; Q, K and V too where the basis of the
+// heads is fitted. They are gone when the weights of o are summed up for that.
+int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
+  const DecoderConfig& c = shape.config;
+  const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
+  int64_t columns = compensated ? 2 * c.hidden + c.query_width() + c.intermediate : 0;
+  int64_t weight_moments = 0;
+  if (FitsBasis(shape)) {
+    columns += c.key_value_width() +
+               DivideRoundUp(c.query_width() + c.key_value_width(), kKeyBasisTokenStride) +
+               (compensated ? 0 : c.query_width());
+    weight_moments = HessianAccumulator::Bytes<float>(c.query_width(), c.heads.head_size);
+  }
+  return std::max(BatchRows(shape, plan) * columns * ComputeBytes(shape), weight_moments);
+}
+
+// Sums over K and Q, V, and the input of o where no other statistics have them.
+int64_t BasisBytes(const JobShape& shape) {
+  if (!FitsBasis(shape)) return 0;
+  const DecoderConfig& c = shape.config;
+  const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
+  return KeyBasisStatistics::Bytes(c.heads) +
+         MomentBytes(shape, c.key_value_width(), c.heads.head_size) +
+         (compensated ? 0 : MomentBytes(shape, c.query_width(), c.heads.head_size));
 }
 
 int64_t EvaluationHiddenBytes(const JobShape& shape) {
@@ -195,7 +210,7 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
   add("tiles: norm, gate, up, activation", TileBytes(shape));
   add("outputs of the probe", kProbeOutputs * ProbeRowBytes(shape));
   add("second-order statistics", statistics);
-  add("errors of scaled channels", GridErrorBytes(shape));
+  add("basis of the heads", BasisBytes(shape));
   if (KeepsStoredWeights(shape)) {
     add("layer, as stored", std::min(plan.read_ahead_bytes, stored));
   }
@@ -252,7 +267,7 @@ JobShape ShapeOf(const ModelSource& model, ComputeType compute,
   if (quantization != nullptr) {
     shape.evaluation_variants = quantization->weight_scales == WeightScales::kPerMatrix ? 2 : 1;
     shape.rounding = quantization->rounding;
-    shape.scaling = quantization->scaling;
+    shape.head_basis = quantization->head_basis;
   }
   shape.resident_before_bytes = CurrentResidentBytes();
   return shape;

@@ -29,7 +29,7 @@ struct JobShape {
   int64_t attribution_variants = 0;
   int64_t probe_tokens = 0;  // on which the output errors of layers are measured
   RoundingAlgorithm rounding = RoundingAlgorithm::kNearest;
-  ChannelScaling scaling = ChannelScaling::kNone;
+  HeadBasis head_basis = HeadBasis::kOriginal;
   int64_t resident_before_bytes =
       0;  // of the process when the plan is made: program, tokenizer, texts
 };

@@ -36,7 +36,7 @@ LayerQuantizationOptions QuantizationOptions(const QuantizeRequest& request,
   options.cache = request.cache;
   options.min_cache_scale = request.min_cache_scale;
   options.rounding = request.rounding;
-  options.scaling = request.scaling;
+  options.head_basis = request.head_basis;
   options.excluded = MatchExcluded(*model.family, model.config, request.exclude_patterns);
   return options;
 }
@@ -60,8 +60,7 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
   fingerprint["--quant_algo"] =
       request.rounding == RoundingAlgorithm::kCompensated ? "gptq" : "none";
-  fingerprint["--channel_scaling"] =
-      request.scaling == ChannelScaling::kKeysAndValues ? "kv" : "none";
+  fingerprint["--head_basis"] = request.head_basis == HeadBasis::kFitted ? "fitted" : "none";
   fingerprint["block of second-order statistics (from --memory_budget)"] =
       fmt::format("{}", quantization.hessian_block_columns);
   fingerprint["data type"] = compute == ComputeType::kBfloat16 ? "bfloat16" : "float32";

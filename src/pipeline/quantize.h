@@ -42,7 +42,7 @@ struct QuantizeRequest {
   // Resident memory of the process, all included; nothing: 80 % of what is available.
   std::optional<int64_t> memory_budget_bytes;
   RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
-  ChannelScaling scaling = ChannelScaling::kKeysAndValues;
+  HeadBasis head_basis = HeadBasis::kFitted;
   double save_interval_seconds = 60;
   std::vector<std::string> command_line;  // for the report
   std::string version;                    // of the program, for the report

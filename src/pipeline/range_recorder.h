@@ -34,6 +34,7 @@ class RangeRecorder final : public LayerObserver<T> {
   explicit RangeRecorder(const DecoderConfig& config);
 
   void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override;
+  void OnQueries(int64_t, MatrixView<const T>) override {}
   void OnKeys(int64_t first_row, MatrixView<const T> rows) override;
   void OnValues(int64_t first_row, MatrixView<const T> rows) override;
 

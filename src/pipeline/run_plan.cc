@@ -157,7 +157,7 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
   if (request.task == PlanRequest::Task::kQuantize) {
     shape.evaluation_variants = job.weight_scales == WeightScales::kPerMatrix ? 2 : 1;
     shape.rounding = job.rounding;
-    shape.scaling = job.scaling;
+    shape.head_basis = job.head_basis;
     SetMeasurements(job, shape);
   }
   shape.resident_before_bytes = CurrentResidentBytes();

@@ -82,7 +82,7 @@ void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions
   strategy.min_kv_scale = description.min_kv_scale;
   strategy.weight_merge_groups = description.weight_merge_groups;
   strategy.excluded_linears = description.excluded_linears;
-  if (quantization.scaling == ChannelScaling::kKeysAndValues) strategy.channel_scaling = "kv";
+  if (quantization.head_basis == HeadBasis::kFitted) strategy.head_basis = "fitted";
   if (quantization.rounding == RoundingAlgorithm::kCompensated) {
     strategy.rounding = "gptq";
     strategy.hessian_block_columns = quantization.hessian_block_columns;

@@ -183,6 +183,7 @@ class ChannelSizes final : public LayerObserver<float> {
       }
     }
   }
+  void OnQueries(int64_t, MatrixView<const float>) override {}
   void OnKeys(int64_t, MatrixView<const float>) override {}
   void OnValues(int64_t, MatrixView<const float>) override {}
 

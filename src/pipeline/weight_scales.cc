@@ -23,22 +23,10 @@ void AddColumnEnergy(MatrixView<const float> rows, std::span<double> energy) {
 
 }  // namespace
 
-void WeightFactors::Apply(int64_t first_row, MatrixView<float> rows_of_group) const {
-  if (empty()) return;
-  ParallelFor(rows_of_group.rows, [&](int64_t r) {
-    const std::span<float> row = rows_of_group.RowSpan(r);
-    const float row_factor = rows.empty() ? 1.0f : rows[static_cast<std::size_t>(first_row + r)];
-    if (columns.empty()) {
-      for (float& value : row) value *= row_factor;
-    } else {
-      for (std::size_t c = 0; c < row.size(); ++c) row[c] *= columns[c] * row_factor;
-    }
-  });
-}
-
 template <typename T>
-GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
-                            const WeightFactors& factors) {
+GroupWeights MeasureWeights(
+    const LoadedLayer<T>& layer, LinearGroup group,
+    const std::function<void(int64_t first_row, MatrixView<float> rows)>& change) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   const int64_t columns = linears.front().spec.columns;
   const auto width = static_cast<std::size_t>(columns);
@@ -46,7 +34,7 @@ GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
   GroupWeights measured;
   measured.column_energy.resize(width);
   layer.Read(group, [&](int64_t first_row, MatrixView<float> rows) {
-    factors.Apply(first_row, rows);
+    change(first_row, rows);
     ParallelFor(DivideRoundUp(columns, kStripColumns), [&](int64_t strip) {
       const int64_t first = strip * kStripColumns;
       const int64_t count = std::min(kStripColumns, columns - first);
@@ -86,8 +74,9 @@ std::vector<float> ChooseWeightScales(const std::vector<float>& amax,
 }
 
 template GroupWeights MeasureWeights<float>(const LoadedLayer<float>&, LinearGroup,
-                                            const WeightFactors&);
-template GroupWeights MeasureWeights<Bfloat16>(const LoadedLayer<Bfloat16>&, LinearGroup,
-                                               const WeightFactors&);
+                                            const std::function<void(int64_t, MatrixView<float>)>&);
+template GroupWeights MeasureWeights<Bfloat16>(
+    const LoadedLayer<Bfloat16>&, LinearGroup,
+    const std::function<void(int64_t, MatrixView<float>)>&);
 
 }  // namespace narrow

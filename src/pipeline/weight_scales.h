@@ -1,6 +1,7 @@
 // Scales of the weights of one group of linears.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "pipeline/loaded_layer.h"
@@ -14,25 +15,17 @@ enum class WeightScales {
   kPerFusedGroup,  // q/k/v one, gate/up one: the scale a serving engine ends up with
 };
 
-// What a group's weights are multiplied by before they are rounded; empty for 1.
-struct WeightFactors {
-  std::vector<float> columns;
-  std::vector<float> rows;  // of the linears stacked
-
-  bool empty() const { return columns.empty() && rows.empty(); }
-  // In place; rows [n, columns] start at `first_row` of the group.
-  void Apply(int64_t first_row, MatrixView<float> rows_of_group) const;
-};
-
-// What is known of a group's weights after they were read, with the factors applied.
+// What is known of a group's weights after they were read.
 struct GroupWeights {
   std::vector<float> amax;            // of each linear
   std::vector<double> column_energy;  // sums of squares over the rows of all linears
 };
 
+// `change`: done to the weights before they are measured.
 template <typename T>
-GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
-                            const WeightFactors& factors);
+GroupWeights MeasureWeights(
+    const LoadedLayer<T>& layer, LinearGroup group,
+    const std::function<void(int64_t first_row, MatrixView<float> rows)>& change);
 
 // How scales of the matrices of a group differ when each has its own.
 enum class OwnScales {

@@ -71,25 +71,15 @@ std::vector<std::string> Fused(const std::string& module) {
 class QuantizedTensors : public testing::TestWithParam<Variant> {
  protected:
   void Quantize(Scales scales, Rounding rounding = Rounding::kNearest,
-                const char* channel_scaling = "none") {
+                const char* head_basis = "none") {
     rounding_ = rounding;
     const std::string model = (scratch_.path() / "model").string();
     const std::string output = (scratch_.path() / "output").string();
     WriteTinyModel(model, GetParam().model);
-    std::vector<std::string> arguments = {"quantize",
-                                          "--model_dir",
-                                          model,
-                                          "--output_dir",
-                                          output,
-                                          "--kv_cache_dtype",
-                                          "fp8",
-                                          "--channel_scaling",
-                                          channel_scaling,
-                                          "--skip_evaluation",
-                                          "--num_calib_data",
-                                          "4",
-                                          "--seq_len",
-                                          "128"};
+    std::vector<std::string> arguments = {
+        "quantize",         "--model_dir", model,          "--output_dir", output,
+        "--kv_cache_dtype", "fp8",         "--head_basis", head_basis,     "--skip_evaluation",
+        "--num_calib_data", "4",           "--seq_len",    "128"};
     if (scales == Scales::kPerMatrix) arguments.push_back("--no_weight_matrix_merge");
     if (rounding == Rounding::kNearest) arguments.insert(arguments.end(), {"--quant_algo", "none"});
     const CommandResult result = RunNarrow(arguments);
@@ -183,10 +173,10 @@ TEST_P(QuantizedTensors, DefaultRounding) {
   ExpectEveryTensor(Scales::kPerMatrix);
 }
 
-// Scaling of channels changes nothing outside the quantized linears, and own scales of fused
+// A fitted basis of the heads changes nothing outside the quantized linears, and own scales of fused
 // matrices differ by powers of two.
-TEST_P(QuantizedTensors, ScaledChannels) {
-  ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kPerMatrix, Rounding::kDefault, "kv"));
+TEST_P(QuantizedTensors, FittedBasis) {
+  ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kPerMatrix, Rounding::kDefault, "fitted"));
   for (const auto& [name, tensor] : source_) {
     SCOPED_TRACE(name);
     const std::size_t suffix = name.find("_proj.weight");

@@ -203,7 +203,7 @@ TEST_F(Contract, Report) {
 
 // Every scale in the report is the one in the file.
 TEST_F(Contract, ReportHoldsTheScalesOfTheFile) {
-  Quantize({"--skip_evaluation", "--quant_algo", "none", "--channel_scaling", "none"});
+  Quantize({"--skip_evaluation", "--quant_algo", "none", "--head_basis", "none"});
   const Json report = JsonFile("narrow-report.json");
   auto tensors = ReadTensors(output());
   for (const Json& weight : report["weights"]) {

@@ -23,7 +23,7 @@ class SmolLm2 : public testing::Test {
     scratch_ = std::make_unique<ScratchDirectory>();
     const CommandResult result =
         RunNarrow(QuantizeArguments(SmolLm2Path(), Output(),
-                                    {"--quant_algo", "none", "--channel_scaling", "none",
+                                    {"--quant_algo", "none", "--head_basis", "none",
                                      "--dataset", SharedPath("data/text/pile_sample.jsonl"),
                                      "--eval_data", SharedPath("data/text/wiki.test.raw"),
                                      "--eval_windows", "8", "--eval_window_order", "first"}),

@@ -52,7 +52,7 @@ TEST_F(TinyLlama3, RangesMatchTransformers) {
   request.quantization.emplace();
   request.quantization->scheme = request.scheme;
   request.quantization->cache = CacheScheme::kFp8;
-  request.quantization->scaling = ChannelScaling::kNone;  // the ranges of the checkpoint as it is
+  request.quantization->head_basis = HeadBasis::kOriginal;  // the ranges of the checkpoint as it is
   SilentProgress progress;
   const PassResult result = RunStreamingPass(request, progress);
   const Json& amax = reference_["amax"];

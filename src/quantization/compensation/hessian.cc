@@ -14,7 +14,7 @@ constexpr int64_t kDepth = 512;                     // tokens of a product
 constexpr int64_t kBatchDepths = 8;                 // products a thread does in a row, at most,
 constexpr int64_t kBatchBytes = int64_t{32} << 20;  // and as far as their operands fit in here
 constexpr int64_t kTileColumns = 256;               // sides of a product, at most
-constexpr int64_t kColumnMultiple = 64;
+constexpr int64_t kTileColumnMultiple = 64;
 constexpr int64_t kStripColumns = 128;  // transposed by one thread
 
 // Columns of each of the parts `columns` falls into when none may be wider than `widest`.
@@ -24,7 +24,7 @@ int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
 
 int64_t BlockColumns(int64_t columns, int64_t block_columns) {
   if (block_columns == 0 || block_columns >= columns) return columns;
-  return EvenPart(columns, block_columns, kColumnMultiple);
+  return EvenPart(columns, block_columns, kHessianColumnMultiple);
 }
 
 // Tokens of one batch: whole products, few enough times for threads to meet.
@@ -42,6 +42,13 @@ struct Batch {
   AlignedBuffer<T> columns;  // [batch tokens / kDepth, columns, kDepth]
   int64_t tokens = 0;
 };
+
+void MirrorLowerTriangle(MatrixView<float> square) {
+  for (int64_t row = 0; row < square.rows; ++row) {
+    for (int64_t column = 0; column < row; ++column)
+      square.Row(column)[row] = square.Row(row)[column];
+  }
+}
 
 struct Tile {
   int64_t block, row, column;  // within the block
@@ -114,7 +121,7 @@ HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns)
   Implementation& self = *implementation_;
   self.columns = columns;
   const int64_t step = BlockColumns(columns, block_columns);
-  self.tile_columns = EvenPart(step, kTileColumns, kColumnMultiple);
+  self.tile_columns = EvenPart(step, kTileColumns, kTileColumnMultiple);
   for (int64_t first = 0; first < columns; first += step) {
     const int64_t width = std::min(step, columns - first);
     Block& block = self.blocks.emplace_back(Block{first, width, {}});
@@ -149,18 +156,44 @@ void HessianAccumulator::Add(MatrixView<const T> rows) {
   self.tokens += rows.rows;
 }
 
-void HessianAccumulator::ScaleColumns(std::span<const float> factors) {
+void HessianAccumulator::ChangeBasis(
+    int64_t part, const std::function<MatrixView<const float>(int64_t)>& matrices) {
   Implementation& self = *implementation_;
-  NARROW_CHECK(std::ssize(factors) == self.columns);
+  NARROW_CHECK(self.columns % part == 0 && kHessianColumnMultiple % part == 0);
   self.Finish();
   for (Block& block : self.blocks) {
-    const auto factor = [&](int64_t column) { return factors[block.first_column + column]; };
-    ParallelFor(block.columns, [&](int64_t row) {
-      float* values = block.values.data() + row * block.columns;
+    const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
+    ParallelFor(block.columns / part, [&](int64_t row) {
+      const auto square = [&](int64_t column) {
+        return sums.RowBlock(row * part, part).ColumnBlock(column * part, part);
+      };
+      MirrorLowerTriangle(square(row));
+      AlignedBuffer<float> buffer(part * part);
+      const MatrixView<float> half_done(buffer.data(), part, part);
+      const int64_t first = block.first_column / part;
       for (int64_t column = 0; column <= row; ++column) {
-        values[column] *= factor(row) * factor(column);
+        std::ranges::fill(buffer.span(), 0.0f);
+        ProductAdd<float>(matrices(first + row), square(column), half_done);
+        ProductTransposed<float>(half_done, matrices(first + column), square(column));
       }
     });
+  }
+}
+
+void HessianAccumulator::AddSquareTo(int64_t first_column, MatrixView<double> sums) {
+  Implementation& self = *implementation_;
+  self.Finish();
+  const auto block = std::ranges::find_if(self.blocks, [&](const Block& candidate) {
+    return first_column < candidate.first_column + candidate.columns;
+  });
+  NARROW_CHECK(block != self.blocks.end() && first_column >= block->first_column);
+  const int64_t first = first_column - block->first_column;
+  NARROW_CHECK(first + sums.rows <= block->columns && sums.columns == sums.rows);
+  for (int64_t row = 0; row < sums.rows; ++row) {
+    for (int64_t column = 0; column < sums.rows; ++column) {
+      const int64_t lower = first + std::max(row, column), left = first + std::min(row, column);
+      sums.Row(row)[column] += block->values[lower * block->columns + left];
+    }
   }
 }
 

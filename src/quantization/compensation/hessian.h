@@ -2,14 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
+
+// Blocks of columns begin at multiples of it.
+inline constexpr int64_t kHessianColumnMultiple = 128;
 
 // Sums x x^T over tokens x, for one input shared by one or more linears. Where a full matrix would
 // not fit, only square blocks of columns on the diagonal are kept. Sums are in f32: after t batches
@@ -27,7 +30,7 @@ class HessianAccumulator {
   };
 
   // `columns` is the width of the input. block_columns: widest block allowed; 0 for one block. All
-  // blocks are as even as a multiple of 64 columns allows.
+  // blocks are as even as a multiple of kHessianColumnMultiple allows.
   explicit HessianAccumulator(int64_t columns, int64_t block_columns = 0);
   ~HessianAccumulator();
   HessianAccumulator(HessianAccumulator&&) noexcept;
@@ -37,9 +40,13 @@ class HessianAccumulator {
   template <typename T>
   void Add(MatrixView<const T> rows);
 
-  // The sums become those of x with column c multiplied by factors[c] (> 0). Add nothing
-  // afterwards.
-  void ScaleColumns(std::span<const float> factors);
+  // The sums become those of x with every `part` columns p multiplied by a matrix [part, part]:
+  // matrices(p) x_p. Add nothing afterwards. REQUIRES: part divides columns() and
+  // kHessianColumnMultiple.
+  void ChangeBasis(int64_t part, const std::function<MatrixView<const float>(int64_t)>& matrices);
+  // Adds the sums of columns [first_column, first_column + sums.rows) against themselves to `sums`
+  // (both triangles). Add nothing afterwards. REQUIRES: the columns are all in one block.
+  void AddSquareTo(int64_t first_column, MatrixView<double> sums);
 
   int64_t columns() const;
   int64_t tokens() const;  // added so far

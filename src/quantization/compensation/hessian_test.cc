@@ -38,13 +38,13 @@ TYPED_TEST(HessianTest, BlocksAreSumsOfProducts) {
   using T = TypeParam;
   const int64_t tokens = 700, columns = 330;
   const std::vector<T> x = Tokens<T>(tokens * columns, 1);
-  HessianAccumulator hessian(columns, 200);
+  HessianAccumulator hessian(columns, 256);
   hessian.Add(MatrixView<const T>(x.data(), tokens, columns));
   EXPECT_EQ(hessian.tokens(), tokens);
   const auto blocks = hessian.TakeBlocks();
   ASSERT_EQ(blocks.size(), 2u);
-  EXPECT_EQ(blocks[0].columns, 192);
-  EXPECT_EQ(blocks[1].first_column, 192);
+  EXPECT_EQ(blocks[0].columns, 256);
+  EXPECT_EQ(blocks[1].first_column, 256);
   for (const auto& block : blocks) {
     for (int64_t i = 0; i < block.columns; ++i) {
       for (int64_t j = 0; j <= i; ++j) {
@@ -78,6 +78,61 @@ TYPED_TEST(HessianTest, SumsDependNeitherOnCallsNorOnThreads) {
   for (int64_t i = 0; i < columns; ++i) {
     for (int64_t j = 0; j <= i; ++j) {
       ASSERT_EQ(found[0].values[i * columns + j], expected[0].values[i * columns + j]);
+    }
+  }
+}
+
+// Sums of mixed inputs are mixed sums, in whole matrices and in blocks.
+TEST(HessianBasisTest, ChangingTheBasisIsChangingTheInputs) {
+  const int64_t tokens = 600, columns = 384, part = 32;
+  const std::vector<float> x = Tokens<float>(tokens * columns, 3);
+  const std::vector<float> matrices = Tokens<float>(columns * part, 4);
+  const auto matrix = [&](int64_t p) {
+    return MatrixView<const float>(matrices.data() + p * part * part, part, part);
+  };
+  std::vector<float> mixed(x.size());
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t c = 0; c < columns; ++c) {
+      double sum = 0.0;
+      for (int64_t k = 0; k < part; ++k) {
+        sum += static_cast<double>(matrix(c / part).Row(c % part)[k]) *
+               x[t * columns + c / part * part + k];
+      }
+      mixed[t * columns + c] = static_cast<float>(sum);
+    }
+  }
+  for (const int64_t widest : {int64_t{0}, int64_t{128}}) {
+    HessianAccumulator expected(columns, widest), found(columns, widest);
+    expected.Add(MatrixView<const float>(mixed.data(), tokens, columns));
+    found.Add(MatrixView<const float>(x.data(), tokens, columns));
+    found.ChangeBasis(part, matrix);
+    const auto expected_blocks = expected.TakeBlocks(), found_blocks = found.TakeBlocks();
+    for (std::size_t b = 0; b < expected_blocks.size(); ++b) {
+      const int64_t n = expected_blocks[b].columns;
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j <= i; ++j) {
+          const float value = expected_blocks[b].values[i * n + j];
+          ASSERT_NEAR(found_blocks[b].values[i * n + j], value, 0.1f) << b << i << j;
+        }
+      }
+    }
+  }
+}
+
+TEST(HessianBasisTest, SquaresAreThoseOfTheirColumns) {
+  const int64_t tokens = 300, columns = 300;
+  const std::vector<float> x = Tokens<float>(tokens * columns, 5);
+  HessianAccumulator hessian(columns, 128);
+  hessian.Add(MatrixView<const float>(x.data(), tokens, columns));
+  std::vector<double> square(64 * 64, 1.0);
+  hessian.AddSquareTo(192, {square.data(), 64, 64});
+  for (int64_t i = 0; i < 64; ++i) {
+    for (int64_t j = 0; j < 64; ++j) {
+      double sum = 1.0;
+      for (int64_t t = 0; t < tokens; ++t) {
+        sum += static_cast<double>(x[t * columns + 192 + i]) * x[t * columns + 192 + j];
+      }
+      ASSERT_NEAR(square[i * 64 + j], sum, 1e-3);
     }
   }
 }

@@ -1,4 +1,4 @@
-#include "quantization/channel_scaling/grid_errors.h"
+#include "quantization/head_basis/grid_errors.h"
 
 #include <gtest/gtest.h>
 
