@@ -1,5 +1,6 @@
 #include "kernels/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 
@@ -302,6 +303,15 @@ void SwiGlu(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up, 
 NARROW_INSTANTIATE(float);
 NARROW_INSTANTIATE(Bfloat16);
 #undef NARROW_INSTANTIATE
+
+void ToFloats(std::span<const float> from, std::span<float> to) {
+  std::ranges::copy(from, to.begin());
+}
+void ToFloats(std::span<const Bfloat16> from, std::span<float> to) { ConvertToFloat(from, to); }
+void FromFloats(std::span<const float> from, std::span<float> to) { ToFloats(from, to); }
+void FromFloats(std::span<const float> from, std::span<Bfloat16> to) {
+  ConvertToBfloat16(from, to);
+}
 
 }  // namespace narrow
 #endif  // HWY_ONCE

@@ -17,6 +17,12 @@ void ConvertToFloat(std::span<const Float16> from, std::span<float> to);
 void ConvertToBfloat16(std::span<const float> from, std::span<Bfloat16> to);
 void ConvertToBfloat16(std::span<const Float16> from, std::span<Bfloat16> to);
 
+// Operands of products as f32, exactly, and f32 as operands, rounded to nearest even.
+void ToFloats(std::span<const float> from, std::span<float> to);
+void ToFloats(std::span<const Bfloat16> from, std::span<float> to);
+void FromFloats(std::span<const float> from, std::span<float> to);
+void FromFloats(std::span<const float> from, std::span<Bfloat16> to);
+
 // y[r] = weight * x[r] / sqrt(mean(x[r]^2) + epsilon), sums in f32 (several lanes), output rounded
 // to T. x: [rows, hidden], y: [rows, hidden], weight: [hidden].
 // Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.

@@ -38,26 +38,9 @@ void MixHead(const AlignedBuffer<float>& mixing, MatrixView<T> x) {
   AlignedBuffer<float> before(x.rows * x.columns), after(x.rows * x.columns);
   const MatrixView<float> in(before.data(), x.rows, x.columns);
   const MatrixView<float> out(after.data(), x.rows, x.columns);
-  const auto assign = [](auto& to, float value) {
-    if constexpr (std::is_same_v<T, float>) {
-      to = value;
-    } else {
-      to = ToBfloat16(value);
-    }
-  };
-  for (int64_t row = 0; row < x.rows; ++row) {
-    for (int64_t c = 0; c < x.columns; ++c) {
-      if constexpr (std::is_same_v<T, float>) {
-        in.Row(row)[c] = x.Row(row)[c];
-      } else {
-        in.Row(row)[c] = ToFloat(x.Row(row)[c]);
-      }
-    }
-  }
+  for (int64_t row = 0; row < x.rows; ++row) ToFloats(x.RowSpan(row), in.RowSpan(row));
   ProductTransposed<float>(in, MatrixView<const float>(mixing.data(), x.columns, x.columns), out);
-  for (int64_t row = 0; row < x.rows; ++row) {
-    for (int64_t c = 0; c < x.columns; ++c) assign(x.Row(row)[c], out.Row(row)[c]);
-  }
+  for (int64_t row = 0; row < x.rows; ++row) FromFloats(out.RowSpan(row), x.RowSpan(row));
 }
 
 // The forward step of one layer over one batch; holds what the three passes share.

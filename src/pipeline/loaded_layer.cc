@@ -23,15 +23,6 @@ void DecodeRow(const QuantizationScheme& scheme, std::span<const std::byte> code
   scheme.decode_bfloat16(codes, out);
 }
 
-void ToFloats(std::span<const float> from, std::span<float> to) {
-  std::copy(from.begin(), from.end(), to.begin());
-}
-void ToFloats(std::span<const Bfloat16> from, std::span<float> to) { ConvertToFloat(from, to); }
-void FromFloats(std::span<const float> from, std::span<float> to) { ToFloats(from, to); }
-void FromFloats(std::span<const float> from, std::span<Bfloat16> to) {
-  ConvertToBfloat16(from, to);
-}
-
 // Rows [first, first + out.rows) of one stored linear as numbers (codes without their scale).
 template <typename T>
 AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, const QuantizationScheme& scheme,

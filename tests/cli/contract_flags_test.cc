@@ -111,13 +111,13 @@ TEST_F(Flags, ExclusionsThatCannotBeMeantAreRefused) {
 }
 
 TEST_F(Flags, SmallestCacheScale) {
-  Quantize({});
+  Quantize({"--head_basis", "none"});
   const auto before = ReadTensors(output());
   const float key = before.at("model.layers.0.self_attn.k_scale").Scalar();
   const float value = before.at("model.layers.0.self_attn.v_scale").Scalar();
   ASSERT_LT(value, key);
   const double minimum = (static_cast<double>(key) + value) / 2;
-  Quantize({"--min_kv_scale", fmt::format("{}", minimum)});
+  Quantize({"--head_basis", "none", "--min_kv_scale", fmt::format("{}", minimum)});
   const auto after = ReadTensors(output());
   EXPECT_EQ(after.at("model.layers.0.self_attn.k_scale").Scalar(), key);
   EXPECT_EQ(after.at("model.layers.0.self_attn.v_scale").Scalar(), static_cast<float>(minimum));

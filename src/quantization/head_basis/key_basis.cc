@@ -1,26 +1,32 @@
 #include "quantization/head_basis/key_basis.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
 #include "base/parallel.h"
+#include "kernels/elementwise.h"
 
 namespace narrow {
 namespace {
 
 constexpr int64_t kTurnedTokens = 128;  // at a time
 
-float AsFloat(float value) { return value; }
-float AsFloat(Bfloat16 value) { return ToFloat(value); }
-
 struct Turn {
-  double cosine, sine;
+  float cosine, sine;
 };
 
 Turn TurnOf(int64_t angle) {
-  const double radians = std::numbers::pi / 2 * static_cast<double>(angle) / kKeyAngles;
-  return {std::cos(radians), std::sin(radians)};
+  static const auto turns = [] {
+    std::array<Turn, kKeyAngles> all;
+    for (std::size_t a = 0; a < all.size(); ++a) {
+      const double radians = std::numbers::pi / 2 * static_cast<double>(a) / kKeyAngles;
+      all[a] = {static_cast<float>(std::cos(radians)), static_cast<float>(std::sin(radians))};
+    }
+    return all;
+  }();
+  return turns[static_cast<std::size_t>(angle)];
 }
 
 int64_t KeyValueWidth(const AttentionHeads& heads) {
@@ -47,15 +53,17 @@ void KeyBasisStatistics::Add(MatrixView<const T> queries, MatrixView<const T> ke
     const int64_t count = std::min(kTurnedTokens, keys.rows - first);
     const MatrixView<float> turned(turned_.data(), count, errors_.channels());
     ParallelFor(count, [&](int64_t token) {
-      const T* key = keys.Row(first + token);
+      const std::span<float> all = turned.RowSpan(token);
       for (int64_t angle = 0; angle < kKeyAngles; ++angle) {
         const Turn turn = TurnOf(angle);
-        float* out = turned.Row(token) + angle * width;
-        for (int64_t c = 0; c < width; ++c) out[c] = AsFloat(key[c]);
+        const std::span<float> out =
+            all.subspan(static_cast<std::size_t>(angle * width), static_cast<std::size_t>(width));
+        ToFloats(keys.RowSpan(first + token), out);
         for (int64_t head = 0; head < width; head += heads_.head_size) {
           for (int64_t i = head; i < head + half; ++i) {
-            TurnPair(static_cast<float>(turn.cosine), static_cast<float>(turn.sine), 1.0f, out[i],
-                     out[i + half]);
+            const auto first_channel = static_cast<std::size_t>(i);
+            TurnPair(turn.cosine, turn.sine, 1.0f, out[first_channel],
+                     out[first_channel + static_cast<std::size_t>(half)]);
           }
         }
       }
@@ -70,11 +78,14 @@ void KeyBasisStatistics::AddQueries(MatrixView<const T> queries) {
   const int64_t sharing = heads_.query_heads / heads_.key_value_heads;
   ParallelFor(heads_.key_value_heads, [&](int64_t key_head) {
     QuerySquares* sums = queries_.data() + key_head * half;
+    std::vector<float> query(static_cast<std::size_t>(heads_.head_size));
     for (int64_t token = 0; token < queries.rows; ++token) {
       for (int64_t head = key_head * sharing; head < (key_head + 1) * sharing; ++head) {
-        const T* query = queries.Row(token) + head * heads_.head_size;
+        ToFloats(queries.ColumnBlock(head * heads_.head_size, heads_.head_size).RowSpan(token),
+                 query);
         for (int64_t i = 0; i < half; ++i) {
-          const double a = AsFloat(query[i]), b = AsFloat(query[i + half]);
+          const double a = query[static_cast<std::size_t>(i)];
+          const double b = query[static_cast<std::size_t>(i + half)];
           sums[i].first += a * a;
           sums[i].mixed += a * b;
           sums[i].second += b * b;
@@ -91,7 +102,7 @@ KeyBasis KeyBasisStatistics::Choose() const {
     const QuerySquares& query = queries_[static_cast<std::size_t>(pair)];
     const int64_t channel = pair / half * heads_.head_size + pair % half;
     const auto cost = [&](int64_t angle, int64_t phase) {
-      const auto [c, s] = TurnOf(angle);
+      const double c = TurnOf(angle).cosine, s = TurnOf(angle).sine;
       const double first = c * c * query.first - 2 * c * s * query.mixed + s * s * query.second;
       const double second = s * s * query.first + 2 * c * s * query.mixed + c * c * query.second;
       return first * errors_.Spread(phase, angle * width + channel) +
@@ -107,8 +118,8 @@ KeyBasis KeyBasisStatistics::Choose() const {
     const Turn turn = TurnOf(best);
     basis.factors.push_back(
         GridPhaseFactor(BestPhase([&](int64_t phase) { return cost(best, phase); })));
-    basis.cosines.push_back(static_cast<float>(turn.cosine));
-    basis.sines.push_back(static_cast<float>(turn.sine));
+    basis.cosines.push_back(turn.cosine);
+    basis.sines.push_back(turn.sine);
   }
   return basis;
 }
