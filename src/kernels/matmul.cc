@@ -139,8 +139,8 @@ void Execute(const Product& product, const void* source, const void* weights, co
 constexpr int64_t kCanonicalRows = 512;
 constexpr int64_t kPanelBytes = int64_t{128} << 20;
 constexpr int64_t kPanelRowMultiple = 128;  // whole heads
-constexpr int64_t kBufferedRows = 256;  // of the output of a panel that is one of several
-constexpr int64_t kReorderRows = 64;    // of a panel, at least, per thread that packs it
+constexpr int64_t kBufferedRows = 256;      // of the output of a panel that is one of several
+constexpr int64_t kReorderRows = 64;        // of a panel, at least, per thread that packs it
 
 int64_t DefaultPanelRows(int64_t rows, int64_t columns, int64_t element_bytes) {
   const int64_t fitting = kPanelBytes / (columns * element_bytes) / kPanelRowMultiple;

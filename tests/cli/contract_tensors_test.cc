@@ -173,8 +173,8 @@ TEST_P(QuantizedTensors, DefaultRounding) {
   ExpectEveryTensor(Scales::kPerMatrix);
 }
 
-// A fitted basis of the heads changes nothing outside the quantized linears, and own scales of fused
-// matrices differ by powers of two.
+// A fitted basis of the heads changes nothing outside the quantized linears, and own scales of
+// fused matrices differ by powers of two.
 TEST_P(QuantizedTensors, FittedBasis) {
   ASSERT_NO_FATAL_FAILURE(Quantize(Scales::kPerMatrix, Rounding::kDefault, "fitted"));
   for (const auto& [name, tensor] : source_) {

@@ -23,10 +23,10 @@ class SmolLm2 : public testing::Test {
     scratch_ = std::make_unique<ScratchDirectory>();
     const CommandResult result =
         RunNarrow(QuantizeArguments(SmolLm2Path(), Output(),
-                                    {"--quant_algo", "none", "--head_basis", "none",
-                                     "--dataset", SharedPath("data/text/pile_sample.jsonl"),
-                                     "--eval_data", SharedPath("data/text/wiki.test.raw"),
-                                     "--eval_windows", "8", "--eval_window_order", "first"}),
+                                    {"--quant_algo", "none", "--head_basis", "none", "--dataset",
+                                     SharedPath("data/text/pile_sample.jsonl"), "--eval_data",
+                                     SharedPath("data/text/wiki.test.raw"), "--eval_windows", "8",
+                                     "--eval_window_order", "first"}),
                   {.timeout_seconds = 1100});
     ASSERT_EQ(result.status, 0) << result.error;
     report_ = ReadJsonFile(Output() + "/narrow-report.json");

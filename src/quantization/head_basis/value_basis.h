@@ -19,9 +19,9 @@ struct HeadMatrices {
 };
 
 // The best M for second moments C and weights G, both [n, n], symmetric and positive semidefinite.
-// The sum of the channels' mean squares all but stays what it is. Directions of hardly any size count as if
-// they had a thousandth of the mean one, so that nothing is blown up that other texts may hold.
-// REQUIRES: n is a power of two.
+// The sum of the channels' mean squares all but stays what it is. Directions of hardly any size
+// count as if they had a thousandth of the mean one, so that nothing is blown up that other texts
+// may hold. REQUIRES: n is a power of two.
 HeadMatrices BestValueBasis(MatrixView<const double> moments, MatrixView<const double> weights);
 
 // sum_j (M C M^T)_jj (M^-T G M^-1)_jj: the squared error of the output, up to a factor.
