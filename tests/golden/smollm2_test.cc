@@ -125,8 +125,8 @@ TEST_F(SmolLm2, PseudoQuantizedPerplexityIsNotWorseThanQuarks) {
 }
 
 // As users run it, against Quark's checkpoint of the same documents as vLLM runs it, on the same
-// windows. Measured: 65 to 68 % of Quark's divergence and 60 to 79 % of its loss over equally good
-// roundings (docs/accuracy.md), which another instruction set may choose among.
+// windows. Measured: 63 % of Quark's divergence and 59 to 66 % of its loss over four calibration
+// texts (docs/accuracy.md); another instruction set rounds otherwise again.
 TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   if (SmolLm2Path().empty()) GTEST_SKIP() << "the SmolLM2 checkpoint is not there";
   if (SharedPath("golden/smollm2-135m").empty()) GTEST_SKIP() << "the shared data is not there";
@@ -143,12 +143,12 @@ TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   const double original = quark["original"]["perplexity"].get<double>();
   EXPECT_NEAR(evaluation["perplexity"]["original"].get<double>(), original, 0.003 * original);
   EXPECT_LT(evaluation["kl"]["deployed"].get<double>(),
-            0.75 * quark["deployed"]["kl"].get<double>());
+            0.68 * quark["deployed"]["kl"].get<double>());
   const auto loss = [](const Json& ppl, const char* model) {
     return std::log(ppl[model].get<double>() / ppl["original"].get<double>());
   };
   EXPECT_LT(loss(evaluation["perplexity"], "deployed"),
-            0.95 * quark["deployed"]["nll_increase"][0].get<double>());
+            0.78 * quark["deployed"]["nll_increase"][0].get<double>());
 }
 
 TEST_F(SmolLm2, InspectionFindsNothing) {
