@@ -69,7 +69,7 @@ class LoadedLayer {
   void Read(LinearGroup group, const RowsRewriter& read) const;
 
   // See DecoderLayer::attended_mixing.
-  void SetAttendedMixing(std::vector<AlignedBuffer<float>> matrices) {
+  void SetAttendedMixing(std::vector<AlignedBuffer<float>>&& matrices) {
     runnable_.attended_mixing = std::move(matrices);
   }
 

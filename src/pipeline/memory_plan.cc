@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <ranges>
 
 #include "base/checked_math.h"
 #include "base/memory_use.h"
@@ -81,10 +80,10 @@ int64_t MomentBytes(const JobShape& shape, int64_t columns, int64_t block_column
 int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
   if (shape.rounding != RoundingAlgorithm::kCompensated) return 0;
   const DecoderConfig& c = shape.config;
-  // Group after group is factored, then rounded, then gone.
-  const int64_t inputs[] = {c.hidden, c.query_width(), c.hidden, c.intermediate};
+  // Group after group is factored, then rounded, then gone. From the last to the first:
+  const int64_t inputs[] = {c.intermediate, c.hidden, c.query_width(), c.hidden};
   int64_t left = 0, peak = 0;
-  for (const int64_t columns : std::views::reverse(inputs)) {
+  for (const int64_t columns : inputs) {
     left += MomentBytes(shape, columns, block_columns);
     const int64_t block = block_columns == 0 ? columns : std::min(block_columns, columns);
     peak = std::max(peak, left + std::max(8 * block * block, RoundingBytes(shape, columns)));
