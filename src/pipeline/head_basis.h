@@ -39,8 +39,8 @@ struct LayerBasis {
   bool Changes(LinearGroup group) const;
 };
 
-// `attended`: second moments of the input of o; needed where the values' are, and left unchanged
-// but for what still waits in it. Reads the weights of o.
+// `attended`: second moments of the input of o, to which nothing is added afterwards; may be null
+// where statistics.values is absent. Reads the weights of o.
 template <typename T>
 LayerBasis ChooseBasis(const LoadedLayer<T>& layer, const DecoderConfig& config,
                        BasisStatistics& statistics, HessianAccumulator* attended);
