@@ -68,25 +68,41 @@ std::atomic<int64_t>& ReferenceProducts() {
   return count;
 }
 
+// How a product is scaled before it is added; both mean the same.
+enum class Scaling { kPostOp, kOutputScale };
+
+dnnl::primitive_attr Attributes(Epilogue epilogue, float scale, Scaling scaling) {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (epilogue != Epilogue::kScaleAndAdd) return attributes;
+  dnnl::post_ops post_ops;
+  if (scale != 1.0f && scaling == Scaling::kPostOp) {
+    post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, scale, 0.0f);
+  }
+  if (scaling == Scaling::kOutputScale) attributes.set_output_scales(0, {scale});
+  post_ops.append_sum(1.0f);
+  attributes.set_post_ops(post_ops);
+  return attributes;
+}
+
+bool IsReference(const dnnl::matmul::primitive_desc& primitive_desc) {
+  return std::string_view(primitive_desc.impl_info_str()).starts_with("ref");
+}
+
 Product CreateProduct(const memory::desc& source, const memory::desc& weights,
                       const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
                       float scale) {
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (epilogue == Epilogue::kScaleAndAdd) {
-    dnnl::post_ops post_ops;
-    if (scale != 1.0f) {
-      post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, scale, 0.0f);
-    }
-    post_ops.append_sum(1.0f);
-    attributes.set_post_ops(post_ops);
-  }
   const SingleThreadScope single_thread;
   const dnnl::matmul::desc desc = bias.is_zero()
                                       ? dnnl::matmul::desc(source, weights, destination)
                                       : dnnl::matmul::desc(source, weights, bias, destination);
-  const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, Engine());
-  if (std::string_view(primitive_desc.impl_info_str()).starts_with("ref")) ++ReferenceProducts();
+  const auto create = [&](Scaling scaling) {
+    return dnnl::matmul::primitive_desc(desc, Attributes(epilogue, scale, scaling), Engine());
+  };
+  dnnl::matmul::primitive_desc primitive_desc = create(Scaling::kPostOp);
+  // Without AVX-512 oneDNN 2.6 has no fast f32 product with a scale among its post-ops.
+  if (IsReference(primitive_desc) && scale != 1.0f) primitive_desc = create(Scaling::kOutputScale);
+  if (IsReference(primitive_desc)) ++ReferenceProducts();
   return {dnnl::matmul(primitive_desc),
           primitive_desc.src_desc(),
           primitive_desc.weights_desc(),

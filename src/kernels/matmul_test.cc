@@ -108,6 +108,7 @@ TYPED_TEST(PackedMatrixTest, ProductsOfPanelsAreFastOnes) {
   AlignedBuffer<T> out(m * rows);
   const int64_t before = ReferenceProductCount();
   packed.MultiplyAdd({x.data(), m, columns}, 1.0f, {sum.data(), m, rows});
+  packed.MultiplyAdd({x.data(), m, columns}, 0.3f, {sum.data(), m, rows});
   packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
   EXPECT_EQ(ReferenceProductCount(), before);
 }
