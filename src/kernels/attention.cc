@@ -105,7 +105,7 @@ void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequ
                      MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
                      float score_scale, float value_scale, MatrixView<T> out) {
   const std::vector<Block> blocks = ListBlocks(heads, sequences);
-  const int64_t group = heads.query_heads / heads.key_value_heads;
+  const int64_t group = heads.sharing();
   const int64_t size = heads.head_size;
   ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
     const Block& block = blocks[static_cast<std::size_t>(i)];

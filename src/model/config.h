@@ -36,8 +36,8 @@ struct DecoderConfig {
   enum class LmHead { kOwn, kTied } lm_head = LmHead::kOwn;
   Dtype dtype = Dtype::kBF16;  // what the config says the weights are
 
-  int64_t query_width() const { return heads.query_heads * heads.head_size; }
-  int64_t key_value_width() const { return heads.key_value_heads * heads.head_size; }
+  int64_t query_width() const { return heads.query_width(); }
+  int64_t key_value_width() const { return heads.key_value_width(); }
   int64_t query_key_value_width() const { return query_width() + 2 * key_value_width(); }
 };
 

@@ -183,9 +183,8 @@ class LayerStep {
   }
 
   void MixHeads(MatrixView<T> x) const {
-    const int64_t sharing = config_.heads.query_heads / config_.heads.key_value_heads;
     for (int64_t head = 0; head < config_.heads.query_heads; ++head) {
-      MixHead<T>(layer_.attended_mixing[static_cast<std::size_t>(head / sharing)],
+      MixHead<T>(layer_.attended_mixing[static_cast<std::size_t>(head / config_.heads.sharing())],
                  x.ColumnBlock(head * config_.heads.head_size, config_.heads.head_size));
     }
   }

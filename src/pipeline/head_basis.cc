@@ -19,8 +19,6 @@ constexpr double kCacheShare = 0.1;
 constexpr int64_t kStripColumns = 256;  // mixed by one thread at a time
 constexpr int64_t kStripRows = 128;
 
-int64_t Sharing(const AttentionHeads& heads) { return heads.query_heads / heads.key_value_heads; }
-
 MatrixView<const float> View(const AlignedBuffer<float>& matrix, int64_t size) {
   return {matrix.data(), size, size};
 }
@@ -68,7 +66,7 @@ void MixColumns(const std::vector<HeadMatrices>& bases, const AttentionHeads& he
     const MatrixView<float> part = rows.RowBlock(first, std::min(kStripRows, rows.rows - first))
                                        .ColumnBlock(head * size, size);
     const AlignedBuffer<float> old = TakeOut(part);
-    const HeadMatrices& basis = bases[static_cast<std::size_t>(head / Sharing(heads))];
+    const HeadMatrices& basis = bases[static_cast<std::size_t>(head / heads.sharing())];
     ProductAdd<float>({old.data(), part.rows, part.columns}, View(basis.inverse, size), part);
   });
 }
@@ -76,7 +74,7 @@ void MixColumns(const std::vector<HeadMatrices>& bases, const AttentionHeads& he
 // Second moments of the weights of o: W^T W of each head's columns.
 template <typename T>
 HessianAccumulator OutputWeightMoments(const LoadedLayer<T>& layer, const AttentionHeads& heads) {
-  HessianAccumulator moments(heads.query_heads * heads.head_size, heads.head_size);
+  HessianAccumulator moments(heads.query_width(), heads.head_size);
   layer.Read(LinearGroup::kAttentionOutput,
              [&](int64_t, MatrixView<float> rows) { moments.Add<float>(rows); });
   return moments;
@@ -93,8 +91,8 @@ std::vector<HeadMatrices> ChooseValueBasis(const AttentionHeads& heads, HessianA
       return MatrixView<double>(sums.data(), size, size);
     };
     values.AddSquareTo(head * size, view(moments));
-    for (double& moment : moments) moment *= kCacheShare * static_cast<double>(Sharing(heads));
-    for (int64_t query = head * Sharing(heads); query < (head + 1) * Sharing(heads); ++query) {
+    for (double& moment : moments) moment *= kCacheShare * static_cast<double>(heads.sharing());
+    for (int64_t query = head * heads.sharing(); query < (head + 1) * heads.sharing(); ++query) {
       attended.AddSquareTo(query * size, view(moments));
       weights.AddSquareTo(query * size, view(read));
     }
@@ -173,16 +171,25 @@ void ChangeWeights(const LayerBasis& basis, const AttentionHeads& heads,
               MixRows(basis.values[static_cast<std::size_t>(head)], of_head);
           } else if (!basis.keys.empty()) {
             const bool query = role == WeightRole::kQuery;
-            TurnHead(basis.keys, query ? head / Sharing(heads) : head, query, of_head);
+            TurnHead(basis.keys, query ? head / heads.sharing() : head, query, of_head);
           }
         }
       });
 }
 
+std::vector<AlignedBuffer<float>> MixingBack(const LayerBasis& basis) {
+  std::vector<AlignedBuffer<float>> matrices;
+  for (const HeadMatrices& head : basis.values) {
+    matrices.emplace_back(head.inverse.size());
+    std::ranges::copy(head.inverse.span(), matrices.back().data());
+  }
+  return matrices;
+}
+
 void ChangeMoments(const LayerBasis& basis, const AttentionHeads& heads,
                    HessianAccumulator& attended) {
   attended.ChangeBasis(heads.head_size, [&](int64_t head) {
-    return View(basis.values[static_cast<std::size_t>(head / Sharing(heads))].matrix,
+    return View(basis.values[static_cast<std::size_t>(head / heads.sharing())].matrix,
                 heads.head_size);
   });
 }
@@ -200,7 +207,7 @@ LayerRanges ChangeRanges(const LayerBasis& basis, const LayerRanges& ranges,
     }
   };
   mix(changed.values, 1);
-  mix(changed.inputs[static_cast<std::size_t>(LinearGroup::kAttentionOutput)], Sharing(heads));
+  mix(changed.inputs[static_cast<std::size_t>(LinearGroup::kAttentionOutput)], heads.sharing());
   return changed;
 }
 

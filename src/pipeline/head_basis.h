@@ -50,6 +50,9 @@ void ChangeWeights(const LayerBasis& basis, const AttentionHeads& heads,
                    const std::vector<LoadedLinear>& linears, int64_t first_row,
                    MatrixView<float> rows);
 
+// What attention's output is to be mixed by while V is in the new basis and o is not.
+std::vector<AlignedBuffer<float>> MixingBack(const LayerBasis& basis);
+
 // Second moments of the input of o in the new basis.
 void ChangeMoments(const LayerBasis& basis, const AttentionHeads& heads,
                    HessianAccumulator& attended);

@@ -120,12 +120,7 @@ TEST_F(HeadBasisTest, LayerIsTheSameFunctionInAnyBasis) {
     if (group != LinearGroup::kQueryKeyValue) continue;
     // V is mixed, o not yet
     EXPECT_GT(RootMeanSquareDifference(Forward(layer), expected), 1e-3);
-    std::vector<AlignedBuffer<float>> back;
-    for (const HeadMatrices& head : basis.values) {
-      back.emplace_back(head.inverse.size());
-      std::ranges::copy(head.inverse.span(), back.back().data());
-    }
-    layer.SetAttendedMixing(std::move(back));
+    layer.SetAttendedMixing(MixingBack(basis));
     EXPECT_LT(RootMeanSquareDifference(Forward(layer), expected), 2e-5);
     layer.SetAttendedMixing({});
   }

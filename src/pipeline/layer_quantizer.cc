@@ -81,12 +81,9 @@ RowsRounding CompensatedRoundingWith(const CompensationFactor& factor) {
   };
 }
 
-// What is done to weights before they are rounded.
-using WeightChange = std::function<void(int64_t first_row, MatrixView<float> rows)>;
-
 template <typename T>
 std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
-                                       const GroupDecision& decision, const WeightChange& change,
+                                       const GroupDecision& decision, const RowsRewriter& change,
                                        const QuantizationScheme& scheme, const RowsRounding& round,
                                        const CodeSink& sink) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
@@ -155,18 +152,12 @@ class LayerQuantizer {
   // The rows of v change before the columns of o do, which meanwhile read inputs that are mixed
   // back: the layer is the same function after every step.
   void KeepFunctionAfter(LinearGroup group) {
-    std::vector<AlignedBuffer<float>> mixing_back;
-    if (group == LinearGroup::kQueryKeyValue) {
-      for (const HeadMatrices& head : basis_.values) {
-        mixing_back.emplace_back(head.inverse.size());
-        std::ranges::copy(head.inverse.span(), mixing_back.back().data());
-      }
-    }
-    layer_.SetAttendedMixing(std::move(mixing_back));
+    const bool between = group == LinearGroup::kQueryKeyValue;
+    layer_.SetAttendedMixing(between ? MixingBack(basis_) : std::vector<AlignedBuffer<float>>());
   }
 
   void QuantizeOne(LinearGroup group, const CodeSink& sink, std::vector<LinearFacts>& facts) {
-    const WeightChange change = [&](int64_t first_row, MatrixView<float> rows) {
+    const RowsRewriter change = [&](int64_t first_row, MatrixView<float> rows) {
       ChangeWeights(basis_, config_.heads, layer_.Linears(group), first_row, rows);
     };
     const GroupDecision decision = Decide(group, change);
@@ -183,7 +174,7 @@ class LayerQuantizer {
     }
   }
 
-  GroupDecision Decide(LinearGroup group, const WeightChange& change) const {
+  GroupDecision Decide(LinearGroup group, const RowsRewriter& change) const {
     GroupDecision decision;
     decision.input_amax = LargestOf(statistics_.ranges.Input(group));
     decision.input_scale = ActivationScale(decision.input_amax);

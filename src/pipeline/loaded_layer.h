@@ -36,11 +36,14 @@ void ForEachLinearAmong(const std::vector<LoadedLinear>& linears, int64_t first_
   }
 }
 
-// T: operand type of the products. Thread-compatible; uses all threads inside.
+// Takes rows of a group, the first of which is first_row, and may change them.
+using RowsRewriter = std::function<void(int64_t first_row, MatrixView<float> rows)>;
+
 // Rows of `columns` f32 weights a rewriter sees at a time, at most: 64 MB of them, however large
 // the panel, and whole chunks of compensated rounding.
 int64_t RewriteRows(int64_t columns);
 
+// T: operand type of the products. Thread-compatible; uses all threads inside.
 template <typename T>
 class LoadedLayer {
  public:
@@ -58,7 +61,6 @@ class LoadedLayer {
   // Rewrites a group's rows, panel after panel. `rows` holds the weights as f32, exactly as stored,
   // and takes the new E4M3 numbers; first_row counts in the group. Afterwards the group runs with
   // `quantization`, and biases are divided by the scales that multiply them later.
-  using RowsRewriter = std::function<void(int64_t first_row, MatrixView<float> rows)>;
   void Quantize(LinearGroup group, const GroupQuantization& quantization,
                 const RowsRewriter& rewrite);
   // The same for a group that is quantized already: `rows` holds its E4M3 numbers.

@@ -24,9 +24,8 @@ void AddColumnEnergy(MatrixView<const float> rows, std::span<double> energy) {
 }  // namespace
 
 template <typename T>
-GroupWeights MeasureWeights(
-    const LoadedLayer<T>& layer, LinearGroup group,
-    const std::function<void(int64_t first_row, MatrixView<float> rows)>& change) {
+GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
+                            const RowsRewriter& change) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   const int64_t columns = linears.front().spec.columns;
   const auto width = static_cast<std::size_t>(columns);
@@ -74,9 +73,8 @@ std::vector<float> ChooseWeightScales(const std::vector<float>& amax,
 }
 
 template GroupWeights MeasureWeights<float>(const LoadedLayer<float>&, LinearGroup,
-                                            const std::function<void(int64_t, MatrixView<float>)>&);
-template GroupWeights MeasureWeights<Bfloat16>(
-    const LoadedLayer<Bfloat16>&, LinearGroup,
-    const std::function<void(int64_t, MatrixView<float>)>&);
+                                            const RowsRewriter&);
+template GroupWeights MeasureWeights<Bfloat16>(const LoadedLayer<Bfloat16>&, LinearGroup,
+                                               const RowsRewriter&);
 
 }  // namespace narrow

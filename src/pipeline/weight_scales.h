@@ -1,7 +1,6 @@
 // Scales of the weights of one group of linears.
 #pragma once
 
-#include <functional>
 #include <vector>
 
 #include "pipeline/loaded_layer.h"
@@ -23,9 +22,8 @@ struct GroupWeights {
 
 // `change`: done to the weights before they are measured.
 template <typename T>
-GroupWeights MeasureWeights(
-    const LoadedLayer<T>& layer, LinearGroup group,
-    const std::function<void(int64_t first_row, MatrixView<float> rows)>& change);
+GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
+                            const RowsRewriter& change);
 
 // How scales of the matrices of a group differ when each has its own.
 enum class OwnScales {

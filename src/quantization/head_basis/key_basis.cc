@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "base/parallel.h"
@@ -29,25 +30,21 @@ Turn TurnOf(int64_t angle) {
   return turns[static_cast<std::size_t>(angle)];
 }
 
-int64_t KeyValueWidth(const AttentionHeads& heads) {
-  return heads.key_value_heads * heads.head_size;
-}
-
 }  // namespace
 
 KeyBasisStatistics::KeyBasisStatistics(const AttentionHeads& heads)
     : heads_(heads),
-      errors_(kKeyAngles * KeyValueWidth(heads)),
-      queries_(static_cast<std::size_t>(KeyValueWidth(heads) / 2)),
+      errors_(kKeyAngles * heads.key_value_width()),
+      queries_(static_cast<std::size_t>(heads.key_value_width() / 2)),
       turned_(kTurnedTokens * errors_.channels()) {
   NARROW_CHECK(heads.head_size % 2 == 0);
 }
 
 template <typename T>
 void KeyBasisStatistics::Add(MatrixView<const T> queries, MatrixView<const T> keys) {
-  const int64_t width = KeyValueWidth(heads_), half = heads_.head_size / 2;
+  const int64_t width = heads_.key_value_width(), half = heads_.head_size / 2;
   NARROW_CHECK(keys.columns == width && queries.rows == keys.rows &&
-               queries.columns == heads_.query_heads * heads_.head_size);
+               queries.columns == heads_.query_width());
   AddQueries(queries);
   for (int64_t first = 0; first < keys.rows; first += kTurnedTokens) {
     const int64_t count = std::min(kTurnedTokens, keys.rows - first);
@@ -75,7 +72,7 @@ void KeyBasisStatistics::Add(MatrixView<const T> queries, MatrixView<const T> ke
 template <typename T>
 void KeyBasisStatistics::AddQueries(MatrixView<const T> queries) {
   const int64_t half = heads_.head_size / 2;
-  const int64_t sharing = heads_.query_heads / heads_.key_value_heads;
+  const int64_t sharing = heads_.sharing();
   ParallelFor(heads_.key_value_heads, [&](int64_t key_head) {
     QuerySquares* sums = queries_.data() + key_head * half;
     std::vector<float> query(static_cast<std::size_t>(heads_.head_size));
@@ -96,38 +93,38 @@ void KeyBasisStatistics::AddQueries(MatrixView<const T> queries) {
 }
 
 KeyBasis KeyBasisStatistics::Choose() const {
-  const int64_t width = KeyValueWidth(heads_), half = heads_.head_size / 2;
+  const int64_t width = heads_.key_value_width(), half = heads_.head_size / 2;
   KeyBasis basis;
   for (int64_t pair = 0; pair < width / 2; ++pair) {
     const QuerySquares& query = queries_[static_cast<std::size_t>(pair)];
     const int64_t channel = pair / half * heads_.head_size + pair % half;
-    const auto cost = [&](int64_t angle, int64_t phase) {
-      const double c = TurnOf(angle).cosine, s = TurnOf(angle).sine;
+    const auto cost = [&](int64_t a, int64_t p) {
+      const double c = TurnOf(a).cosine, s = TurnOf(a).sine;
       const double first = c * c * query.first - 2 * c * s * query.mixed + s * s * query.second;
       const double second = s * s * query.first + 2 * c * s * query.mixed + c * c * query.second;
-      return first * errors_.Spread(phase, angle * width + channel) +
-             second * errors_.Spread(phase, angle * width + channel + half);
+      return first * errors_.Spread(p, a * width + channel) +
+             second * errors_.Spread(p, a * width + channel + half);
     };
-    int64_t best = 0;
-    for (int64_t angle = 0; angle < kKeyAngles; ++angle) {
-      const auto at = [&](int64_t a) {
-        return cost(a, BestPhase([&](int64_t phase) { return cost(a, phase); }));
-      };
-      if (at(angle) < at(best)) best = angle;
+    int64_t angle = 0, phase = kNeutralPhase;
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t other = 0; other < kKeyAngles; ++other) {
+      const int64_t best = BestPhase([&](int64_t p) { return cost(other, p); });
+      if (!(cost(other, best) < least)) continue;
+      angle = other;
+      phase = best;
+      least = cost(other, best);
     }
-    const Turn turn = TurnOf(best);
-    basis.factors.push_back(
-        GridPhaseFactor(BestPhase([&](int64_t phase) { return cost(best, phase); })));
-    basis.cosines.push_back(turn.cosine);
-    basis.sines.push_back(turn.sine);
+    basis.factors.push_back(GridPhaseFactor(phase));
+    basis.cosines.push_back(TurnOf(angle).cosine);
+    basis.sines.push_back(TurnOf(angle).sine);
   }
   return basis;
 }
 
 int64_t KeyBasisStatistics::Bytes(const AttentionHeads& heads) {
-  const int64_t channels = kKeyAngles * KeyValueWidth(heads);
+  const int64_t channels = kKeyAngles * heads.key_value_width();
   return GridErrors::Bytes(channels) + kTurnedTokens * channels * 4 +
-         KeyValueWidth(heads) / 2 * static_cast<int64_t>(sizeof(QuerySquares));
+         heads.key_value_width() / 2 * static_cast<int64_t>(sizeof(QuerySquares));
 }
 
 template void KeyBasisStatistics::Add<float>(MatrixView<const float>, MatrixView<const float>);
