@@ -1,6 +1,9 @@
 #include "pipeline/hidden_store.h"
 
 #include <utility>
+#include <vector>
+
+#include "base/parallel.h"
 
 namespace narrow {
 
@@ -14,8 +17,13 @@ std::filesystem::path HiddenStore::PathOf(int generation) const {
   return base_.string() + (generation == 0 ? ".0" : ".1");
 }
 
-int64_t HiddenStore::OffsetOf(const Batch& batch) const {
-  return batch.first_row * width_ * static_cast<int64_t>(sizeof(float));
+int64_t HiddenStore::OffsetOf(int64_t row) const {
+  return row * width_ * static_cast<int64_t>(sizeof(float));
+}
+
+OutputFile& HiddenStore::NextGeneration() {
+  if (!output_) output_.emplace(PathOf(1 - current_));
+  return *output_;
 }
 
 MatrixView<float> HiddenStore::BufferFor(const Batch& batch) {
@@ -26,24 +34,42 @@ MatrixView<float> HiddenStore::BufferFor(const Batch& batch) {
   return {memory_.data(), batch.rows, width_};
 }
 
-MatrixView<float> HiddenStore::TakeEmpty(const Batch& batch) { return BufferFor(batch); }
-
 MatrixView<float> HiddenStore::Take(const Batch& batch) {
   const MatrixView<float> rows = BufferFor(batch);
   if (placement_ == Placement::kFile) {
     if (!input_) input_.emplace(PathOf(current_));
-    input_->ReadAt(OffsetOf(batch), std::as_writable_bytes(std::span(
-                                        rows.data, static_cast<std::size_t>(batch.rows * width_))));
+    input_->ReadAt(OffsetOf(batch.first_row),
+                   std::as_writable_bytes(
+                       std::span(rows.data, static_cast<std::size_t>(batch.rows * width_))));
   }
   return rows;
 }
 
 void HiddenStore::Put(const Batch& batch) {
   if (placement_ == Placement::kMemory) return;
-  if (!output_) output_.emplace(PathOf(1 - current_));
-  output_->WriteAt(OffsetOf(batch),
-                   std::as_bytes(std::span<const float>(
-                       memory_.data(), static_cast<std::size_t>(batch.rows * width_))));
+  NextGeneration().WriteAt(OffsetOf(batch.first_row),
+                           std::as_bytes(std::span<const float>(
+                               memory_.data(), static_cast<std::size_t>(batch.rows * width_))));
+}
+
+void HiddenStore::Fill(std::span<const int64_t> rows,
+                       const std::function<void(std::size_t i, std::span<float> row)>& write) {
+  const auto width = static_cast<std::size_t>(width_);
+  if (placement_ == Placement::kMemory) {
+    ParallelFor(std::ssize(rows), [&](int64_t i) {
+      const auto index = static_cast<std::size_t>(i);
+      write(index, {memory_.data() + rows[index] * width_, width});
+    });
+    return;
+  }
+  OutputFile& file = NextGeneration();
+  ParallelFor(std::ssize(rows), [&](int64_t i) {
+    const auto index = static_cast<std::size_t>(i);
+    thread_local std::vector<float> row;
+    row.resize(width);
+    write(index, row);
+    file.WriteAt(OffsetOf(rows[index]), std::as_bytes(std::span<const float>(row)));
+  });
 }
 
 void HiddenStore::Advance() {
@@ -51,6 +77,7 @@ void HiddenStore::Advance() {
   if (output_) output_->Close();
   output_.reset();
   input_.reset();
+  memory_ = {};
   current_ = 1 - current_;
 }
 

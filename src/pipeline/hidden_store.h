@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <span>
 
 #include "io/file.h"
 #include "pipeline/token_stream.h"
@@ -27,11 +29,14 @@ class HiddenStore {
 
   // The rows of a batch in memory, to be changed in place. One batch is taken at a time.
   MatrixView<float> Take(const Batch& batch);
-  // Memory for a batch whose contents the caller writes (the embedding).
-  MatrixView<float> TakeEmpty(const Batch& batch);
   // Gives the changed rows back as part of the next generation.
   void Put(const Batch& batch);
-  // All batches were put: the next generation becomes the current one.
+  // Writes rows of the next generation in any order: write(i, row) fills the row whose number is
+  // rows[i]. Works on all threads, so not from within ParallelFor.
+  void Fill(std::span<const int64_t> rows,
+            const std::function<void(std::size_t i, std::span<float> row)>& write);
+  // All rows were put or filled: the next generation becomes the current one. What has spilled
+  // takes no memory until a batch is taken again.
   void Advance();
 
   // Makes the current generation durable; returns which file holds it (0 or 1), for Load.
@@ -42,7 +47,8 @@ class HiddenStore {
  private:
   std::filesystem::path PathOf(int generation) const;
   MatrixView<float> BufferFor(const Batch& batch);
-  int64_t OffsetOf(const Batch& batch) const;
+  int64_t OffsetOf(int64_t row) const;
+  OutputFile& NextGeneration();
 
   int64_t rows_;
   int64_t width_;

@@ -13,6 +13,7 @@ namespace narrow {
 namespace {
 
 constexpr int64_t kRewriteBytes = int64_t{64} << 20;
+constexpr int64_t kCopyBytes = int64_t{16} << 20;  // of weights that are handed over as stored
 
 void DecodeRow(const QuantizationScheme& scheme, std::span<const std::byte> codes,
                std::span<float> out) {
@@ -114,8 +115,8 @@ int64_t RewriteRows(int64_t columns) {
 template <typename T>
 LoadedLayer<T>::LoadedLayer(StoredLayer stored, const QuantizationScheme& scheme)
     : stored_(std::move(stored)), scheme_(scheme) {
-  runnable_.attention_norm = ToBuffer(stored_.attention_norm);
-  runnable_.mlp_norm = ToBuffer(stored_.mlp_norm);
+  runnable_.attention_norm = ToBuffer(stored_.attention_norm.values);
+  runnable_.mlp_norm = ToBuffer(stored_.mlp_norm.values);
   runnable_.cache = cache_ = stored_.cache;
   for (const LinearGroup group : kLinearGroups) PackGroup(group);
 }
@@ -126,7 +127,8 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
   const auto stored = LinearsOf(stored_, group);
   int64_t rows = 0;
   for (const StoredLinear* linear : stored) {
-    linears_[g].push_back({linear->spec, rows, 0.0f, linear->bias});
+    linears_[g].push_back(
+        {linear->spec, rows, 0.0f, linear->bias ? linear->bias->values : std::vector<float>()});
     rows += linear->weight.rows();
   }
   const int64_t columns = stored.front()->weight.columns();
@@ -249,6 +251,44 @@ void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
         read(first_row, rows);
       },
       [](int64_t, MatrixView<const T>) {});
+}
+
+template <typename T>
+void LoadedLayer<T>::CopyUnchanged(const StoredBytesSink& sink) const {
+  const auto copy = [&](const StoredVector& vector) { sink(vector.name, 0, vector.bytes.span()); };
+  copy(stored_.attention_norm);
+  copy(stored_.mlp_norm);
+  for (const StoredLinear& linear : stored_.linears) {
+    if (linear.bias) copy(*linear.bias);
+  }
+  for (const LinearGroup group : kLinearGroups) {
+    if (!runnable_.Quantization(group)) CopyGroup(group, sink);
+  }
+}
+
+template <typename T>
+void LoadedLayer<T>::CopyGroup(LinearGroup group, const StoredBytesSink& sink) const {
+  AlignedBuffer<std::byte> bytes;
+  const auto linears = LinearsOf(stored_, group);
+  const auto store = [&](const StoredLinear& linear, int64_t row, MatrixView<float> rows) {
+    const Dtype dtype = linear.weight.dtype();
+    const int64_t row_bytes = rows.columns * ElementBytes(dtype);
+    const int64_t at_once = std::clamp<int64_t>(kCopyBytes / row_bytes, 1, rows.rows);
+    if (bytes.size() < at_once * row_bytes) bytes = AlignedBuffer<std::byte>(at_once * row_bytes);
+    const auto row_of = [&](int64_t i, int64_t count) {
+      return bytes.span().subspan(static_cast<std::size_t>(i * row_bytes),
+                                  static_cast<std::size_t>(count * row_bytes));
+    };
+    for (int64_t first = 0; first < rows.rows; first += at_once) {
+      const int64_t count = std::min(at_once, rows.rows - first);
+      ParallelFor(count,
+                  [&](int64_t i) { StoreRow(dtype, rows.RowSpan(first + i), row_of(i, 1)); });
+      sink(linear.weight.name(), (row + first) * row_bytes, row_of(0, count));
+    }
+  };
+  Read(group, [&](int64_t first_row, MatrixView<float> rows) {
+    ForLinearsAmong(linears, first_row, rows, store);
+  });
 }
 
 template <typename T>

@@ -39,6 +39,10 @@ void ForEachLinearAmong(const std::vector<LoadedLinear>& linears, int64_t first_
 // Takes rows of a group, the first of which is first_row, and may change them.
 using RowsRewriter = std::function<void(int64_t first_row, MatrixView<float> rows)>;
 
+// Takes bytes of a tensor as they lie in the checkpoint, from its first to its last.
+using StoredBytesSink = std::function<void(const std::string& tensor, int64_t offset,
+                                           std::span<const std::byte> bytes)>;
+
 // Rows of `columns` f32 weights a rewriter sees at a time, at most: 64 MB of them, however large
 // the panel, and whole chunks of compensated rounding.
 int64_t RewriteRows(int64_t columns);
@@ -70,6 +74,10 @@ class LoadedLayer {
   // REQUIRES: the group is not quantized yet.
   void Read(LinearGroup group, const RowsRewriter& read) const;
 
+  // Hands over what of the layer is not quantized, as it lies in the checkpoint: norms, biases, and
+  // the weights of groups that still run as they were stored. Nothing is read again for it.
+  void CopyUnchanged(const StoredBytesSink& sink) const;
+
   // See DecoderLayer::attended_mixing.
   void SetAttendedMixing(std::vector<AlignedBuffer<float>>&& matrices) {
     runnable_.attended_mixing = std::move(matrices);
@@ -84,6 +92,7 @@ class LoadedLayer {
 
  private:
   void PackGroup(LinearGroup group);
+  void CopyGroup(LinearGroup group, const StoredBytesSink& sink) const;
   void SetGroupQuantization(LinearGroup group, const GroupQuantization& quantization);
   // The packed numbers are the stored ones, so that unpacking loses nothing.
   bool PackedExactly(LinearGroup group) const;

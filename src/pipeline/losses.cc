@@ -9,12 +9,12 @@
 #include "evaluation/token_comparison.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
+#include "pipeline/head_packer.h"
 #include "pipeline/stored_layer.h"
 
 namespace narrow {
 namespace {
 
-constexpr int64_t kReadChunkBytes = int64_t{32} << 20;
 constexpr int64_t kWorstTokens = 20;
 
 // The last token of a window has no target in it.
@@ -34,12 +34,12 @@ double MeanLoss(std::span<const TokenOutcome> outcomes) {
 template <typename T>
 class LossPass {
  public:
-  LossPass(const LossRequest& request, ProgressSink& progress)
+  LossPass(const LossRequest& request, const PackedMatrix<T>* head, ProgressSink& progress)
       : request_(request),
+        head_(head),
         config_(*request.config),
-        model_(request.family->model(config_)),
+        lm_head_(request.family->model(config_).lm_head),
         progress_(progress),
-        norm_(ReadFloats(*request.checkpoint, model_.final_norm.name)),
         networks_(request.hidden.size(),
                   std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {
     if (request.partial_hidden.empty()) return;
@@ -53,12 +53,18 @@ class LossPass {
   }
 
   Losses Run() {
-    const int64_t slice_rows = HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
+    const int64_t slice_rows = head_ != nullptr
+                                   ? config_.vocabulary
+                                   : HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
     const int64_t slices = DivideRoundUp(config_.vocabulary, slice_rows);
     progress_.BeginPhase("Losses", request_.tokens->size() * slices,
                          slices == 1 ? "tokens" : "slice-tokens");
     for (int64_t first = 0; first < config_.vocabulary; first += slice_rows) {
-      AddSlice(first, std::min(slice_rows, config_.vocabulary - first));
+      if (head_ != nullptr) {
+        AddSlice(*head_, first);
+      } else {
+        AddSlice(LoadSlice({first, std::min(slice_rows, config_.vocabulary - first)}), first);
+      }
     }
     progress_.EndPhase();
     return Summarize();
@@ -81,9 +87,8 @@ class LossPass {
     return request_.tokens->sequences[static_cast<std::size_t>(index)];
   }
 
-  // All tokens of all networks by one slice of the head, which exists only here.
-  void AddSlice(int64_t first_token, int64_t rows) {
-    const PackedMatrix<T> slice = LoadSlice(first_token, rows);
+  // All tokens of all networks by one slice of the head.
+  void AddSlice(const PackedMatrix<T>& slice, int64_t first_token) {
     for (const Batch& batch : request_.batches) {
       ThrowIfStopRequested(request_.how_to_continue);
       std::vector<Rows> networks;
@@ -113,35 +118,19 @@ class LossPass {
     AddBatch(slice, first_token, batch, networks);
   }
 
-  PackedMatrix<T> LoadSlice(int64_t first_row, int64_t rows) const {
-    PackedMatrix<T> slice(rows, config_.hidden, std::min(kVocabularySlice, config_.vocabulary));
-    const Dtype dtype = request_.checkpoint->Get(model_.lm_head).entry.dtype;
-    const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
-    AlignedBuffer<T> panel(slice.panel_rows() * config_.hidden);
-    const auto pack = [&](int64_t first, std::span<const std::byte> bytes) {
-      CheckFinite(dtype, bytes, model_.lm_head);
-      const int64_t count = static_cast<int64_t>(bytes.size()) / row_bytes;
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t row = first - first_row + i;
-        const int64_t in_panel = row % slice.panel_rows();
-        ConvertRow(dtype,
-                   bytes.subspan(static_cast<std::size_t>(i * row_bytes),
-                                 static_cast<std::size_t>(row_bytes)),
-                   std::span<T>(panel.data() + in_panel * config_.hidden,
-                                static_cast<std::size_t>(config_.hidden)));
-        if (in_panel + 1 == slice.panel_rows() || row + 1 == rows) {
-          slice.PackPanel(row / slice.panel_rows(),
-                          MatrixView<const T>(panel.data(), in_panel + 1, config_.hidden));
-        }
-      }
+  PackedMatrix<T> LoadSlice(const RowRange& range) const {
+    const Dtype dtype = request_.checkpoint->Get(lm_head_).entry.dtype;
+    HeadPacker<T> packer(config_, dtype, range.count);
+    const auto pack = [&](int64_t, std::span<const std::byte> rows) {
+      CheckFinite(dtype, rows, lm_head_);
+      packer.Add(rows);
     };
-    const RowRange range = {first_row, rows};
     if (request_.copy_to != nullptr) {
-      request_.copy_to->CopyRows(model_.lm_head, range, pack);
+      request_.copy_to->CopyRows(lm_head_, range, pack);
     } else {
-      ReadInChunks(*request_.checkpoint, model_.lm_head, range, kReadChunkBytes, pack);
+      ReadInChunks(*request_.checkpoint, lm_head_, range, pack);
     }
-    return slice;
+    return std::move(packer).Take();
   }
 
   // The same tokens by several networks, the original first; `batch` counts in the whole text.
@@ -156,7 +145,8 @@ class LossPass {
       for (std::size_t n = 0; n < networks.size(); ++n) {
         const MatrixView<T> view(memory.data() + static_cast<int64_t>(n) * rows * config_.hidden,
                                  rows, config_.hidden);
-        RmsNorm<T>(networks[n].hidden.RowBlock(first, rows), norm_, config_.norm_epsilon, view);
+        RmsNorm<T>(networks[n].hidden.RowBlock(first, rows), request_.final_norm,
+                   config_.norm_epsilon, view);
         normed.push_back(view);
         states.push_back(networks[n].states.subspan(static_cast<std::size_t>(first),
                                                     static_cast<std::size_t>(rows)));
@@ -227,10 +217,10 @@ class LossPass {
   }
 
   const LossRequest& request_;
+  const PackedMatrix<T>* const head_;  // null: it is read
   const DecoderConfig& config_;
-  const ModelSpec model_;
+  const std::string lm_head_;
   ProgressSink& progress_;
-  const std::vector<float> norm_;
   std::vector<std::vector<NetworkState>> networks_;  // by network, then by token
   // Of the partial sequences: the original, then the variants; its sequences lie end to end.
   struct {
@@ -249,11 +239,13 @@ int64_t HeadSliceRows(int64_t vocabulary, int64_t rows) {
 }
 
 template <typename T>
-Losses ComputeLosses(const LossRequest& request, ProgressSink& progress) {
-  return LossPass<T>(request, progress).Run();
+Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
+                     ProgressSink& progress) {
+  return LossPass<T>(request, head, progress).Run();
 }
 
-template Losses ComputeLosses<float>(const LossRequest&, ProgressSink&);
-template Losses ComputeLosses<Bfloat16>(const LossRequest&, ProgressSink&);
+template Losses ComputeLosses<float>(const LossRequest&, const PackedMatrix<float>*, ProgressSink&);
+template Losses ComputeLosses<Bfloat16>(const LossRequest&, const PackedMatrix<Bfloat16>*,
+                                        ProgressSink&);
 
 }  // namespace narrow

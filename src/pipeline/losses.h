@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
+#include "kernels/matmul.h"
 #include "model/family.h"
 #include "pipeline/hidden_store.h"
 #include "pipeline/output_checkpoint.h"
@@ -25,6 +26,7 @@ struct LossRequest {
   const CheckpointReader* checkpoint = nullptr;
   const ModelFamily* family = nullptr;
   const DecoderConfig* config = nullptr;
+  std::span<const float> final_norm;
   OutputCheckpoint* copy_to = nullptr;  // lm_head goes there on the way; null: it does not
   int64_t head_slice_rows = 0;          // at most; does not change a result
   const TokenStream* tokens = nullptr;
@@ -44,9 +46,11 @@ struct Losses {
   int64_t flops = 0;
 };
 
-// Reads every byte of lm_head once; hidden states once for each slice. T: bf16 or f32 operands.
-// Throws: kNumeric when the head or a loss is not finite, and as a stop request says.
+// Reads every byte of lm_head once, or, where `head` is all of it, packed in panels of
+// kVocabularySlice, nothing; hidden states once for each slice. T: bf16 or f32 operands. Throws:
+// kNumeric when the head or a loss is not finite, and as a stop request says.
 template <typename T>
-Losses ComputeLosses(const LossRequest& request, ProgressSink& progress);
+Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
+                     ProgressSink& progress);
 
 }  // namespace narrow

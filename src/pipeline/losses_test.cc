@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <random>
+#include <utility>
 
 #include "base/error.h"
 #include "io/scratch_directory.h"
+#include "pipeline/head_packer.h"
 #include "pipeline/model_source.h"
 #include "pipeline/stored_layer.h"
 #include "pipeline/synthesize.h"
@@ -55,47 +58,51 @@ class LossesTest : public testing::Test {
 
   std::size_t Width() const { return static_cast<std::size_t>(model_.config.hidden); }
 
+  // Rows of one network, window after window.
+  void Fill(HiddenStore& store, std::size_t network, std::span<const int64_t> windows) const {
+    std::vector<int64_t> rows(windows.size() * std::size_t{kWindowTokens});
+    std::iota(rows.begin(), rows.end(), int64_t{0});
+    store.Fill(rows, [&](std::size_t i, std::span<float> row) {
+      const int64_t token = windows[i / std::size_t{kWindowTokens}] * kWindowTokens +
+                            static_cast<int64_t>(i) % kWindowTokens;
+      std::copy_n(hidden_[network].data() + token * model_.config.hidden, row.size(), row.data());
+    });
+    store.Advance();
+  }
+
   template <typename T>
   Losses Compute(int64_t slice_rows, Placement placement = Placement::kMemory,
-                 int64_t batch_rows = 200) {
+                 int64_t batch_rows = 200, const PackedMatrix<T>* head = nullptr) {
     const std::vector<Batch> batches = MakeBatches(tokens_, batch_rows);
+    const std::vector<int64_t> all = {0, 1, 2};
     std::vector<std::unique_ptr<HiddenStore>> stores;
     LossRequest request;
     for (std::size_t n = 0; n < kNetworks; ++n) {
       stores.push_back(std::make_unique<HiddenStore>(tokens_.size(), model_.config.hidden,
                                                      placement,
                                                      scratch_.path() / fmt::format("hidden{}", n)));
-      for (const Batch& batch : batches) {
-        const MatrixView<float> rows = stores[n]->TakeEmpty(batch);
-        std::copy_n(hidden_[n].data() + batch.first_row * model_.config.hidden,
-                    batch.rows * model_.config.hidden, rows.data);
-        stores[n]->Put(batch);
-      }
-      stores[n]->Advance();
+      Fill(*stores[n], n, all);
       request.hidden.push_back(stores[n].get());
     }
     // The first variant again, as it is on some of the windows.
     HiddenStore partial(std::ssize(partial_windows_) * kWindowTokens, model_.config.hidden,
                         placement, scratch_.path() / "partial");
-    for (std::size_t i = 0; i < partial_windows_.size(); ++i) {
-      const Batch batch = {static_cast<int64_t>(i) * kWindowTokens, kWindowTokens, {}};
-      std::copy_n(hidden_[1].data() + partial_windows_[i] * kWindowTokens * model_.config.hidden,
-                  kWindowTokens * model_.config.hidden, partial.TakeEmpty(batch).data);
-      partial.Put(batch);
-    }
-    partial.Advance();
     if (!partial_windows_.empty()) {
+      Fill(partial, 1, partial_windows_);
       request.partial_sequences = partial_windows_;
       request.partial_hidden = {&partial};
     }
+    const std::vector<float> norm =
+        ReadFloats(*model_.checkpoint, model_.family->model(model_.config).final_norm.name);
     request.checkpoint = model_.checkpoint.get();
     request.family = model_.family;
     request.config = &model_.config;
+    request.final_norm = norm;
     request.head_slice_rows = slice_rows;
     request.tokens = &tokens_;
     request.batches = batches;
     SilentProgress progress;
-    return ComputeLosses<T>(request, progress);
+    return ComputeLosses<T>(request, head, progress);
   }
 
   // The loss of one token of the original in f64, the plain way.
@@ -184,6 +191,25 @@ TEST_F(LossesTest, SlicesOfTheHeadChangeNothing) {
     ExpectSameBits(Compute<float>(rows), whole);
     ExpectSameBits(Compute<Bfloat16>(rows), whole_bfloat16);
   }
+}
+
+// Packed on the way of other chunks than those of 32 MiB, and at another time.
+TEST_F(LossesTest, AHeadThatIsThereIsNotRead) {
+  const std::string name = model_.family->model(model_.config).lm_head;
+  const CheckpointReader::TensorLocation& location = model_.checkpoint->Get(name);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(location.entry.bytes()));
+  model_.checkpoint->Read(location, bytes);
+  HeadPacker<Bfloat16> packer(model_.config, location.entry.dtype, kVocabulary);
+  const std::size_t chunk = bytes.size() / std::size_t{kVocabulary} * 777;
+  for (std::size_t first = 0; first < bytes.size(); first += chunk) {
+    packer.Add(std::span(bytes).subspan(first, std::min(chunk, bytes.size() - first)));
+  }
+  const PackedMatrix<Bfloat16> head = std::move(packer).Take();
+  const Losses read = Compute<Bfloat16>(kVocabulary);
+  const int64_t before = model_.checkpoint->traffic().bytes;
+  ExpectSameBits(Compute<Bfloat16>(1024, Placement::kMemory, 200, &head), read);
+  const int64_t norm = model_.config.hidden * 2;
+  EXPECT_EQ(model_.checkpoint->traffic().bytes - before, norm);
 }
 
 // Networks that saw two of the three windows: the same outcomes as on these windows among all.

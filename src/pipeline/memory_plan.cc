@@ -126,26 +126,45 @@ int64_t EvaluationHiddenBytes(const JobShape& shape) {
          shape.config.hidden * kFloatBytes;
 }
 
-// What spills takes one batch for each stream.
-int64_t SpilledBytes(const JobShape& shape, const PassPlan& plan, int64_t streams) {
-  if (AttributedTokens(shape) > 0) streams += shape.attribution_variants;
-  return streams * BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
+// One batch of hidden states.
+int64_t BatchHiddenBytes(const JobShape& shape, const PassPlan& plan) {
+  return BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
 }
 
 int64_t ProbeRowBytes(const JobShape& shape) {
   return shape.probe_tokens * shape.config.hidden * kFloatBytes;
 }
 
+// While layers run; what has spilled is in memory only while a layer takes it along, one batch of
+// one text through one version of the model.
 int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan) {
   if (plan.hidden_states == Placement::kMemory) return HiddenStateBytes(shape);
-  return SpilledBytes(shape, plan, Streams(shape) + (shape.calibration_tokens > 0 ? 1 : 0)) +
-         ProbeRowBytes(shape);
+  return std::max(BatchHiddenBytes(shape, plan), ProbeRowBytes(shape));
+}
+
+// While losses are computed: where the models are compared, a batch of each is there.
+int64_t EvaluatedHiddenBytes(const JobShape& shape, const PassPlan& plan) {
+  if (plan.hidden_states == Placement::kMemory) return EvaluationHiddenBytes(shape);
+  const int64_t parts = AttributedTokens(shape) > 0 ? shape.attribution_variants : 0;
+  return (Streams(shape) + parts) * BatchHiddenBytes(shape, plan);
 }
 
 int64_t ChunkBytes(const JobShape& shape) {
   // Embedding and head of an FP8 checkpoint stay in two bytes or more.
   const int64_t element = std::max<int64_t>(2, ElementBytes(shape.stored));
   return std::min(kChunkBytes, shape.config.vocabulary * shape.config.hidden * element);
+}
+
+bool Ties(const JobShape& shape) {
+  return shape.config.lm_head == DecoderConfig::LmHead::kTied && shape.evaluation_tokens > 0;
+}
+
+int64_t PackedHeadBytes(const JobShape& shape, int64_t rows) {
+  return rows * shape.config.hidden * ComputeBytes(shape);
+}
+
+int64_t PackedPanelBytes(const JobShape& shape) {
+  return PackedHeadBytes(shape, std::min(kVocabularySlice, shape.config.vocabulary));
 }
 
 // What a thread holds of the output of the widest panel. q/k/v and gate/up are stored as operands,
@@ -177,16 +196,27 @@ int64_t Total(const std::vector<MemoryPart>& parts) {
 }
 
 // What every phase holds.
-std::vector<MemoryPart> BaseParts(const JobShape& shape) {
-  return {{"program, tokenizer, texts", shape.resident_before_bytes},
-          {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread}};
+std::vector<MemoryPart> BaseParts(const JobShape& shape, const PassPlan& plan) {
+  std::vector<MemoryPart> parts = {
+      {"program, tokenizer, texts", shape.resident_before_bytes},
+      {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread}};
+  if (KeepsTiedHead(shape, plan)) {
+    parts.push_back({"lm_head, packed", PackedHeadBytes(shape, shape.config.vocabulary)});
+  }
+  return parts;
 }
 
 std::vector<MemoryPart> EmbeddingParts(const JobShape& shape, const PassPlan& plan) {
-  std::vector<MemoryPart> parts = BaseParts(shape);
-  parts.push_back({"hidden states", HiddenBytes(shape, plan)});
-  if (shape.calibration_tokens > 0) {
-    parts.push_back({"embedding, as stored", ChunkBytes(shape)});
+  std::vector<MemoryPart> parts = BaseParts(shape, plan);
+  const int64_t tokens = shape.calibration_tokens + shape.evaluation_tokens + shape.probe_tokens +
+                         std::min(shape.attribution_tokens, shape.evaluation_tokens);
+  parts.push_back({"hidden states", plan.hidden_states == Placement::kMemory
+                                        ? HiddenStateBytes(shape)
+                                        : shape.threads * shape.config.hidden * kFloatBytes});
+  parts.push_back({"places of tokens", tokens * static_cast<int64_t>(sizeof(int64_t))});
+  parts.push_back({"embedding, as stored", ChunkBytes(shape)});
+  if (KeepsTiedHead(shape, plan)) {
+    parts.push_back({"packing lm_head", PackedPanelBytes(shape)});
   }
   return parts;
 }
@@ -198,7 +228,7 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
   const int64_t stored = weights * ElementBytes(shape.stored);
   const int64_t statistics =
       HessianBytes(shape, hessian_block_columns) + BatchInputBytes(shape, plan);
-  std::vector<MemoryPart> parts = BaseParts(shape);
+  std::vector<MemoryPart> parts = BaseParts(shape, plan);
   const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
   add("layer, packed", weights * ComputeBytes(shape));
   add("packing and rewriting", StagingBytes(shape, statistics));
@@ -218,7 +248,7 @@ std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
 
 std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
   const DecoderConfig& c = shape.config;
-  std::vector<MemoryPart> parts = BaseParts(shape);
+  std::vector<MemoryPart> parts = BaseParts(shape, plan);
   const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
   // The threads keep them when the layers are done.
   add("tiles of the layers", TileBytes(shape));
@@ -228,15 +258,17 @@ std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
   }
   const int64_t streams = Streams(shape);
   const int64_t slice_rows = HeadSliceRows(c.vocabulary, plan.head_slice_rows);
-  const int64_t panel = std::min(kVocabularySlice, c.vocabulary) * c.hidden * ComputeBytes(shape);
   // The attribution compares its models with the original by themselves.
   const int64_t compared = std::max(streams, 1 + shape.attribution_variants);
   const int64_t norms = shape.threads * compared * kLossTileRows * c.hidden * ComputeBytes(shape);
-  add("lm_head, packed", slice_rows * c.hidden * ComputeBytes(shape));
-  add("packing lm_head; norms of tiles", std::max(ChunkBytes(shape) + panel, norms));
-  add("hidden states", plan.hidden_states == Placement::kMemory
-                           ? EvaluationHiddenBytes(shape)
-                           : SpilledBytes(shape, plan, streams));
+  if (KeepsTiedHead(shape, plan)) {
+    add("norms of tiles", norms);
+  } else {
+    add("lm_head, packed", PackedHeadBytes(shape, slice_rows));
+    add("packing lm_head; norms of tiles",
+        std::max(ChunkBytes(shape) + PackedPanelBytes(shape), norms));
+  }
+  add("hidden states", EvaluatedHiddenBytes(shape, plan));
   add("tiles: logits", shape.threads * kLossTileRows * 3 * kVocabularySlice * kFloatBytes);
   add("sums and outcomes of tokens",
       (streams * shape.evaluation_tokens + AttributedTokens(shape) +
@@ -284,15 +316,21 @@ std::string DescribeChoice(const MemoryChoice& choice) {
       choice.head_slices == 1
           ? ""
           : fmt::format("; lm_head in {} slices for the losses", choice.head_slices);
+  const std::string embedding =
+      choice.plan.tied_head == TiedHead::kKept ? "" : "; the embedding read again as lm_head";
   return fmt::format(
       "Memory: {:.2f} GiB at most; hidden states in {}; {} of the next layer read ahead{}",
       static_cast<double>(choice.estimate.peak_bytes) / 0x1p30,
       choice.plan.hidden_states == Placement::kMemory ? "memory" : "the work directory",
-      choice.plan.read_ahead_bytes == 0 ? "nothing" : "weights", statistics + head);
+      choice.plan.read_ahead_bytes == 0 ? "nothing" : "weights", statistics + head + embedding);
 }
 
 int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan) {
   return DivideRoundUp(config.vocabulary, HeadSliceRows(config.vocabulary, plan.head_slice_rows));
+}
+
+bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan) {
+  return Ties(shape) && plan.tied_head == TiedHead::kKept;
 }
 
 bool KeepsStoredWeights(const JobShape& shape) {
@@ -331,7 +369,8 @@ MemoryChoice MakeChoice(const JobShape& shape, const PassPlan& plan, int64_t blo
   MemoryChoice choice;
   choice.plan = plan;
   choice.hessian_block_columns = block_columns;
-  choice.head_slices = shape.evaluation_tokens > 0 ? HeadSlices(shape.config, choice.plan) : 1;
+  const bool sliced = shape.evaluation_tokens > 0 && !KeepsTiedHead(shape, plan);
+  choice.head_slices = sliced ? HeadSlices(shape.config, plan) : 1;
   choice.estimate = EstimateMemory(shape, choice.plan, block_columns);
   return choice;
 }
@@ -347,11 +386,13 @@ std::vector<MemoryChoice> Choices(const JobShape& shape) {
        compensated && block >= kMinBlockColumns; block = RoundUp(DivideRoundUp(block, 2), 64)) {
     blocks.push_back(block);
   }
+  const TiedHead tied_head = Ties(shape) ? TiedHead::kReadAgain : TiedHead::kKept;
   std::vector<MemoryChoice> choices;
   for (const int64_t block : blocks) {
     for (int64_t batch_rows = kMaxBatchRows; batch_rows >= kMinBatchRows; batch_rows /= 2) {
       for (const Placement placement : {Placement::kMemory, Placement::kFile}) {
-        choices.push_back(MakeChoice(shape, {batch_rows, placement, 0, kVocabularySlice}, block));
+        choices.push_back(
+            MakeChoice(shape, {batch_rows, placement, 0, kVocabularySlice, tied_head}, block));
       }
     }
   }
@@ -381,7 +422,12 @@ MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
     const int64_t row_bytes = config.hidden * ComputeBytes(shape);
     int64_t rows = (budget_bytes - Total(choice.estimate.head)) / row_bytes + kVocabularySlice;
     plan.head_slice_rows = HeadSliceRows(config.vocabulary, rows);
-    return MakeChoice(shape, plan, choice.hessian_block_columns);
+    PassPlan keeping = plan;
+    keeping.tied_head = TiedHead::kKept;
+    const MemoryChoice kept = MakeChoice(shape, keeping, choice.hessian_block_columns);
+    return kept.estimate.peak_bytes <= budget_bytes
+               ? kept
+               : MakeChoice(shape, plan, choice.hessian_block_columns);
   }
   const double smallest =
       std::ceil(static_cast<double>(SmallestBudget(shape)) / 0x1p30 * 100) / 100;

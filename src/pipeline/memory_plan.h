@@ -60,8 +60,8 @@ struct MemoryChoice {
 int64_t SmallestBudget(const JobShape& shape);
 
 // The fastest way to run that fits `budget_bytes`; the smaller number of slices of lm_head counts
-// less than hidden states in memory. Throws: kMemoryBudget naming the smallest budget that would
-// do.
+// less than hidden states in memory, and a tied head is kept where that costs nothing else. Throws:
+// kMemoryBudget naming the smallest budget that would do.
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes);
 
 // A job over these texts; `evaluation` may be null, `quantization` too (evaluation alone).
@@ -80,6 +80,9 @@ int64_t AttributedTokens(const JobShape& shape);
 
 // Bytes written to the work directory per layer when hidden states spill, all streams together.
 int64_t HiddenStateBytes(const JobShape& shape);
+
+// The head is the embedding and stays in memory from its reading to the losses.
+bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan);
 
 // bf16 operands do not hold F16 and F32 weights exactly: what was read ahead of those stays beside
 // the packed ones until they are quantized, and the rest is read again.

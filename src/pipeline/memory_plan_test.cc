@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <string>
 
 #include "base/error.h"
@@ -16,6 +17,7 @@ namespace narrow {
 namespace {
 
 constexpr int64_t kGib = int64_t{1} << 30;
+constexpr int64_t kMany = std::numeric_limits<int64_t>::max();
 
 // `preset`, 128 x 512 calibration tokens and the 141 windows of WikiText-2, two threads.
 JobShape ShapeOfPreset(std::string_view preset, ComputeType compute = ComputeType::kBfloat16) {
@@ -98,13 +100,15 @@ TEST(MemoryPlan, TheHeadIsNotWhatDecidesTheSmallestBudget) {
 TEST(MemoryPlan, SlicesOfTheHeadFillTheBudget) {
   const JobShape shape = ShapeOfLargeHead();
   const int64_t row_bytes = shape.config.hidden * 2;
-  int64_t slices_before = std::numeric_limits<int64_t>::max();
+  // Larger batches come first, and leave the head less.
+  std::map<int64_t, int64_t> slices_before;  // by rows of a batch
   for (int64_t budget = SmallestBudget(shape); budget < 2 * kGib; budget += int64_t{16} << 20) {
     const MemoryChoice choice = ChoosePassPlan(shape, budget);
     EXPECT_LE(choice.estimate.peak_bytes, budget);
     if (choice.plan.hidden_states == Placement::kFile) {
-      EXPECT_LE(choice.head_slices, slices_before);
-      slices_before = choice.head_slices;
+      int64_t& before = slices_before.try_emplace(choice.plan.batch_rows, kMany).first->second;
+      EXPECT_LE(choice.head_slices, before);
+      before = choice.head_slices;
     }
     EXPECT_EQ(PartOf(choice.estimate.head, "lm_head, packed"),
               HeadSliceRows(shape.config.vocabulary, choice.plan.head_slice_rows) * row_bytes);
@@ -112,6 +116,30 @@ TEST(MemoryPlan, SlicesOfTheHeadFillTheBudget) {
   }
   EXPECT_EQ(ChoosePassPlan(shape, 64 * kGib).head_slices, 1);
   EXPECT_EQ(HeadSlices(shape.config, PassPlan()), 1);
+}
+
+// A head that is the embedding is in memory from its reading to the losses where the budget allows
+// it beside all else; a head of its own never is.
+TEST(MemoryPlan, ATiedHeadIsKeptWhereItCostsNothingElse) {
+  JobShape shape = ShapeOfLargeHead();
+  EXPECT_FALSE(KeepsTiedHead(shape, ChoosePassPlan(shape, 64 * kGib).plan));
+  shape.config.lm_head = DecoderConfig::LmHead::kTied;
+  const int64_t head_bytes = shape.config.vocabulary * shape.config.hidden * 2;
+  const int64_t smallest = SmallestBudget(shape);
+  EXPECT_LT(smallest, 2 * head_bytes);
+  EXPECT_FALSE(KeepsTiedHead(shape, ChoosePassPlan(shape, smallest).plan));
+  const MemoryChoice kept = ChoosePassPlan(shape, 64 * kGib);
+  EXPECT_TRUE(KeepsTiedHead(shape, kept.plan));
+  EXPECT_EQ(kept.head_slices, 1);
+  for (const auto* parts : {&kept.estimate.embedding, &kept.estimate.layers, &kept.estimate.head}) {
+    EXPECT_EQ(PartOf(*parts, "lm_head, packed"), head_bytes);
+  }
+  // Just below what that takes, all else is the same.
+  const MemoryChoice below = ChoosePassPlan(shape, kept.estimate.peak_bytes - 1);
+  EXPECT_FALSE(KeepsTiedHead(shape, below.plan));
+  EXPECT_EQ(below.plan.hidden_states, kept.plan.hidden_states);
+  EXPECT_EQ(below.plan.read_ahead_bytes, kept.plan.read_ahead_bytes);
+  EXPECT_EQ(below.plan.batch_rows, kept.plan.batch_rows);
 }
 
 TEST(MemoryPlan, SlicesAreWholePanelsThatCoverTheVocabulary) {

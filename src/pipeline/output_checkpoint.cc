@@ -6,7 +6,7 @@
 namespace narrow {
 namespace {
 
-constexpr int64_t kCopyChunkBytes = int64_t{32} << 20;
+constexpr int64_t kChunkBytes = int64_t{32} << 20;
 
 std::string ConfigDtypeName(Dtype dtype) {
   switch (dtype) {
@@ -148,26 +148,24 @@ void OutputCheckpoint::WriteCodes(const LinearSpec& linear, int64_t first_row,
   writer_.WritePart(name, first_row * linear.columns, codes);
 }
 
-void OutputCheckpoint::WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts) {
-  Copy(layer.attention_norm.name, {});
-  Copy(layer.mlp_norm.name, {});
-  for (const LinearSpec& linear : layer.linears) {
-    const auto fact = std::find_if(facts.linears.begin(), facts.linears.end(),
-                                   [&](const LinearFacts& f) { return f.module == linear.module; });
-    if (fact != facts.linears.end()) {
-      const LinearTensors tensors = format_.linear_tensors(Describe(linear));
-      WriteScale(tensors.weight_scale.name, fact->weight_scale);
-      WriteScale(tensors.input_scale.name, fact->input_scale);
-    } else {
-      Copy(linear.weight(), {});
-    }
-    if (linear.bias == Bias::kPresent) Copy(linear.bias_name(), {});
+void OutputCheckpoint::WriteScales(const LayerSpec& layer, const LayerFacts& facts) {
+  for (const LinearFacts& fact : facts.linears) {
+    const auto linear = std::ranges::find(layer.linears, fact.module, &LinearSpec::module);
+    NARROW_CHECK(linear != layer.linears.end());
+    const LinearTensors tensors = format_.linear_tensors(Describe(*linear));
+    WriteScale(tensors.weight_scale.name, fact.weight_scale);
+    WriteScale(tensors.input_scale.name, fact.input_scale);
   }
   if (facts.cache) {
     const KvScaleTensors scales = format_.kv_scale_tensors(DescribeAttention(layer));
     WriteScale(scales.key_scale.name, facts.cache->key_scale);
     WriteScale(scales.value_scale.name, facts.cache->value_scale);
   }
+}
+
+void OutputCheckpoint::WriteUnchanged(const std::string& name, int64_t offset,
+                                      std::span<const std::byte> bytes) {
+  writer_.WritePart(name, offset, bytes);
 }
 
 void OutputCheckpoint::Copy(const std::string& name, const ChunkTap& tap) {
@@ -178,22 +176,21 @@ void OutputCheckpoint::CopyRows(const std::string& name, const RowRange& range,
                                 const ChunkTap& tap) {
   const SafetensorsEntry& entry = source_.Get(name).entry;
   const int64_t row_bytes = entry.bytes() / std::max<int64_t>(1, RowCount(entry));
-  ReadInChunks(source_, name, range, kCopyChunkBytes,
-               [&](int64_t first_row, std::span<const std::byte> rows) {
-                 writer_.WritePart(name, first_row * row_bytes, rows);
-                 if (tap) tap(first_row, rows);
-               });
+  ReadInChunks(source_, name, range, [&](int64_t first_row, std::span<const std::byte> rows) {
+    writer_.WritePart(name, first_row * row_bytes, rows);
+    if (tap) tap(first_row, rows);
+  });
 }
 
 void OutputCheckpoint::Finish() { writer_.Finish(); }
 
 void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
-                  int64_t chunk_bytes, const OutputCheckpoint::ChunkTap& tap) {
+                  const OutputCheckpoint::ChunkTap& tap) {
   const CheckpointReader::TensorLocation& location = source.Get(name);
   if (range.count == 0) return;
   const int64_t row_bytes = location.entry.bytes() / RowCount(location.entry);
   const int64_t chunk_rows =
-      std::clamp<int64_t>(chunk_bytes / std::max<int64_t>(1, row_bytes), 1, range.count);
+      std::clamp<int64_t>(kChunkBytes / std::max<int64_t>(1, row_bytes), 1, range.count);
   AlignedBuffer<std::byte> chunk(chunk_rows * row_bytes);
   for (int64_t done = 0; done < range.count; done += chunk_rows) {
     const int64_t count = std::min(chunk_rows, range.count - done);

@@ -52,8 +52,10 @@ class OutputCheckpoint {
 
   // Codes of rows of a quantized linear, from its first row to its last (a CodeSink).
   void WriteCodes(const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes);
-  // The rest of a layer whose codes have been written: scales, and what is not quantized.
-  void WriteRestOfLayer(const LayerSpec& layer, const LayerFacts& facts);
+  // The scales of a layer that was quantized.
+  void WriteScales(const LayerSpec& layer, const LayerFacts& facts);
+  // Bytes of a tensor that stays as it is, from its first to its last (a StoredBytesSink).
+  void WriteUnchanged(const std::string& name, int64_t offset, std::span<const std::byte> bytes);
   // Copies a tensor unchanged, and shows every chunk (whole rows) to `tap` on the way, so that a
   // tensor that is also computed with is read once. `tap` may be empty.
   using ChunkTap = std::function<void(int64_t first_row, std::span<const std::byte> rows)>;
@@ -74,9 +76,9 @@ class OutputCheckpoint {
   CheckpointWriter writer_;
 };
 
-// Reads rows of a tensor [rows, ...] in chunks of whole rows of about `chunk_bytes` and shows them
-// in order, numbered as in the tensor.
+// Reads rows of a tensor [rows, ...] in chunks of whole rows, of about 32 MiB, and shows them in
+// order, numbered as in the tensor.
 void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
-                  int64_t chunk_bytes, const OutputCheckpoint::ChunkTap& tap);
+                  const OutputCheckpoint::ChunkTap& tap);
 
 }  // namespace narrow

@@ -86,11 +86,7 @@ class PhasePlanner {
     PhasePlan phase;
     phase.name = "embedding";
     phase.memory_bytes = TotalOf(memory_.estimate.embedding);
-    // Without an output only the rows of the tokens are read.
-    phase.read_bytes = writes() ? work_.embedding_bytes
-                                : std::min(work_.embedding_bytes,
-                                           (shape_.calibration_tokens + shape_.evaluation_tokens) *
-                                               shape_.config.hidden * ElementBytes(shape_.stored));
+    phase.read_bytes = work_.embedding_bytes;
     if (writes()) phase.written_bytes = work_.embedding_bytes;
     if (spills_) phase.spill_written_bytes = HiddenStateBytes(shape_);
     AddDisk(phase);
@@ -174,7 +170,7 @@ class PhasePlanner {
   PhasePlan Head() {
     PhasePlan phase;
     phase.name = "head";
-    phase.read_bytes = work_.head_bytes;
+    if (!KeepsTiedHead(shape_, memory_.plan)) phase.read_bytes = work_.head_bytes;
     if (writes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
     phase.memory_bytes = TotalOf(memory_.estimate.head);
     if (shape_.evaluation_tokens > 0) {

@@ -1,5 +1,6 @@
 #include "pipeline/stored_layer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/checked_math.h"
@@ -18,7 +19,7 @@ StoredLinear OpenLinear(const CheckpointReader& checkpoint, const LinearSpec& sp
   StoredLinear linear;
   linear.spec = spec;
   linear.weight = StoredMatrix(checkpoint, spec.weight());
-  if (spec.bias == Bias::kPresent) linear.bias = ReadFloats(checkpoint, spec.bias_name());
+  if (spec.bias == Bias::kPresent) linear.bias = ReadVector(checkpoint, spec.bias_name());
   if (linear.quantized()) {
     linear.weight_scale = ReadScale(checkpoint, spec.module + ".weight_scale");
     linear.input_scale = ReadScale(checkpoint, spec.module + ".input_scale");
@@ -70,8 +71,8 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
   StoredLayer stored;
   stored.spec = family.layer(config, layer);
-  stored.attention_norm = ReadFloats(checkpoint, stored.spec.attention_norm.name);
-  stored.mlp_norm = ReadFloats(checkpoint, stored.spec.mlp_norm.name);
+  stored.attention_norm = ReadVector(checkpoint, stored.spec.attention_norm.name);
+  stored.mlp_norm = ReadVector(checkpoint, stored.spec.mlp_norm.name);
   for (const LinearSpec& spec : stored.spec.linears) {
     StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, spec));
     if (linear.weight.bytes() > read_ahead_bytes) {
@@ -85,15 +86,19 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
   return stored;
 }
 
-std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name) {
+StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name) {
   const CheckpointReader::TensorLocation& location = checkpoint.Get(name);
-  AlignedBuffer<std::byte> bytes(location.entry.bytes());
-  checkpoint.Read(location, bytes.span());
-  std::vector<float> values(
-      static_cast<std::size_t>(bytes.size() / ElementBytes(location.entry.dtype)));
-  CheckFinite(location.entry.dtype, bytes.span(), name);
-  ConvertRow(location.entry.dtype, bytes.span(), std::span<float>(values));
-  return values;
+  const Dtype dtype = location.entry.dtype;
+  StoredVector vector = {name, AlignedBuffer<std::byte>(location.entry.bytes()), {}};
+  checkpoint.Read(location, vector.bytes.span());
+  CheckFinite(dtype, vector.bytes.span(), name);
+  vector.values.resize(static_cast<std::size_t>(vector.bytes.size() / ElementBytes(dtype)));
+  ConvertRow(dtype, vector.bytes.span(), std::span<float>(vector.values));
+  return vector;
+}
+
+std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name) {
+  return ReadVector(checkpoint, name).values;
 }
 
 void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor) {
@@ -160,6 +165,23 @@ void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat1
       return;
     default:
       Fail(ErrorCode::kInternal, "weights of type {} cannot be converted", Name(dtype));
+  }
+}
+
+void StoreRow(Dtype dtype, std::span<const float> values, std::span<std::byte> bytes) {
+  NARROW_CHECK(bytes.size() == values.size() * static_cast<std::size_t>(ElementBytes(dtype)));
+  switch (dtype) {
+    case Dtype::kF32:
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+      return;
+    case Dtype::kBF16:
+      ConvertToBfloat16(values, {reinterpret_cast<Bfloat16*>(bytes.data()), values.size()});
+      return;
+    case Dtype::kF16:
+      std::ranges::transform(values, reinterpret_cast<Float16*>(bytes.data()), ToFloat16);
+      return;
+    default:
+      Fail(ErrorCode::kInternal, "numbers cannot be stored as {}", Name(dtype));
   }
 }
 

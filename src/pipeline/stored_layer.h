@@ -41,11 +41,18 @@ class StoredMatrix {
   AlignedBuffer<std::byte> memory_;  // empty: on disk
 };
 
+// A norm or a bias: as it lies in the checkpoint, and as numbers.
+struct StoredVector {
+  std::string name;
+  AlignedBuffer<std::byte> bytes;
+  std::vector<float> values;
+};
+
 // One linear as stored. Scales are there when the matrix holds FP8 codes.
 struct StoredLinear {
   LinearSpec spec;
   StoredMatrix weight;
-  std::vector<float> bias;  // empty without one
+  std::optional<StoredVector> bias;
   float weight_scale = 1.0f;
   std::optional<float> input_scale;
 
@@ -54,8 +61,8 @@ struct StoredLinear {
 
 struct StoredLayer {
   LayerSpec spec;
-  std::vector<float> attention_norm;
-  std::vector<float> mlp_norm;
+  StoredVector attention_norm;
+  StoredVector mlp_norm;
   std::vector<StoredLinear> linears;  // in the order of the spec
   std::optional<CacheQuantization> cache;
 };
@@ -71,6 +78,9 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
 // naming the tensor when a value is not finite.
 std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name);
 
+// The same with the bytes it was made from.
+StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name);
+
 // Largest magnitude of BF16, F16 or F32 numbers; 0 for other types, whose scales say it.
 AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes);
 
@@ -84,5 +94,9 @@ float ReadScale(const CheckpointReader& checkpoint, const std::string& name);
 // REQUIRES: bytes.size() == out.size() * ElementBytes(dtype).
 void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out);
 void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat16> out);
+
+// The inverse of ConvertRow to f32, exact for what came from it.
+// REQUIRES: bytes.size() == values.size() * ElementBytes(dtype).
+void StoreRow(Dtype dtype, std::span<const float> values, std::span<std::byte> bytes);
 
 }  // namespace narrow

@@ -4,16 +4,18 @@
 #include <array>
 #include <chrono>
 #include <future>
+#include <map>
 #include <tuple>
 #include <utility>
 
 #include "base/interrupt.h"
 #include "base/memory_use.h"
-#include "base/parallel.h"
 #include "pipeline/calibration.h"
+#include "pipeline/head_packer.h"
 #include "pipeline/layer_probe.h"
 #include "pipeline/loaded_layer.h"
 #include "pipeline/losses.h"
+#include "pipeline/token_positions.h"
 
 namespace narrow {
 namespace {
@@ -226,14 +228,51 @@ class Pass {
     last_save_ = now;
   }
 
-  // Fills the hidden states of every stream with the embeddings of its tokens, of which only the
-  // rows that occur are read; the embedding is copied to the output on the way.
+  // The embedding passes by once: its rows become the hidden states of every stream, go to the
+  // output, and, when it is the head too, stay for the losses.
   void Embed() {
-    const std::string name = request_.family->model(config_).embedding;
-    if (request_.output != nullptr) CopyChecked(name);
-    for (std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) EmbedStream(name, **stream);
+    const ModelSpec model = request_.family->model(config_);
+    const std::string& name = model.embedding;
+    const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
+    std::map<const TokenStream*, TokenPositions> positions;
+    for (const std::optional<Stream>* stream : AllStreams()) {
+      if (*stream) positions.try_emplace((*stream)->tokens, (*stream)->tokens->tokens);
     }
+    std::optional<HeadPacker<T>> head;
+    if (stored_ && model.lm_head == name && request_.plan.tied_head == TiedHead::kKept) {
+      head.emplace(config_, dtype, config_.vocabulary);
+    }
+    const auto take = [&](int64_t first, std::span<const std::byte> rows) {
+      ThrowIfStopRequested(HowToContinue());
+      CheckFinite(dtype, rows, name);
+      for (std::optional<Stream>* stream : AllStreams()) {
+        if (*stream) EmbedRows(positions.at((*stream)->tokens), dtype, first, rows, **stream);
+      }
+      if (head) head->Add(rows);
+    };
+    if (request_.output != nullptr) {
+      request_.output->Copy(name, take);
+    } else {
+      ReadInChunks(*request_.checkpoint, name, {0, config_.vocabulary}, take);
+    }
+    if (head) tied_head_ = std::move(*head).Take();
+    for (std::optional<Stream>* stream : AllStreams()) {
+      if (*stream) (*stream)->hidden.Advance();
+    }
+  }
+
+  // Rows of the embedding from `first`, to where their tokens are in the stream.
+  void EmbedRows(const TokenPositions& positions, Dtype dtype, int64_t first,
+                 std::span<const std::byte> rows, Stream& stream) const {
+    const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
+    const std::span<const int64_t> places = positions.Of(first, std::ssize(rows) / row_bytes);
+    stream.hidden.Fill(places, [&](std::size_t i, std::span<float> hidden) {
+      const int64_t token = stream.tokens->tokens[static_cast<std::size_t>(places[i])];
+      ConvertRow(dtype,
+                 rows.subspan(static_cast<std::size_t>((token - first) * row_bytes),
+                              static_cast<std::size_t>(row_bytes)),
+                 hidden);
+    });
   }
 
   // Copies a tensor to the output. Throws: kNumeric when it holds NaN or infinity.
@@ -241,25 +280,6 @@ class Pass {
     const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
     request_.output->Copy(
         name, [&](int64_t, std::span<const std::byte> rows) { CheckFinite(dtype, rows, name); });
-  }
-
-  void EmbedStream(const std::string& name, Stream& stream) {
-    const CheckpointReader::TensorLocation& location = request_.checkpoint->Get(name);
-    const Dtype dtype = location.entry.dtype;
-    const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
-    for (const Batch& batch : stream.batches) {
-      ThrowIfStopRequested(HowToContinue());
-      const MatrixView<float> hidden = stream.hidden.TakeEmpty(batch);
-      ParallelFor(batch.rows, [&](int64_t i) {
-        thread_local std::vector<std::byte> row;
-        row.resize(static_cast<std::size_t>(row_bytes));
-        const int32_t token = stream.tokens->tokens[static_cast<std::size_t>(batch.first_row + i)];
-        request_.checkpoint->ReadPart(location, token * row_bytes, row);
-        ConvertRow(dtype, row, hidden.RowSpan(i));
-      });
-      stream.hidden.Put(batch);
-    }
-    stream.hidden.Advance();
   }
 
   void RunLayer(LoadedLayer<T>& layer) {
@@ -321,9 +341,12 @@ class Pass {
     }
     result_.layers.push_back(
         QuantizeLayer(layer, config_, std::move(statistics), *request_.quantization, sink, step));
-    if (request_.output != nullptr) {
-      request_.output->WriteRestOfLayer(layer.spec(), result_.layers.back());
-    }
+    if (request_.output == nullptr) return;
+    request_.output->WriteScales(layer.spec(), result_.layers.back());
+    layer.CopyUnchanged(
+        [this](const std::string& tensor, int64_t offset, std::span<const std::byte> bytes) {
+          request_.output->WriteUnchanged(tensor, offset, bytes);
+        });
   }
 
   void Evaluate(const LoadedLayer<T>& layer, Stream& stream) {
@@ -357,22 +380,26 @@ class Pass {
     probe_.reset();
     workspace_ = {};
     const ModelSpec model = request_.family->model(config_);
-    if (request_.output != nullptr) CopyChecked(model.final_norm.name);
+    const StoredVector norm = ReadVector(*request_.checkpoint, model.final_norm.name);
+    if (request_.output != nullptr) {
+      request_.output->WriteUnchanged(norm.name, 0, norm.bytes.span());
+    }
     const bool copies_head = request_.output != nullptr && model.lm_head != model.embedding;
     if (stored_) {
-      EvaluateStreams(copies_head);
+      EvaluateStreams(norm.values, copies_head);
     } else if (copies_head) {
       CopyChecked(model.lm_head);
     }
   }
 
   // Losses of every evaluated token, and what quantization did to them.
-  void EvaluateStreams(bool copies_head) {
+  void EvaluateStreams(std::span<const float> final_norm, bool copies_head) {
     const PhaseTimer timer(result_.evaluation_seconds);
     LossRequest losses;
     losses.checkpoint = request_.checkpoint;
     losses.family = request_.family;
     losses.config = &config_;
+    losses.final_norm = final_norm;
     losses.copy_to = copies_head ? request_.output : nullptr;
     losses.head_slice_rows = request_.plan.head_slice_rows;
     losses.tokens = stored_->tokens;
@@ -392,7 +419,7 @@ class Pass {
     for (std::optional<Stream>* stream : {&weights_only_, &with_inputs_}) {
       if (*stream) losses.partial_hidden.push_back(&(*stream)->hidden);
     }
-    Losses found = ComputeLosses<T>(losses, progress_);
+    Losses found = ComputeLosses<T>(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
     result_.stored_window_nll = std::move(found.window_nll);
     for (std::size_t v = 0; v < summaries.size(); ++v) *summaries[v] = std::move(found.variants[v]);
     result_.evaluation_flops += found.flops;
@@ -410,15 +437,16 @@ class Pass {
   BatchWorkspace<T> workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::optional<Stream> calibration_;
-  std::optional<Stream> probe_;              // through the original layers
-  std::optional<Stream> stored_;             // the checkpoint as it is
-  std::optional<Stream> pseudo_;             // quantized, every matrix at its own scale
-  std::optional<Stream> deployed_;           // quantized, as vLLM runs it
-  std::vector<int64_t> attributed_windows_;  // of the evaluation
-  TokenStream attributed_tokens_;            // these windows
-  std::optional<Stream> weights_only_;       // deployed weights alone
-  std::optional<Stream> with_inputs_;        // and inputs; absent where the cache is not quantized
-  Traffic read_, written_;                   // until TakeTransfers was last called
+  std::optional<Stream> probe_;               // through the original layers
+  std::optional<Stream> stored_;              // the checkpoint as it is
+  std::optional<Stream> pseudo_;              // quantized, every matrix at its own scale
+  std::optional<Stream> deployed_;            // quantized, as vLLM runs it
+  std::vector<int64_t> attributed_windows_;   // of the evaluation
+  TokenStream attributed_tokens_;             // these windows
+  std::optional<Stream> weights_only_;        // deployed weights alone
+  std::optional<Stream> with_inputs_;         // and inputs; absent where the cache is not quantized
+  std::optional<PackedMatrix<T>> tied_head_;  // from the embedding to the losses
+  Traffic read_, written_;                    // until TakeTransfers was last called
   PassResult result_;
 };
 

@@ -23,12 +23,16 @@
 
 namespace narrow {
 
+// A head that is the embedding, between the two: packed and kept, or read again for the losses.
+enum class TiedHead { kReadAgain, kKept };
+
 // How the pass uses memory. None of it changes a result.
 struct PassPlan {
   int64_t batch_rows = 4096;  // rows a layer processes together
   Placement hidden_states = Placement::kMemory;
   int64_t read_ahead_bytes = std::numeric_limits<int64_t>::max();  // of the next layer's weights
   int64_t head_slice_rows = std::numeric_limits<int64_t>::max();   // of lm_head in memory, at most
+  TiedHead tied_head = TiedHead::kKept;  // no matter where the head is a matrix of its own
 };
 
 struct PassRequest {

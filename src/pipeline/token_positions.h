@@ -1,0 +1,24 @@
+// Where each token of a text is, so that a row of the embedding that passes by once reaches all of
+// its places.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace narrow {
+
+class TokenPositions {
+ public:
+  // Keeps 8 bytes for each token. `tokens` outlives the object.
+  explicit TokenPositions(std::span<const int32_t> tokens);
+
+  // Positions of the tokens in [first, first + count), ordered by token.
+  std::span<const int64_t> Of(int64_t first, int64_t count) const;
+
+ private:
+  std::span<const int32_t> tokens_;
+  std::vector<int64_t> positions_;  // ordered by their token
+};
+
+}  // namespace narrow
