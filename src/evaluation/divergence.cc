@@ -13,6 +13,8 @@
 namespace narrow {
 namespace {
 
+constexpr double kNoiseFactorOfMany = 2.0;  // NoiseFactor of many windows
+
 double Mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
@@ -169,7 +171,7 @@ double NoiseFactor(int64_t windows) {
                                         2.060,  2.056, 2.052, 2.048, 2.045};
   NARROW_CHECK(windows >= 2);
   const int64_t freedom = windows - 1;
-  return freedom <= std::ssize(kStudent) ? kStudent[freedom - 1] : 2.0;
+  return freedom <= std::ssize(kStudent) ? kStudent[freedom - 1] : kNoiseFactorOfMany;
 }
 
 std::string Verdict(const DivergenceSummary& summary) {
@@ -184,8 +186,12 @@ std::string Verdict(const DivergenceSummary& summary) {
   const double error = *increase.standard_error;
   const auto windows = std::ssize(summary.window_nll);
   if (std::fabs(increase.mean) <= NoiseFactor(windows) * error) {
+    const bool enough_for_many = std::fabs(increase.mean) > kNoiseFactorOfMany * error;
+    const std::string judgement =
+        enough_for_many ? fmt::format("too few windows ({}) to tell it from noise", windows)
+                        : "within noise";
     return fmt::format(
-        "within noise: loss changes by {:+.4f} ± {:.4f} nats per token, perplexity by {:+.1f} %",
+        "{}: loss changes by {:+.4f} ± {:.4f} nats per token, perplexity by {:+.1f} %", judgement,
         increase.mean, error, percent);
   }
   return fmt::format("loss {} by {:.4f} ± {:.4f} nats per token: perplexity {:+.1f} %", direction,

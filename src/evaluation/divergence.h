@@ -74,9 +74,9 @@ DivergenceSummary SummarizeDivergence(std::span<const WindowOutcomes> windows, i
 // on. REQUIRES: windows >= 2. Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
 double NoiseFactor(int64_t windows);
 
-// One sentence: the change is within noise (NoiseFactor standard errors), or what it is: "loss
-// rises by 0.0495 ± 0.0019 nats per token: perplexity +5.1 %", with one standard error after the
-// sign.
+// One sentence: the change is within noise (NoiseFactor standard errors), or the windows are too
+// few to tell it from that, or what it is: "loss rises by 0.0495 ± 0.0019 nats per token:
+// perplexity +5.1 %", with one standard error after the sign.
 std::string Verdict(const DivergenceSummary& summary);
 
 }  // namespace narrow
