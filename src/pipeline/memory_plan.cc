@@ -91,10 +91,6 @@ int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
   return peak;
 }
 
-bool FitsBasis(const JobShape& shape) {
-  return shape.head_basis == HeadBasis::kFitted && CanChangeBasis(shape.config.heads);
-}
-
 // Inputs of a batch, kept for the statistics of calibration; Q, K and V too where the basis of the
 // heads is fitted. They are gone when the weights of o are summed up for that.
 int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
@@ -102,7 +98,7 @@ int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
   const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
   int64_t columns = compensated ? 2 * c.hidden + c.query_width() + c.intermediate : 0;
   int64_t weight_moments = 0;
-  if (FitsBasis(shape)) {
+  if (FitsHeadBasis(shape)) {
     columns += c.key_value_width() +
                DivideRoundUp(c.query_width() + c.key_value_width(), kKeyBasisTokenStride) +
                (compensated ? 0 : c.query_width());
@@ -113,7 +109,7 @@ int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
 
 // Sums over K and Q, V, and the input of o where no other statistics have them.
 int64_t BasisBytes(const JobShape& shape) {
-  if (!FitsBasis(shape)) return 0;
+  if (!FitsHeadBasis(shape)) return 0;
   const DecoderConfig& c = shape.config;
   const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
   return KeyBasisStatistics::Bytes(c.heads) +
@@ -327,6 +323,10 @@ std::string DescribeChoice(const MemoryChoice& choice) {
 
 int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan) {
   return DivideRoundUp(config.vocabulary, HeadSliceRows(config.vocabulary, plan.head_slice_rows));
+}
+
+bool FitsHeadBasis(const JobShape& shape) {
+  return shape.head_basis == HeadBasis::kFitted && CanChangeBasis(shape.config.heads);
 }
 
 bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan) {

@@ -84,6 +84,9 @@ int64_t HiddenStateBytes(const JobShape& shape);
 // The head is the embedding and stays in memory from its reading to the losses.
 bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan);
 
+// The heads of K and V are rounded in a basis of their own, where the shape allows one.
+bool FitsHeadBasis(const JobShape& shape);
+
 // bf16 operands do not hold F16 and F32 weights exactly: what was read ahead of those stays beside
 // the packed ones until they are quantized, and the rest is read again.
 bool KeepsStoredWeights(const JobShape& shape);

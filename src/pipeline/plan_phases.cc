@@ -100,8 +100,7 @@ class PhasePlanner {
     const int64_t layers = shape_.config.layers;
     const int64_t ahead = std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers);
     const int64_t late = work_.layer_bytes - ahead;
-    const bool twice = KeepsStoredWeights(shape_) && work_.quantizes();
-    const int64_t again = twice ? late : 0;
+    const int64_t again = BytesReadAgain(late);
     phase.read_bytes = work_.layer_bytes + again;
     if (writes()) phase.written_bytes = work_.layer_output_bytes + work_.kept_bytes;
     if (spills_) {
@@ -117,6 +116,22 @@ class PhasePlanner {
     AddPacking(phase);
     AddLayerDisk(phase, ahead, late + again);
     return phase;
+  }
+
+  // Of what is not read ahead, where packed weights are not exactly the stored ones: those are read
+  // again when they are measured, when they are rounded, and those of o for the basis of the heads.
+  int64_t BytesReadAgain(int64_t late) const {
+    if (!KeepsStoredWeights(shape_) || !work_.quantizes()) return 0;
+    const DecoderConfig& c = shape_.config;
+    const bool compensated = shape_.rounding == RoundingAlgorithm::kCompensated;
+    int64_t again = compensated ? 2 * late : late;
+    if (FitsHeadBasis(shape_)) {
+      const int64_t element = ElementBytes(shape_.stored);
+      const int64_t mlp = c.layers * 3 * c.hidden * c.intermediate * element;
+      const int64_t attention_output = c.layers * c.hidden * c.query_width() * element;
+      again += std::clamp<int64_t>(late - mlp, 0, attention_output);
+    }
+    return again;
   }
 
   // Returns the operations.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <limits>
 
 #include "io/file.h"
 #include "io/scratch_directory.h"
@@ -143,6 +144,27 @@ TEST(PlanPhases, MeasuringIsAPassOfItsOwn) {
   EXPECT_EQ(twice.read_bytes, 2 * plain.read_bytes);
   EXPECT_EQ(twice.written_bytes, 2 * plain.written_bytes);
   EXPECT_DOUBLE_EQ(twice.flops, 2 * plain.flops);
+}
+
+// F16 weights are not exactly bf16: what a tight budget does not keep of them is read again to be
+// measured and rounded, and o's for the basis of the heads.
+TEST(PlanPhases, WhatIsNotReadAheadOfF16IsReadAgain) {
+  JobWork work = WorkOf("llama-3.1-8b");
+  work.shape.stored = Dtype::kF16;
+  const auto read = [&](int64_t ahead) {
+    MemoryChoice memory = ChoosePassPlan(work.shape, 64 * kGib);
+    memory.plan.read_ahead_bytes = ahead;
+    return Phase(PlanPhases(work, memory, nullptr), "layers").read_bytes;
+  };
+  const int64_t linears = 32 * LayerWeightCount(work.shape.config) * 2;
+  const int64_t all = std::numeric_limits<int64_t>::max() / 64;
+  EXPECT_EQ(read(all), work.layer_bytes);
+  work.shape.head_basis = HeadBasis::kFitted;
+  const int64_t norms = work.layer_bytes - linears;
+  EXPECT_EQ(read(0), 3 * (linears + norms) + 32LL * 4096 * 4096 * 2);
+  work.shape.head_basis = HeadBasis::kOriginal;
+  work.shape.rounding = RoundingAlgorithm::kNearest;
+  EXPECT_EQ(read(0), 2 * (linears + norms));
 }
 
 TEST(PlanPhases, AttributionAddsItsModelsAndTheProbeItsTokens) {

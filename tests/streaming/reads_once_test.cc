@@ -110,6 +110,17 @@ TEST_F(ReadsOnce, AlsoFromLittleMemory) {
   EXPECT_EQ(BytesRead({64, Placement::kFile, 0, 1, TiedHead::kReadAgain}), BytesOfWeights());
 }
 
+// F16 weights are not exactly bf16 ones: where there is no room to keep them as they are stored
+// they are read again to be measured and to be rounded, those of o also for the basis of the heads.
+TEST_F(ReadsOnce, NotF16WithoutRoomForIt) {
+  Open({.dtype = Dtype::kF16});
+  const int64_t layers = 2 * (64 * (64 + 2 * 32 + 64) + 3 * 64 * 96) * 2;
+  const int64_t attention_output = 2 * 64 * 64 * 2;
+  PassPlan plan;
+  plan.read_ahead_bytes = 0;
+  EXPECT_EQ(BytesRead(plan), BytesOfWeights() + 2 * layers + attention_output);
+}
+
 // A tied head stays in memory, or, where a plan has no room for it, is read as the head again.
 TEST_F(ReadsOnce, ATiedHeadWhereItIsKept) {
   Open({.lm_head = TinyModel::Presence::kAbsent});
