@@ -4,18 +4,15 @@
 #include <array>
 #include <chrono>
 #include <future>
-#include <map>
 #include <tuple>
 #include <utility>
 
 #include "base/interrupt.h"
 #include "base/memory_use.h"
 #include "pipeline/calibration.h"
-#include "pipeline/head_packer.h"
 #include "pipeline/layer_probe.h"
 #include "pipeline/loaded_layer.h"
 #include "pipeline/losses.h"
-#include "pipeline/token_positions.h"
 
 namespace narrow {
 namespace {
@@ -47,7 +44,7 @@ class Pass {
   PassResult Run() {
     OpenStreams();
     const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
-    if (first_layer == 0) Embed();
+    if (first_layer == 0) EmbedTexts();
     progress_.BeginPhase(PhaseName(), TotalWork(), "layer-tokens");
     progress_.Advance(TotalWork() / config_.layers * first_layer);
     TakeTransfers();  // those of the embedding
@@ -228,51 +225,18 @@ class Pass {
     last_save_ = now;
   }
 
-  // The embedding passes by once: its rows become the hidden states of every stream, go to the
-  // output, and, when it is the head too, stay for the losses.
-  void Embed() {
-    const ModelSpec model = request_.family->model(config_);
-    const std::string& name = model.embedding;
-    const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
-    std::map<const TokenStream*, TokenPositions> positions;
-    for (const std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) positions.try_emplace((*stream)->tokens, (*stream)->tokens->tokens);
-    }
-    std::optional<HeadPacker<T>> head;
-    if (stored_ && model.lm_head == name && request_.plan.tied_head == TiedHead::kKept) {
-      head.emplace(config_, dtype, config_.vocabulary);
-    }
-    const auto take = [&](int64_t first, std::span<const std::byte> rows) {
-      ThrowIfStopRequested(HowToContinue());
-      CheckFinite(dtype, rows, name);
-      for (std::optional<Stream>* stream : AllStreams()) {
-        if (*stream) EmbedRows(positions.at((*stream)->tokens), dtype, first, rows, **stream);
-      }
-      if (head) head->Add(rows);
-    };
-    if (request_.output != nullptr) {
-      request_.output->Copy(name, take);
-    } else {
-      ReadInChunks(*request_.checkpoint, name, {0, config_.vocabulary}, take);
-    }
-    if (head) tied_head_ = std::move(*head).Take();
+  void EmbedTexts() {
+    EmbeddingRequest embedding;
+    embedding.checkpoint = request_.checkpoint;
+    embedding.family = request_.family;
+    embedding.config = &config_;
+    embedding.copy_to = request_.output;
     for (std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) (*stream)->hidden.Advance();
+      if (*stream) embedding.texts.push_back({(*stream)->tokens, &(*stream)->hidden});
     }
-  }
-
-  // Rows of the embedding from `first`, to where their tokens are in the stream.
-  void EmbedRows(const TokenPositions& positions, Dtype dtype, int64_t first,
-                 std::span<const std::byte> rows, Stream& stream) const {
-    const int64_t row_bytes = config_.hidden * ElementBytes(dtype);
-    const std::span<const int64_t> places = positions.Of(first, std::ssize(rows) / row_bytes);
-    stream.hidden.Fill(places, [&](std::size_t i, std::span<float> hidden) {
-      const int64_t token = stream.tokens->tokens[static_cast<std::size_t>(places[i])];
-      ConvertRow(dtype,
-                 rows.subspan(static_cast<std::size_t>((token - first) * row_bytes),
-                              static_cast<std::size_t>(row_bytes)),
-                 hidden);
-    });
+    if (stored_) embedding.head = request_.plan.tied_head;
+    embedding.how_to_continue = HowToContinue();
+    tied_head_ = Embed<T>(embedding);
   }
 
   // Copies a tensor to the output. Throws: kNumeric when it holds NaN or infinity.

@@ -15,6 +15,7 @@
 #include "io/checkpoint_reader.h"
 #include "kernels/matmul.h"
 #include "model/family.h"
+#include "pipeline/embedding.h"
 #include "pipeline/hidden_store.h"
 #include "pipeline/layer_quantizer.h"
 #include "pipeline/output_checkpoint.h"
@@ -22,9 +23,6 @@
 #include "pipeline/token_stream.h"
 
 namespace narrow {
-
-// A head that is the embedding, between the two: packed and kept, or read again for the losses.
-enum class TiedHead { kReadAgain, kKept };
 
 // How the pass uses memory. None of it changes a result.
 struct PassPlan {
