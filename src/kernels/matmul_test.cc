@@ -110,29 +110,102 @@ TYPED_TEST(PackedMatrixTest, ProductsOfPanelsAreFastOnes) {
   packed.MultiplyAdd({x.data(), m, columns}, 1.0f, {sum.data(), m, rows});
   packed.MultiplyAdd({x.data(), m, columns}, 0.3f, {sum.data(), m, rows});
   packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
+  const AlignedBuffer<float> bias = Random<float>(rows, 3);
+  packed.SetBias(bias.span());
+  packed.MultiplyAdd({x.data(), m, columns}, 0.3f, {sum.data(), m, rows});
+  packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
   EXPECT_EQ(ReferenceProductCount(), before);
 }
 
+// multiply(x [m, columns], out [m, n]) for parts of x, against the same rows of the product of all.
+template <typename T, typename Out, typename Multiply>
+void ExpectRowsOfTheWhole(MatrixView<const T> x, int64_t n, const Multiply& multiply) {
+  const auto product = [&](MatrixView<const T> part) {
+    AlignedBuffer<Out> out(part.rows * n);
+    for (int64_t i = 0; i < out.size(); ++i) out[i] = FromFloat<Out>(1.5f);
+    multiply(part, MatrixView<Out>(out.data(), part.rows, n));
+    return out;
+  };
+  const AlignedBuffer<Out> all = product(x);
+  for (const int64_t m : {1, 2, 3, 7, 8, 12, 16, 31, 64, 100, 252, 255, 256, 411}) {
+    for (const int64_t first : {int64_t{0}, int64_t{5}, x.rows - m}) {
+      const AlignedBuffer<Out> some = product(x.RowBlock(first, m));
+      EXPECT_EQ(std::memcmp(some.data(), all.data() + first * n,
+                            static_cast<std::size_t>(m * n) * sizeof(Out)),
+                0)
+          << m << " rows from " << first;
+    }
+  }
+}
+
+struct PanelShape {
+  int64_t rows, columns, panel_rows;
+};
+constexpr PanelShape kShapes[] = {{576, 1536, 0}, {576, 1536, 320}, {1025, 96, 0}, {64, 64, 0}};
+
 TYPED_TEST(PackedMatrixTest, ARowDoesNotDependOnItsNeighbours) {
   using T = TypeParam;
-  const int64_t rows = 576, columns = 1536;
+  for (const PanelShape& shape : kShapes) {
+    SCOPED_TRACE(testing::Message()
+                 << shape.rows << " x " << shape.columns << ", panels of " << shape.panel_rows);
+    const AlignedBuffer<T> w = Random<T>(shape.rows * shape.columns, 1);
+    const AlignedBuffer<T> x = Random<T>(512 * shape.columns, 2);
+    const AlignedBuffer<float> bias = Random<float>(shape.rows, 3);
+    const MatrixView<const T> rows(x.data(), 512, shape.columns);
+    PackedMatrix<T> packed(shape.rows, shape.columns, shape.panel_rows);
+    packed.Pack({w.data(), shape.rows, shape.columns});
+    for (const bool with_bias : {false, true}) {
+      if (with_bias) packed.SetBias(bias.span());
+      ExpectRowsOfTheWhole<T, T>(rows, shape.rows,
+                                 [&](auto part, auto out) { packed.Multiply(part, out); });
+      for (const float scale : {1.0f, 0.3f}) {
+        ExpectRowsOfTheWhole<T, float>(
+            rows, shape.rows, [&](auto part, auto out) { packed.MultiplyAdd(part, scale, out); });
+      }
+      ExpectRowsOfTheWhole<T, float>(rows, packed.panel_rows(), [&](auto part, auto out) {
+        packed.MultiplyPanel(0, part, out);
+      });
+    }
+  }
+}
+
+TYPED_TEST(PackedMatrixTest, ARowOfATransposedProductDoesNotDependOnItsNeighbours) {
+  using T = TypeParam;
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{64, 64}, {128, 128}, {600, 96}}) {
+    SCOPED_TRACE(testing::Message() << n << " x " << k);
+    const AlignedBuffer<T> a = Random<T>(512 * k, 1);
+    const AlignedBuffer<T> b = Random<T>(n * k, 2);
+    ExpectRowsOfTheWhole<T, float>(
+        MatrixView<const T>(a.data(), 512, k), n, [&](auto part, auto c) {
+          ProductTransposed<T>(part, MatrixView<const T>(b.data(), n, k), c);
+        });
+  }
+}
+
+// Rows beyond those of x, and columns beside those of the product, are the caller's.
+TYPED_TEST(PackedMatrixTest, WritesNothingBesideTheProduct) {
+  using T = TypeParam;
+  const int64_t rows = 300, columns = 64, m = 259, stride = 310;
   const AlignedBuffer<T> w = Random<T>(rows * columns, 1);
-  const AlignedBuffer<T> x = Random<T>(512 * columns, 2);
+  const AlignedBuffer<T> x = Random<T>(m * columns, 2);
   PackedMatrix<T> packed(rows, columns);
   packed.Pack({w.data(), rows, columns});
-  AlignedBuffer<float> all(512 * rows);
-  std::fill_n(all.data(), 512 * rows, 0.0f);
-  packed.MultiplyAdd({x.data(), 512, columns}, 0.3f, {all.data(), 512, rows});
-  for (const int64_t m : {1, 2, 7, 16, 31, 64, 100, 255, 256, 411}) {
-    const int64_t first = 512 - m;
-    AlignedBuffer<float> some(m * rows);
-    std::fill_n(some.data(), m * rows, 0.0f);
-    packed.MultiplyAdd({x.data() + first * columns, m, columns}, 0.3f, {some.data(), m, rows});
-    EXPECT_EQ(std::memcmp(some.data(), all.data() + first * rows,
-                          static_cast<std::size_t>(m * rows) * sizeof(float)),
-              0)
-        << m << " rows";
-  }
+  const MatrixView<const T> in(x.data(), m, columns);
+  const auto expect_untouched = [&](const auto& multiply) {
+    AlignedBuffer<float> out((m + 12) * stride);
+    std::fill_n(out.data(), out.size(), 7.0f);
+    multiply(MatrixView<float>(out.data(), m, rows, stride));
+    for (int64_t i = 0; i < out.size(); ++i) {
+      if (i >= m * stride || i % stride >= rows) {
+        ASSERT_EQ(out[i], 7.0f) << i;
+      }
+    }
+  };
+  expect_untouched([&](auto out) { packed.MultiplyAdd(in, 0.3f, out); });
+  expect_untouched([&](auto out) { packed.MultiplyPanel(0, in, out); });
+  expect_untouched([&](auto out) {
+    ProductTransposed<T>(in, MatrixView<const T>(w.data(), rows, columns), out);
+  });
 }
 
 TYPED_TEST(PackedMatrixTest, PlainProductsMatchTheReference) {
