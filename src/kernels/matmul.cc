@@ -163,13 +163,62 @@ int64_t DefaultPanelRows(int64_t rows, int64_t columns, int64_t element_bytes) {
   return std::min(rows, std::max<int64_t>(1, fitting) * kPanelRowMultiple);
 }
 
+// The enumerators are bit sets: a superset of `isa` includes all of its bits.
+bool CpuHas(dnnl::cpu_isa isa) {
+  const auto wanted = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
+}
+
+// Without AVX-512 oneDNN 2.6 multiplies f32 by one of three kernels, whose sums differ in the last
+// bits: one for a single row, one wherever rows or columns of the output are few (at most 263 of
+// either are always few), one for the rest. The second takes rows in sixes, and in another order of
+// sums what is left over; with a multiple of 12 rows nothing is, even where it halves them. So
+// every row is computed alike in blocks of at most kBlockRows, in multiples of kRowMultiple.
+constexpr int64_t kRowMultiple = 12;
+constexpr int64_t kBlockRows = 252;
+static_assert(kBlockRows % kRowMultiple == 0);
+// It reads W^T in place, at 60 % of its speed where rows lie multiples of 4096 bytes apart: strips
+// of W keep them closer.
+constexpr int64_t kStripRows = 256;
+
+template <typename T>
+bool NeedsEvenRows() {
+  return std::is_same_v<T, float> && !CpuHas(dnnl::cpu_isa::avx512_core);
+}
+
+enum class PaddedOperand { kSource, kDestination };
+
+// A copy of at most kRowMultiple rows, with rows of zeros up to that number.
+template <PaddedOperand, typename T>
+MatrixView<T> PadRows(MatrixView<const T> x) {
+  thread_local AlignedBuffer<T> buffer;
+  const int64_t size = kRowMultiple * x.columns;
+  if (buffer.size() < size) buffer = AlignedBuffer<T>(size);
+  const MatrixView<T> padded(buffer.data(), kRowMultiple, x.columns);
+  CopyRows<T>(x, padded);
+  std::fill(padded.Row(x.rows), padded.Row(kRowMultiple), T{});
+  return padded;
+}
+
+// multiply(rows of x, the same rows of out) in blocks of even numbers of rows.
+template <typename T, typename Out, typename Multiply>
+void MultiplyEvenRows(MatrixView<const T> x, MatrixView<Out> out, const Multiply& multiply) {
+  const int64_t whole = x.rows / kRowMultiple * kRowMultiple;
+  for (int64_t first = 0; first < whole; first += kBlockRows) {
+    const int64_t count = std::min(kBlockRows, whole - first);
+    multiply(x.RowBlock(first, count), out.RowBlock(first, count));
+  }
+  if (whole == x.rows) return;
+  const MatrixView<Out> last = out.RowBlock(whole, x.rows - whole);
+  const MatrixView<Out> padded = PadRows<PaddedOperand::kDestination, Out>(last);
+  multiply(PadRows<PaddedOperand::kSource, T>(x.RowBlock(whole, last.rows)), padded);
+  CopyRows<Out>(padded.RowBlock(0, last.rows), last);
+}
+
 }  // namespace
 
 ComputeType NativeComputeType() {
-  // The enumerators are bit sets: a superset of avx512_core_bf16 includes all of its bits.
-  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (isa & bf16) == bf16 ? ComputeType::kBfloat16 : ComputeType::kFloat32;
+  return CpuHas(dnnl::cpu_isa::avx512_core_bf16) ? ComputeType::kBfloat16 : ComputeType::kFloat32;
 }
 
 std::string InstructionSetName() {
@@ -196,19 +245,45 @@ int64_t ReferenceProductCount() { return ReferenceProducts(); }
 template <typename T>
 struct PackedMatrix<T>::Implementation {
   // Everything a product's primitive depends on besides the matrix.
-  using Key = std::tuple<int64_t /*m*/, int64_t /*panel rows*/, int64_t /*x stride*/,
+  using Key = std::tuple<int64_t /*m*/, int64_t /*strip rows*/, int64_t /*x stride*/,
                          int64_t /*out stride*/, int /*out type*/, Epilogue, float /*scale*/>;
 
   int64_t rows = 0;
   int64_t columns = 0;
   int64_t panel_rows = 0;
+  int64_t strip_rows = 0;   // what a panel is packed and multiplied in: itself, or kStripRows
+  int64_t strip_bytes = 0;  // of a full one
   std::vector<AlignedBuffer<std::byte>> panels;
   AlignedBuffer<float> bias;
-  std::map<int64_t, memory::desc> layouts;  // by panel row count: full panels and the last one
+  std::map<int64_t, memory::desc> layouts;  // by row count: full strips and last ones
   std::mutex mutex;
   std::map<Key, Product> products;
 
+  struct Strip {
+    int64_t first_row = 0;  // of the matrix
+    int64_t rows = 0;
+    std::byte* data = nullptr;
+  };
+
   int64_t RowsOf(int64_t panel) const { return std::min(panel_rows, rows - panel * panel_rows); }
+
+  // The strip of a panel that begins with its row `first`.
+  Strip StripOf(int64_t panel, int64_t first) {
+    return {panel * panel_rows + first, std::min(strip_rows, RowsOf(panel) - first),
+            panels[panel].data() + first / strip_rows * strip_bytes};
+  }
+
+  void Allocate() {
+    const auto bytes = [&](int64_t count) {
+      return static_cast<int64_t>(Layout(count).get_size());
+    };
+    strip_bytes = bytes(strip_rows);
+    for (int64_t panel = 0; panel < DivideRoundUp(rows, panel_rows); ++panel) {
+      const int64_t before_last = (RowsOf(panel) - 1) / strip_rows;
+      panels.emplace_back(before_last * strip_bytes +
+                          bytes(RowsOf(panel) - before_last * strip_rows));
+    }
+  }
 
   const memory::desc& Layout(int64_t count) {
     const auto found = layouts.find(count);
@@ -237,53 +312,67 @@ struct PackedMatrix<T>::Implementation {
         .first->second;
   }
 
-  // oneDNN has fast products with packed weights for outputs without gaps between the rows only:
-  // a panel that is one of several goes through a buffer.
   template <typename Out>
   void Run(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
            float scale) {
     NARROW_CHECK(x.columns == columns && out.columns == RowsOf(panel) && out.rows == x.rows);
     if (x.rows == 0) return;
-    if (out.stride == out.columns) {
-      RunDense(panel, x, out, epilogue, scale);
-      return;
+    if (!NeedsEvenRows<T>()) return RunPanel(StripOf(panel, 0), x, out, epilogue, scale);
+    for (int64_t first = 0; first < out.columns; first += strip_rows) {
+      const Strip strip = StripOf(panel, first);
+      MultiplyEvenRows(x, out.ColumnBlock(first, strip.rows),
+                       [&](MatrixView<const T> part, MatrixView<Out> product) {
+                         RunStrip(strip, part, product, epilogue, scale);
+                       });
     }
+  }
+
+  // With AVX-512 oneDNN has fast products with packed weights for outputs without gaps between the
+  // rows only: a panel that is one of several goes through a buffer.
+  template <typename Out>
+  void RunPanel(const Strip& panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
+                float scale) {
+    if (out.stride == out.columns) return RunStrip(panel, x, out, epilogue, scale);
     for (int64_t first = 0; first < x.rows; first += kBufferedRows) {
       const int64_t count = std::min(kBufferedRows, x.rows - first);
       const MatrixView<Out> part = out.RowBlock(first, count);
       const MatrixView<Out> dense = PanelOutput<Out>(count, out.columns);
       if (epilogue == Epilogue::kScaleAndAdd) CopyRows<Out>(part, dense);
-      RunDense(panel, x.RowBlock(first, count), dense, epilogue, scale);
+      RunStrip(panel, x.RowBlock(first, count), dense, epilogue, scale);
       CopyRows<Out>(dense, part);
     }
   }
 
   template <typename Out>
-  void RunDense(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
+  void RunStrip(const Strip& strip, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
                 float scale) {
     try {
-      const Product& product =
-          Find<Out>(x.rows, RowsOf(panel), x.stride, out.stride, epilogue, scale);
-      const float* bias_data = bias.size() == 0 ? nullptr : bias.data() + panel * panel_rows;
-      Execute(product, x.data, panels[panel].data(), bias_data, out.data);
+      const Product& product = Find<Out>(x.rows, strip.rows, x.stride, out.stride, epilogue, scale);
+      const float* bias_data = bias.size() == 0 ? nullptr : bias.data() + strip.first_row;
+      Execute(product, x.data, strip.data, bias_data, out.data);
     } catch (const dnnl::error& error) {
       FailOneDnn(error);
     }
   }
 
-  // Between a panel and its plain rows, a part of the rows on each thread. `packing` or unpacking.
+  // Between a panel and its plain rows. `packing` or unpacking.
   void Reorder(int64_t panel, bool packing, const T* plain, int64_t stride) {
-    const int64_t count = RowsOf(panel);
+    for (int64_t first = 0; first < RowsOf(panel); first += strip_rows) {
+      ReorderStrip(StripOf(panel, first), packing, plain + first * stride, stride);
+    }
+  }
+
+  // A part of the rows on each thread.
+  void ReorderStrip(const Strip& strip, bool packing, const T* plain, int64_t stride) {
     try {
-      const memory::desc layout = Layout(count);
-      const memory::desc rows_desc = TransposedDesc(count, columns, stride, kType<T>);
+      const memory::desc layout = Layout(strip.rows);
+      const memory::desc rows_desc = TransposedDesc(strip.rows, columns, stride, kType<T>);
       const int64_t part =
-          RoundUp(std::max(kReorderRows, DivideRoundUp(count, ThreadCount())), kReorderRows);
-      void* const packed = panels[panel].data();
-      ParallelFor(DivideRoundUp(count, part), [&](int64_t i) {
+          RoundUp(std::max(kReorderRows, DivideRoundUp(strip.rows, ThreadCount())), kReorderRows);
+      ParallelFor(DivideRoundUp(strip.rows, part), [&](int64_t i) {
         const int64_t first = i * part;
-        const memory::dims size = {columns, std::min(part, count - first)};
-        memory inside(layout.submemory_desc(size, {0, first}), Engine(), packed);
+        const memory::dims size = {columns, std::min(part, strip.rows - first)};
+        memory inside(layout.submemory_desc(size, {0, first}), Engine(), strip.data);
         memory outside(rows_desc.submemory_desc(size, {0, first}), Engine(), const_cast<T*>(plain));
         memory& from = packing ? outside : inside;
         memory& to = packing ? inside : outside;
@@ -307,11 +396,9 @@ PackedMatrix<T>::PackedMatrix(int64_t rows, int64_t columns, int64_t panel_rows)
   self.columns = columns;
   self.panel_rows =
       panel_rows > 0 ? std::min(panel_rows, rows) : DefaultPanelRows(rows, columns, sizeof(T));
+  self.strip_rows = NeedsEvenRows<T>() ? std::min(kStripRows, self.panel_rows) : self.panel_rows;
   try {
-    for (int64_t panel = 0; panel < DivideRoundUp(rows, self.panel_rows); ++panel) {
-      const memory::desc& layout = self.Layout(self.RowsOf(panel));
-      self.panels.emplace_back(static_cast<int64_t>(layout.get_size()));
-    }
+    self.Allocate();
   } catch (const dnnl::error& error) {
     FailOneDnn(error);
   }
@@ -327,6 +414,10 @@ PackedMatrix<T>& PackedMatrix<T>::operator=(PackedMatrix&&) noexcept = default;
 template <typename T>
 int64_t PackedMatrix<T>::ThreadBytes(int64_t rows, int64_t columns, int64_t m,
                                      int64_t output_bytes) {
+  if (NeedsEvenRows<T>()) {
+    return kRowMultiple *
+           (std::min(kStripRows, rows) * output_bytes + columns * static_cast<int64_t>(sizeof(T)));
+  }
   const int64_t panel_rows = DefaultPanelRows(rows, columns, sizeof(T));
   return panel_rows < rows ? std::min(kBufferedRows, m) * panel_rows * output_bytes : 0;
 }
@@ -450,7 +541,11 @@ void RunPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand
 template <typename T>
 void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
   NARROW_CHECK(a.columns == b.columns && c.rows == a.rows && c.columns == b.rows);
-  RunPlainProduct(a, b, SecondOperand::kTransposed, c, Epilogue::kStore);
+  const auto multiply = [&](MatrixView<const T> rows, MatrixView<float> product) {
+    RunPlainProduct(rows, b, SecondOperand::kTransposed, product, Epilogue::kStore);
+  };
+  if (NeedsEvenRows<T>()) return MultiplyEvenRows(a, c, multiply);
+  multiply(a, c);
 }
 
 template <typename T>

@@ -1,5 +1,6 @@
 // Matrix products on oneDNN. Every primitive is built for one thread and callers share the rows out
-// over threads, so a result does not depend on the number of threads.
+// over threads. A row of a product is the same bits whatever rows are multiplied along with it, so
+// a result depends neither on the number of threads nor on how rows are batched.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,8 @@ class PackedMatrix {
   PackedMatrix(PackedMatrix&&) noexcept;
   PackedMatrix& operator=(PackedMatrix&&) noexcept;
 
-  // What each thread holds while it multiplies m rows by a matrix of more than one panel into
-  // elements of `output_bytes`; 0 for a matrix of one.
+  // What each thread holds while it multiplies m rows by such a matrix into elements of
+  // `output_bytes`.
   static int64_t ThreadBytes(int64_t rows, int64_t columns, int64_t m, int64_t output_bytes);
 
   int64_t rows() const;
@@ -73,7 +74,8 @@ class PackedMatrix {
 // c [m, n] = a [m, k] b^T with b [n, k].
 template <typename T>
 void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c);
-// c [m, n] += a [m, k] b with b [k, n].
+// c [m, n] += a [m, k] b with b [k, n]. The exception: without AVX-512 the last bits of a row
+// depend on m, so callers keep m to what does not change with threads and batches.
 template <typename T>
 void ProductAdd(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c);
 
