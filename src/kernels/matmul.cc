@@ -1,115 +1,18 @@
 #include "kernels/matmul.h"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <atomic>
-#include <dnnl.hpp>
 #include <map>
 #include <mutex>
-#include <string_view>
 #include <tuple>
 #include <vector>
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "kernels/even_rows.h"
+#include "kernels/onednn_product.h"
 
 namespace narrow {
 namespace {
-
-using dnnl::memory;
-
-const dnnl::engine& Engine() {
-  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  return engine;
-}
-
-dnnl::stream& Stream() {
-  thread_local dnnl::stream stream(Engine());
-  return stream;
-}
-
-template <typename T>
-constexpr memory::data_type kType = memory::data_type::f32;
-template <>
-constexpr memory::data_type kType<Bfloat16> = memory::data_type::bf16;
-
-memory::desc PlainDesc(int64_t rows, int64_t columns, int64_t stride, memory::data_type type) {
-  return {{rows, columns}, type, memory::dims{stride, 1}};
-}
-
-// W [n, k] seen as the [k, n] operand of the product.
-memory::desc TransposedDesc(int64_t n, int64_t k, int64_t stride, memory::data_type type) {
-  return {{k, n}, type, memory::dims{1, stride}};
-}
-
-// Primitives remember the thread count they were created under; ours run on the calling thread.
-class SingleThreadScope {
- public:
-  SingleThreadScope() : saved_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~SingleThreadScope() { omp_set_num_threads(saved_); }
-  SingleThreadScope(const SingleThreadScope&) = delete;
-  SingleThreadScope& operator=(const SingleThreadScope&) = delete;
-
- private:
-  int saved_;
-};
-
-// What the product does to its destination.
-enum class Epilogue { kStore, kScaleAndAdd };
-
-struct Product {
-  dnnl::matmul primitive;
-  memory::desc source, weights, destination, bias, scratchpad;
-};
-
-std::atomic<int64_t>& ReferenceProducts() {
-  static std::atomic<int64_t> count = 0;
-  return count;
-}
-
-// How a product is scaled before it is added; both mean the same.
-enum class Scaling { kPostOp, kOutputScale };
-
-dnnl::primitive_attr Attributes(Epilogue epilogue, float scale, Scaling scaling) {
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (epilogue != Epilogue::kScaleAndAdd) return attributes;
-  dnnl::post_ops post_ops;
-  if (scale != 1.0f && scaling == Scaling::kPostOp) {
-    post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, scale, 0.0f);
-  }
-  if (scaling == Scaling::kOutputScale) attributes.set_output_scales(0, {scale});
-  post_ops.append_sum(1.0f);
-  attributes.set_post_ops(post_ops);
-  return attributes;
-}
-
-bool IsReference(const dnnl::matmul::primitive_desc& primitive_desc) {
-  return std::string_view(primitive_desc.impl_info_str()).starts_with("ref");
-}
-
-Product CreateProduct(const memory::desc& source, const memory::desc& weights,
-                      const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
-                      float scale) {
-  const SingleThreadScope single_thread;
-  const dnnl::matmul::desc desc = bias.is_zero()
-                                      ? dnnl::matmul::desc(source, weights, destination)
-                                      : dnnl::matmul::desc(source, weights, bias, destination);
-  const auto create = [&](Scaling scaling) {
-    return dnnl::matmul::primitive_desc(desc, Attributes(epilogue, scale, scaling), Engine());
-  };
-  dnnl::matmul::primitive_desc primitive_desc = create(Scaling::kPostOp);
-  // Without AVX-512 oneDNN 2.6 has no fast f32 product with a scale among its post-ops.
-  if (IsReference(primitive_desc) && scale != 1.0f) primitive_desc = create(Scaling::kOutputScale);
-  if (IsReference(primitive_desc)) ++ReferenceProducts();
-  return {dnnl::matmul(primitive_desc),
-          primitive_desc.src_desc(),
-          primitive_desc.weights_desc(),
-          primitive_desc.dst_desc(),
-          bias,
-          primitive_desc.scratchpad_desc()};
-}
 
 // The output of a panel while it is one of several, of the thread.
 template <typename Out>
@@ -117,38 +20,6 @@ MatrixView<Out> PanelOutput(int64_t m, int64_t panel_rows) {
   thread_local AlignedBuffer<Out> buffer;
   if (buffer.size() < m * panel_rows) buffer = AlignedBuffer<Out>(m * panel_rows);
   return {buffer.data(), m, panel_rows};
-}
-
-template <typename T>
-void CopyRows(MatrixView<const T> from, MatrixView<T> to) {
-  for (int64_t row = 0; row < from.rows; ++row) std::ranges::copy(from.RowSpan(row), to.Row(row));
-}
-
-// Grows with the largest product of the thread.
-void* Scratchpad(const memory::desc& desc) {
-  thread_local AlignedBuffer<std::byte> buffer;
-  const auto bytes = static_cast<int64_t>(desc.get_size());
-  if (buffer.size() < bytes) buffer = AlignedBuffer<std::byte>(bytes);
-  return buffer.data();
-}
-
-void Execute(const Product& product, const void* source, const void* weights, const float* bias,
-             void* destination) {
-  const auto operand = [](const memory::desc& desc, const void* data) {
-    return memory(desc, Engine(), const_cast<void*>(data));
-  };
-  std::unordered_map<int, memory> arguments = {
-      {DNNL_ARG_SRC, operand(product.source, source)},
-      {DNNL_ARG_WEIGHTS, operand(product.weights, weights)},
-      {DNNL_ARG_DST, operand(product.destination, destination)},
-      {DNNL_ARG_SCRATCHPAD, operand(product.scratchpad, Scratchpad(product.scratchpad))}};
-  if (!product.bias.is_zero()) arguments.insert({DNNL_ARG_BIAS, operand(product.bias, bias)});
-  product.primitive.execute(Stream(), arguments);
-}
-
-[[noreturn]] void FailOneDnn(const dnnl::error& error) {
-  Fail(ErrorCode::kInternal, "oneDNN: {} (status {})", error.what(),
-       static_cast<int>(error.status));
 }
 
 // The row count the packed layout is chosen for; any other row count uses the same layout.
@@ -163,84 +34,7 @@ int64_t DefaultPanelRows(int64_t rows, int64_t columns, int64_t element_bytes) {
   return std::min(rows, std::max<int64_t>(1, fitting) * kPanelRowMultiple);
 }
 
-// The enumerators are bit sets: a superset of `isa` includes all of its bits.
-bool CpuHas(dnnl::cpu_isa isa) {
-  const auto wanted = static_cast<unsigned>(isa);
-  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
-}
-
-// Without AVX-512 oneDNN 2.6 multiplies f32 by one of three kernels, whose sums differ in the last
-// bits: one for a single row, one wherever rows or columns of the output are few (at most 263 of
-// either are always few), one for the rest. The second takes rows in sixes, and in another order of
-// sums what is left over; with a multiple of 12 rows nothing is, even where it halves them. So
-// every row is computed alike in blocks of at most kBlockRows, in multiples of kRowMultiple.
-constexpr int64_t kRowMultiple = 12;
-constexpr int64_t kBlockRows = 252;
-static_assert(kBlockRows % kRowMultiple == 0);
-// It reads W^T in place, at 60 % of its speed where rows lie multiples of 4096 bytes apart: strips
-// of W keep them closer.
-constexpr int64_t kStripRows = 256;
-
-template <typename T>
-bool NeedsEvenRows() {
-  return std::is_same_v<T, float> && !CpuHas(dnnl::cpu_isa::avx512_core);
-}
-
-enum class PaddedOperand { kSource, kDestination };
-
-// A copy of at most kRowMultiple rows, with rows of zeros up to that number.
-template <PaddedOperand, typename T>
-MatrixView<T> PadRows(MatrixView<const T> x) {
-  thread_local AlignedBuffer<T> buffer;
-  const int64_t size = kRowMultiple * x.columns;
-  if (buffer.size() < size) buffer = AlignedBuffer<T>(size);
-  const MatrixView<T> padded(buffer.data(), kRowMultiple, x.columns);
-  CopyRows<T>(x, padded);
-  std::fill(padded.Row(x.rows), padded.Row(kRowMultiple), T{});
-  return padded;
-}
-
-// multiply(rows of x, the same rows of out) in blocks of even numbers of rows.
-template <typename T, typename Out, typename Multiply>
-void MultiplyEvenRows(MatrixView<const T> x, MatrixView<Out> out, const Multiply& multiply) {
-  const int64_t whole = x.rows / kRowMultiple * kRowMultiple;
-  for (int64_t first = 0; first < whole; first += kBlockRows) {
-    const int64_t count = std::min(kBlockRows, whole - first);
-    multiply(x.RowBlock(first, count), out.RowBlock(first, count));
-  }
-  if (whole == x.rows) return;
-  const MatrixView<Out> last = out.RowBlock(whole, x.rows - whole);
-  const MatrixView<Out> padded = PadRows<PaddedOperand::kDestination, Out>(last);
-  multiply(PadRows<PaddedOperand::kSource, T>(x.RowBlock(whole, last.rows)), padded);
-  CopyRows<Out>(padded.RowBlock(0, last.rows), last);
-}
-
 }  // namespace
-
-ComputeType NativeComputeType() {
-  return CpuHas(dnnl::cpu_isa::avx512_core_bf16) ? ComputeType::kBfloat16 : ComputeType::kFloat32;
-}
-
-std::string InstructionSetName() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::avx512_core_amx:
-      return "avx512_core_amx";
-    case dnnl::cpu_isa::avx512_core_bf16:
-      return "avx512_core_bf16";
-    case dnnl::cpu_isa::avx512_core_vnni:
-      return "avx512_core_vnni";
-    case dnnl::cpu_isa::avx512_core:
-      return "avx512_core";
-    case dnnl::cpu_isa::avx2_vnni:
-      return "avx2_vnni";
-    case dnnl::cpu_isa::avx2:
-      return "avx2";
-    default:
-      return "sse4.1 or other";
-  }
-}
-
-int64_t ReferenceProductCount() { return ReferenceProducts(); }
 
 template <typename T>
 struct PackedMatrix<T>::Implementation {
@@ -292,7 +86,7 @@ struct PackedMatrix<T>::Implementation {
     const memory::desc any({columns, count}, kType<T>, memory::format_tag::any);
     const dnnl::matmul::desc desc(PlainDesc(kCanonicalRows, columns, columns, kType<T>), any,
                                   PlainDesc(kCanonicalRows, count, count, kType<T>));
-    const dnnl::matmul::primitive_desc primitive_desc(desc, Engine());
+    const dnnl::matmul::primitive_desc primitive_desc(desc, OneDnnEngine());
     return layouts.emplace(count, primitive_desc.weights_desc()).first->second;
   }
 
@@ -372,11 +166,12 @@ struct PackedMatrix<T>::Implementation {
       ParallelFor(DivideRoundUp(strip.rows, part), [&](int64_t i) {
         const int64_t first = i * part;
         const memory::dims size = {columns, std::min(part, strip.rows - first)};
-        memory inside(layout.submemory_desc(size, {0, first}), Engine(), strip.data);
-        memory outside(rows_desc.submemory_desc(size, {0, first}), Engine(), const_cast<T*>(plain));
+        memory inside(layout.submemory_desc(size, {0, first}), OneDnnEngine(), strip.data);
+        memory outside(rows_desc.submemory_desc(size, {0, first}), OneDnnEngine(),
+                       const_cast<T*>(plain));
         memory& from = packing ? outside : inside;
         memory& to = packing ? inside : outside;
-        dnnl::reorder(from, to).execute(Stream(), from, to);
+        dnnl::reorder(from, to).execute(OneDnnStream(), from, to);
       });
     } catch (const dnnl::error& error) {
       FailOneDnn(error);
@@ -502,65 +297,5 @@ void PackedMatrix<T>::MultiplyPanel(int64_t panel, MatrixView<const T> x,
 
 template class PackedMatrix<Bfloat16>;
 template class PackedMatrix<float>;
-
-namespace {
-
-enum class SecondOperand { kPlain, kTransposed };
-
-template <typename T>
-const Product& FindPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand layout,
-                                MatrixView<float> c, Epilogue epilogue) {
-  using Key =
-      std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, SecondOperand, Epilogue>;
-  thread_local std::map<Key, Product> products;
-  const Key key = {a.rows, a.columns, c.columns, a.stride, b.stride, c.stride, layout, epilogue};
-  const auto found = products.find(key);
-  if (found != products.end()) return found->second;
-  const memory::desc weights = layout == SecondOperand::kTransposed
-                                   ? TransposedDesc(b.rows, b.columns, b.stride, kType<T>)
-                                   : PlainDesc(b.rows, b.columns, b.stride, kType<T>);
-  return products
-      .emplace(key, CreateProduct(PlainDesc(a.rows, a.columns, a.stride, kType<T>), weights, {},
-                                  PlainDesc(c.rows, c.columns, c.stride, memory::data_type::f32),
-                                  epilogue, 1.0f))
-      .first->second;
-}
-
-template <typename T>
-void RunPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand layout,
-                     MatrixView<float> c, Epilogue epilogue) {
-  try {
-    Execute(FindPlainProduct(a, b, layout, c, epilogue), a.data, b.data, nullptr, c.data);
-  } catch (const dnnl::error& error) {
-    FailOneDnn(error);
-  }
-}
-
-}  // namespace
-
-template <typename T>
-void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
-  NARROW_CHECK(a.columns == b.columns && c.rows == a.rows && c.columns == b.rows);
-  const auto multiply = [&](MatrixView<const T> rows, MatrixView<float> product) {
-    RunPlainProduct(rows, b, SecondOperand::kTransposed, product, Epilogue::kStore);
-  };
-  if (NeedsEvenRows<T>()) return MultiplyEvenRows(a, c, multiply);
-  multiply(a, c);
-}
-
-template <typename T>
-void ProductAdd(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
-  NARROW_CHECK(a.columns == b.rows && c.rows == a.rows && c.columns == b.columns);
-  RunPlainProduct(a, b, SecondOperand::kPlain, c, Epilogue::kScaleAndAdd);
-}
-
-template void ProductTransposed<Bfloat16>(MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
-                                          MatrixView<float>);
-template void ProductTransposed<float>(MatrixView<const float>, MatrixView<const float>,
-                                       MatrixView<float>);
-template void ProductAdd<Bfloat16>(MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
-                                   MatrixView<float>);
-template void ProductAdd<float>(MatrixView<const float>, MatrixView<const float>,
-                                MatrixView<float>);
 
 }  // namespace narrow

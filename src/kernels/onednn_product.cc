@@ -1,0 +1,147 @@
+#include "kernels/onednn_product.h"
+
+#include <omp.h>
+
+#include <atomic>
+#include <cstddef>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "kernels/matmul.h"
+#include "tensor/tensor.h"
+
+namespace narrow {
+
+const dnnl::engine& OneDnnEngine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& OneDnnStream() {
+  thread_local dnnl::stream stream(OneDnnEngine());
+  return stream;
+}
+
+memory::desc PlainDesc(int64_t rows, int64_t columns, int64_t stride, memory::data_type type) {
+  return {{rows, columns}, type, memory::dims{stride, 1}};
+}
+
+memory::desc TransposedDesc(int64_t n, int64_t k, int64_t stride, memory::data_type type) {
+  return {{k, n}, type, memory::dims{1, stride}};
+}
+
+SingleThreadScope::SingleThreadScope() : saved_(omp_get_max_threads()) { omp_set_num_threads(1); }
+SingleThreadScope::~SingleThreadScope() { omp_set_num_threads(saved_); }
+
+// The enumerators are bit sets: a superset of `isa` includes all of its bits.
+bool CpuHas(dnnl::cpu_isa isa) {
+  const auto wanted = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
+}
+
+namespace {
+
+std::atomic<int64_t>& ReferenceProducts() {
+  static std::atomic<int64_t> count = 0;
+  return count;
+}
+
+// How a product is scaled before it is added; both mean the same.
+enum class Scaling { kPostOp, kOutputScale };
+
+dnnl::primitive_attr Attributes(Epilogue epilogue, float scale, Scaling scaling) {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (epilogue != Epilogue::kScaleAndAdd) return attributes;
+  dnnl::post_ops post_ops;
+  if (scale != 1.0f && scaling == Scaling::kPostOp) {
+    post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, scale, 0.0f);
+  }
+  if (scaling == Scaling::kOutputScale) attributes.set_output_scales(0, {scale});
+  post_ops.append_sum(1.0f);
+  attributes.set_post_ops(post_ops);
+  return attributes;
+}
+
+bool IsReference(const dnnl::matmul::primitive_desc& primitive_desc) {
+  return std::string_view(primitive_desc.impl_info_str()).starts_with("ref");
+}
+
+// Grows with the largest product of the thread.
+void* Scratchpad(const memory::desc& desc) {
+  thread_local AlignedBuffer<std::byte> buffer;
+  const auto bytes = static_cast<int64_t>(desc.get_size());
+  if (buffer.size() < bytes) buffer = AlignedBuffer<std::byte>(bytes);
+  return buffer.data();
+}
+
+}  // namespace
+
+Product CreateProduct(const memory::desc& source, const memory::desc& weights,
+                      const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
+                      float scale) {
+  const SingleThreadScope single_thread;
+  const dnnl::matmul::desc desc = bias.is_zero()
+                                      ? dnnl::matmul::desc(source, weights, destination)
+                                      : dnnl::matmul::desc(source, weights, bias, destination);
+  const auto create = [&](Scaling scaling) {
+    return dnnl::matmul::primitive_desc(desc, Attributes(epilogue, scale, scaling), OneDnnEngine());
+  };
+  dnnl::matmul::primitive_desc primitive_desc = create(Scaling::kPostOp);
+  // Without AVX-512 oneDNN 2.6 has no fast f32 product with a scale among its post-ops.
+  if (IsReference(primitive_desc) && scale != 1.0f) primitive_desc = create(Scaling::kOutputScale);
+  if (IsReference(primitive_desc)) ++ReferenceProducts();
+  return {dnnl::matmul(primitive_desc),
+          primitive_desc.src_desc(),
+          primitive_desc.weights_desc(),
+          primitive_desc.dst_desc(),
+          bias,
+          primitive_desc.scratchpad_desc()};
+}
+
+void Execute(const Product& product, const void* source, const void* weights, const float* bias,
+             void* destination) {
+  const auto operand = [](const memory::desc& desc, const void* data) {
+    return memory(desc, OneDnnEngine(), const_cast<void*>(data));
+  };
+  std::unordered_map<int, memory> arguments = {
+      {DNNL_ARG_SRC, operand(product.source, source)},
+      {DNNL_ARG_WEIGHTS, operand(product.weights, weights)},
+      {DNNL_ARG_DST, operand(product.destination, destination)},
+      {DNNL_ARG_SCRATCHPAD, operand(product.scratchpad, Scratchpad(product.scratchpad))}};
+  if (!product.bias.is_zero()) arguments.insert({DNNL_ARG_BIAS, operand(product.bias, bias)});
+  product.primitive.execute(OneDnnStream(), arguments);
+}
+
+void FailOneDnn(const dnnl::error& error) {
+  Fail(ErrorCode::kInternal, "oneDNN: {} (status {})", error.what(),
+       static_cast<int>(error.status));
+}
+
+int64_t ReferenceProductCount() { return ReferenceProducts(); }
+
+ComputeType NativeComputeType() {
+  return CpuHas(dnnl::cpu_isa::avx512_core_bf16) ? ComputeType::kBfloat16 : ComputeType::kFloat32;
+}
+
+std::string InstructionSetName() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::avx512_core_amx:
+      return "avx512_core_amx";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512_core";
+    case dnnl::cpu_isa::avx2_vnni:
+      return "avx2_vnni";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    default:
+      return "sse4.1 or other";
+  }
+}
+
+}  // namespace narrow
