@@ -18,6 +18,9 @@ CASES = (
     ('model/family.cc', '"export/registry.h"', 'model must not include export'),
     ('export/registry.cc', '"pipeline/quantize.h"', 'export must not include pipeline'),
     ('kernels/matmul.h', '<dnnl.hpp>', 'does not belong here'),
+    ('kernels/onednn_product.h', '<dnnl.hpp>', None),
+    ('kernels/matmul.cc', '"kernels/onednn_product.h"', None),
+    ('model/decoder_layer.cc', '"kernels/onednn_product.h"', 'is for kernels alone'),
     ('model/family.cc', '<hwy/highway.h>', 'does not belong here'),
     ('model/family.cc', '<nlohmann/json.hpp>', 'does not belong here'),
     ('io/file.cc', '<zstd.h>', 'does not belong here'),
@@ -26,6 +29,7 @@ CASES = (
     ('utilities/all.cc', '<vector>', 'is not a module'),
 )
 HEADERS = ('base/error.h', 'tensor/dtype.h', 'io/json.h', 'io/safetensors.h', 'kernels/matmul.h',
+           'kernels/onednn_product.h',
            'export/registry.h', 'pipeline/quantize.h')
 
 

@@ -21,10 +21,13 @@ LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in mod
 # Headers of a neighbour that a module may include all the same; the last one is for tests.
 NEIGHBOURS = {'text': ('io/json.h', 'io/file.h', 'io/scratch_directory.h')}
 
+# Headers that show types of a library, for their own module alone.
+PRIVATE = ('kernels/onednn_product.h', 'kernels/even_rows.h')
+
 # Third-party headers, by how they begin: files (below src/) that may include them. Those whose types
 # must not reach another module through a header are kept to .cc files.
 WRAPPERS = {
-    'dnnl': r'kernels/[^/]*\.cc',
+    'dnnl': r'kernels/([^/]*\.cc|onednn_product\.h)',
     'oneapi/': r'kernels/[^/]*\.cc',
     'hwy/': r'kernels/[^/]*(\.cc|-inl\.h|every_target\.h)',
     'omp.h': r'(base|kernels)/[^/]*\.cc',
@@ -49,6 +52,8 @@ def own_include_problem(source, module, included):
         return f'"{included}" is not a file below {source.name}/'
     if target == module or included in NEIGHBOURS.get(module, ()):
         return None
+    if included in PRIVATE:
+        return f'"{included}" is for {target} alone'
     if LEVEL[target] >= LEVEL[module]:
         return f'{module} must not include {target} ("{included}")'
     return None
