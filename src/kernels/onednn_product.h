@@ -16,9 +16,9 @@ const dnnl::engine& OneDnnEngine();
 dnnl::stream& OneDnnStream();
 
 template <typename T>
-constexpr memory::data_type kType = memory::data_type::f32;
+inline constexpr memory::data_type kType = memory::data_type::f32;
 template <>
-constexpr memory::data_type kType<Bfloat16> = memory::data_type::bf16;
+inline constexpr memory::data_type kType<Bfloat16> = memory::data_type::bf16;
 
 memory::desc PlainDesc(int64_t rows, int64_t columns, int64_t stride, memory::data_type type);
 // W [n, k] seen as the [k, n] operand of the product.
