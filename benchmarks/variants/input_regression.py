@@ -3,7 +3,7 @@
 taken back by other weights: the regression of the original output onto the rounded input, on the
 tokens it is fitted to. Needs torch and transformers.
 
-Usage: input_regression.py MODEL TEXT.jsonl [DOCUMENTS]     (48, of 512 tokens at most)
+Usage: input_regression.py MODEL TEXT.jsonl [DOCUMENTS]     (48 documents of 512 tokens at most)
 """
 import json
 import sys
