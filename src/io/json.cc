@@ -1,7 +1,9 @@
 #include "io/json.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <limits>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -47,13 +49,59 @@ std::size_t OffsetOfDepth(std::string_view text, int depth) {
   return text.size();
 }
 
+// True when `word` is at `offset` and no part of a longer one.
+bool IsWordAt(std::string_view text, std::size_t offset, std::string_view word) {
+  const auto joins = [&](std::size_t i) {
+    return i < text.size() && (std::isalnum(static_cast<unsigned char>(text[i])) != 0 ||
+                               text[i] == '_' || text[i] == '.' || text[i] == '+');
+  };
+  return text.substr(offset).starts_with(word) && !(offset > 0 && joins(offset - 1)) &&
+         !joins(offset + word.size());
+}
+
+constexpr std::string_view kNan = "NaN";
+constexpr std::string_view kInfinity = "Infinity";
+
+// The parser does not know NaN and Infinity: they become numbers of the same length with a capital
+// E, and every other E outside strings a small one, which means the same.
+std::string SpellNonFinite(std::string_view text) {
+  std::string spelled(text);
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_string = !in_string;
+    } else if (in_string) {
+      continue;
+    } else if (c == 'E') {
+      spelled[i] = 'e';
+    } else if (IsWordAt(text, i, kNan) && !(i > 0 && text[i - 1] == '-')) {
+      spelled.replace(i, kNan.size(), "0E0");
+      i += kNan.size() - 1;
+    } else if (IsWordAt(text, i, kInfinity)) {
+      spelled.replace(i, kInfinity.size(), "1E+00000");
+      i += kInfinity.size() - 1;
+    }
+  }
+  return spelled;
+}
+
+// A number whose text is one of those that SpellNonFinite made.
+double NonFiniteNumber(double spelled) {
+  return spelled == 0.0 ? std::numeric_limits<double>::quiet_NaN()
+                        : std::copysign(std::numeric_limits<double>::infinity(), spelled);
+}
+
 // Builds the document bottom-up from parser events. Members are collected per open container and
 // moved into place when it closes, because inserting into an ordered_json object searches it: a
 // vocabulary of 128k keys would cost 10^10 comparisons.
 class Builder final : public nlohmann::json_sax<Json> {
  public:
-  Builder(std::string_view text, std::string_view what, int max_depth)
-      : text_(text), what_(what), max_depth_(max_depth) {}
+  enum class CapitalE { kExponent, kNonFinite };  // what it means in a number
+  Builder(std::string_view text, std::string_view what, int max_depth, CapitalE capital_e)
+      : text_(text), what_(what), max_depth_(max_depth), capital_e_(capital_e) {}
 
   Json TakeResult() { return std::move(result_); }
 
@@ -61,7 +109,10 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool boolean(bool value) override { return Add(Json(value)); }
   bool number_integer(number_integer_t value) override { return Add(Json(value)); }
   bool number_unsigned(number_unsigned_t value) override { return Add(Json(value)); }
-  bool number_float(number_float_t value, const string_t&) override { return Add(Json(value)); }
+  bool number_float(number_float_t value, const string_t& text) override {
+    const bool none = capital_e_ == CapitalE::kNonFinite && text.find('E') != std::string::npos;
+    return Add(Json(none ? NonFiniteNumber(value) : value));
+  }
   bool string(string_t& value) override { return Add(Json(std::move(value))); }
   bool binary(binary_t&) override { return false; }  // never in JSON text
   bool key(string_t& value) override {
@@ -89,6 +140,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   std::string_view text_;
   std::string_view what_;
   int max_depth_;
+  CapitalE capital_e_;
   std::vector<Container> open_;
   Json result_;
 };
@@ -178,8 +230,11 @@ std::string_view KindOf(const Json& value) {
     case Json::value_t::boolean:
       return "a boolean";
     default:
-      return "a number";
+      break;
   }
+  const auto number = value.get<double>();
+  if (std::isnan(number)) return kNan;
+  return std::isinf(number) ? kInfinity : "a number";
 }
 
 // The member, or null when it is absent or null.
@@ -211,7 +266,16 @@ Json ParseJson(std::string_view text, std::string_view what, const JsonLimits& l
     Fail(ErrorCode::kCorruptInput, "{}: {} bytes of JSON, at most {} are accepted", what,
          text.size(), limits.max_bytes);
   }
-  Builder builder(text, what, limits.max_depth);
+  std::string spelled;
+  auto capital_e = Builder::CapitalE::kExponent;
+  if (limits.non_finite == NonFinite::kAccepted &&
+      (text.find(kNan) != std::string_view::npos ||
+       text.find(kInfinity) != std::string_view::npos)) {
+    spelled = SpellNonFinite(text);
+    text = spelled;
+    capital_e = Builder::CapitalE::kNonFinite;
+  }
+  Builder builder(text, what, limits.max_depth, capital_e);
   const bool complete = Json::sax_parse(text.begin(), text.end(), &builder);
   NARROW_CHECK(complete);  // every refusal of the builder throws
   return builder.TakeResult();
@@ -254,7 +318,9 @@ std::optional<double> OptionalNumber(const Json& object, std::string_view key,
   const Json* value = Member(object, key, what);
   if (value == nullptr) return std::nullopt;
   if (!value->is_number()) FailKind(*value, key, what, "a number");
-  return value->get<double>();
+  const auto number = value->get<double>();
+  if (!std::isfinite(number)) FailKind(*value, key, what, "a finite number");
+  return number;
 }
 
 std::optional<bool> OptionalBool(const Json& object, std::string_view key, std::string_view what) {

@@ -15,9 +15,14 @@ namespace narrow {
 // walk large objects (vocabularies, weight maps) with items() instead.
 using Json = nlohmann::ordered_json;
 
+// Python writes numbers that are none as NaN, Infinity and -Infinity, which JSON does not have, and
+// reads them. Members of the typed access below that hold one are refused by name.
+enum class NonFinite { kAccepted, kRefused };
+
 struct JsonLimits {
   int max_depth = 64;
   int64_t max_bytes = int64_t{1} << 30;
+  NonFinite non_finite = NonFinite::kAccepted;  // refused where others read with a strict parser
 };
 
 // Parses `text`. `what` names the source in messages ("config.json of X").
@@ -36,7 +41,7 @@ std::string Quoted(std::string_view text);
 
 // Typed access to members of an object: the message names `what` and the key, what was expected and
 // what was found. A missing key gives nothing in the optional forms (so does null) and throws
-// kCorruptInput in the required ones; a value of another type always throws.
+// kCorruptInput in the required ones; a value of another type, NaN and infinity always throw.
 std::optional<int64_t> OptionalInt(const Json& object, std::string_view key, std::string_view what);
 std::optional<double> OptionalNumber(const Json& object, std::string_view key,
                                      std::string_view what);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 
 #include "io/scratch_directory.h"
@@ -32,11 +34,36 @@ TEST(ParseJson, NamesThePlaceOfASyntaxError) {
   ExpectRefused("{\"a\"", "not valid JSON");
   ExpectRefused("\"unclosed", "not valid JSON");
   ExpectRefused("[1e999]", "overflow");
-  ExpectRefused("[NaN]", "not valid JSON");
   ExpectRefused("[01]", "not valid JSON");
   ExpectRefused("\"\n\"", "not valid JSON");
   ExpectRefused(std::string_view("[\0]", 3), "not valid JSON");
   ExpectRefused("{1:2}", "not valid JSON");
+}
+
+// As Python's json writes and reads them; what it refuses stays refused.
+TEST(ParseJson, NumbersThatAreNone) {
+  const Json json = ParseJson(
+      R"({"NaN":[NaN,Infinity,-Infinity],"s":"NaN, \"Infinity\\","n":[1E2,0E0,-0E0,1E+00000],"l":
+ NaN})",
+      "x");
+  ASSERT_EQ(json["NaN"].size(), 3u);
+  EXPECT_TRUE(std::isnan(json["NaN"][0].get<double>()));
+  EXPECT_EQ(json["NaN"][1].get<double>(), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(json["NaN"][2].get<double>(), -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(json["s"], "NaN, \"Infinity\\");
+  EXPECT_EQ(json["n"].dump(), "[100.0,0.0,-0.0,1.0]");
+  EXPECT_TRUE(std::isnan(json["l"].get<double>()));
+  EXPECT_TRUE(std::isnan(ParseJson("NaN", "x").get<double>()));
+  for (const char* text : {"[nan]", "[-NaN]", "[+Infinity]", "[NaN1]", "[1NaN]", "[Infinityx]",
+                           "[InfinityNaN]", "[NaN NaN]", "[--Infinity]", "[1-Infinity]", "[.NaN]",
+                           "[NaN.0]", "{NaN:1}", "[inf]", "[NaN", "[\"NaN]"}) {
+    ExpectRefused(text, "not valid JSON");
+  }
+  ExpectRefused("{\"a\":NaN,\n\"b\": nul}", "line 2, column 9");
+  for (const char* text : {"[NaN]", "[1,-Infinity]"}) {
+    ExpectError(ErrorCode::kCorruptInput, "not valid JSON",
+                [&] { ParseJson(text, "x", {.non_finite = NonFinite::kRefused}); });
+  }
 }
 
 TEST(ParseJson, RefusesIllFormedUtf8) {
@@ -139,6 +166,13 @@ TEST(Members, TypedAccess) {
   refused("\"absent\" is missing", [&] { RequiredInt(json, "absent", "c"); });
   refused("\"n\" is missing", [&] { RequiredString(json, "n", "c"); });
   refused("expected an object with \"k\"", [&] { OptionalInt(Json::array(), "k", "c"); });
+
+  const Json none = ParseJson(R"({"nan":NaN,"inf":-Infinity})", "c");
+  refused("c: \"nan\" should be a finite number, found NaN",
+          [&] { OptionalNumber(none, "nan", "c"); });
+  refused("a finite number, found Infinity", [&] { RequiredNumber(none, "inf", "c"); });
+  refused("a 64-bit integer, found NaN", [&] { OptionalInt(none, "nan", "c"); });
+  refused("a string, found Infinity", [&] { RequiredString(none, "inf", "c"); });
 }
 
 }  // namespace

@@ -159,7 +159,9 @@ SafetensorsHeader ParseSafetensorsHeader(std::string_view prefix, int64_t file_b
   NARROW_CHECK(static_cast<int64_t>(prefix.size()) - kLengthBytes >= length);
   const std::string_view text = prefix.substr(kLengthBytes, static_cast<std::size_t>(length));
   if (text.front() != '{') FailFile(what, "the header does not start with '{{'");
-  const JsonLimits limits{.max_depth = kMaxHeaderDepth, .max_bytes = kMaxSafetensorsHeaderBytes};
+  const JsonLimits limits{.max_depth = kMaxHeaderDepth,
+                          .max_bytes = kMaxSafetensorsHeaderBytes,
+                          .non_finite = NonFinite::kRefused};
   const Json json = ParseJson(text, fmt::format("{} (header)", what), limits);
 
   SafetensorsHeader header;

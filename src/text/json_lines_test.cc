@@ -76,6 +76,14 @@ TEST(JsonLines, RefusalsNameTheLine) {
               [&] { ParseJsonLines(deep, "f.jsonl"); });
 }
 
+TEST(JsonLines, NanAsPythonWritesItIsPassedOverInOtherMembers) {
+  const std::string_view bytes =
+      "{\"score\": NaN, \"text\": \"a NaN\", \"meta\": {\"low\": [-Infinity, Infinity]}}\n";
+  EXPECT_THAT(ParseJsonLines(bytes, "f"), ElementsAre("a NaN"));
+  ExpectError(ErrorCode::kCorruptInput, "f, line 1: \"text\" should be a string, found NaN",
+              [] { ParseJsonLines("{\"text\": NaN}", "f"); });
+}
+
 TEST(JsonLines, LinesAndTextAreBounded) {
   const std::string line = "{\"text\": \"" + std::string(88, 'x') + "\"}";  // 100 bytes
   const std::string two = line + "\n" + line + "\n";

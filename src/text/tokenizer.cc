@@ -141,8 +141,7 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::FromJson(std::string_view json, std::string_view what) {
-  JsonLimits limits;
-  limits.max_bytes = kMaxTokenizerBytes;
+  const JsonLimits limits{.max_bytes = kMaxTokenizerBytes, .non_finite = NonFinite::kRefused};
   return Tokenizer(std::make_unique<Implementation>(ParseJson(json, what, limits), what));
 }
 
