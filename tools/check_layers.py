@@ -34,6 +34,7 @@ WRAPPERS = {
     'Eigen/': r'quantization/head_basis/[^/]*\.cc',
     'nlohmann/': r'io/json\.h',
     'pcre2': r'text/.*',
+    'utf8proc': r'text/[^/]*\.cc',
     'zstd': r'text/.*',
     'CLI/': r'cli/.*',
     'gtest/': r'.*(_test\.cc|\.h)',  # a header for tests; a program that used one would not link

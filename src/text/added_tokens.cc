@@ -4,23 +4,18 @@
 #include <set>
 
 #include "base/error.h"
+#include "text/unicode_classes.h"
 #include "text/utf8.h"
 
 namespace narrow {
 namespace {
 
-// White_Space and \w as Rust's `regex` has them.
 bool IsSpaceAt(std::string_view text, int64_t offset) {
-  const char32_t c = DecodeUtf8(text, offset);
-  return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-         c == 0x3000;
+  return IsWhiteSpace(DecodeUtf8(text, offset));
 }
 
 bool IsWordAt(std::string_view text, int64_t offset) {
-  static const Regex word(
-      R"([\p{L}\p{Nl}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d})"
-      R"(\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}])");
+  static const Regex word(kRustWordClass);
   const int64_t length = Utf8Length(text[static_cast<std::size_t>(offset)]);
   return word.Find(text.substr(static_cast<std::size_t>(offset), length), 0).has_value();
 }

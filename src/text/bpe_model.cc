@@ -19,7 +19,9 @@ std::string FallbackToken(int byte) { return fmt::format("<0x{:02X}>", byte); }
 }  // namespace
 
 void BpeModel::Encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const {
-  if (ignore_merges_ || alphabet_ == BpeAlphabet::kBytes) return EncodeWord(piece, scratch, ids);
+  if (ignore_merges_ || alphabet_ == BpeAlphabet::kBytes || HasAffixes()) {
+    return EncodeWord(piece, scratch, ids);
+  }
   // No merge reaches across two characters that no rule joins, so the parts on both sides are words
   // of their own. Beside an unknown character there is no cut, so that runs of them stay whole.
   const auto size = static_cast<int64_t>(piece.size());
@@ -57,7 +59,11 @@ void BpeModel::EncodeWord(std::string_view word, Scratch& scratch,
   if (whole != words_.end()) {
     symbols.push_back(whole->second);
   } else {
-    SplitIntoSymbols(word, symbols);
+    if (HasAffixes()) {
+      SplitWithAffixes(word, symbols);
+    } else {
+      SplitIntoSymbols(word, symbols);
+    }
     rules_.Apply(scratch.merge);
   }
   ids.insert(ids.end(), symbols.begin(), symbols.end());
@@ -109,9 +115,35 @@ void BpeModel::SplitIntoSymbols(std::string_view word, std::vector<int32_t>& sym
                                         : word.substr(static_cast<std::size_t>(i), length);
       if (AppendFallback(unit, symbols)) continue;
     }
-    if (unknown_id_ < 0) continue;
-    if (unknown_waits && !fuse_unknown_) symbols.push_back(unknown_id_);
-    unknown_waits = true;
+    AddUnknown(unknown_waits, symbols);
+  }
+  if (unknown_waits) symbols.push_back(unknown_id_);
+}
+
+void BpeModel::AddUnknown(bool& waits, std::vector<int32_t>& symbols) const {
+  if (unknown_id_ < 0) return;
+  if (waits && !fuse_unknown_) symbols.push_back(unknown_id_);
+  waits = true;
+}
+
+// As SplitIntoSymbols, looking every character up with what is put before and after it.
+void BpeModel::SplitWithAffixes(std::string_view word, std::vector<int32_t>& symbols) const {
+  const std::string spelled =
+      alphabet_ == BpeAlphabet::kBytes ? SpellBytes(word) : std::string(word);
+  bool unknown_waits = false;
+  std::size_t length = 0;
+  for (std::size_t i = 0; i < spelled.size(); i += length) {
+    length = static_cast<std::size_t>(Utf8Length(spelled[i]));
+    std::string unit = i == 0 ? "" : prefix_;
+    unit.append(spelled, i, length);
+    if (i + length == spelled.size()) unit += suffix_;
+    if (const std::optional<int32_t> id = Find(unit)) {
+      if (unknown_waits) symbols.push_back(unknown_id_);
+      unknown_waits = false;
+      symbols.push_back(*id);
+    } else if (!byte_fallback_ || !AppendFallback(unit, symbols)) {
+      AddUnknown(unknown_waits, symbols);
+    }
   }
   if (unknown_waits) symbols.push_back(unknown_id_);
 }
@@ -123,7 +155,7 @@ std::optional<int32_t> BpeModel::Find(std::string_view token) const {
 }
 
 std::string BpeModel::TokenBytes(std::string_view token) const {
-  if (alphabet_ == BpeAlphabet::kBytes) {
+  if (alphabet_ != BpeAlphabet::kCharacters) {
     return DecodeByteLevel(token).value_or(std::string(token));
   }
   if (byte_fallback_ && token.size() == 6 && token.starts_with("<0x")) {

@@ -19,8 +19,9 @@ namespace narrow {
 // Ids from outside must be below this (16 times the largest vocabulary known).
 inline constexpr int64_t kMaxTokenIds = int64_t{1} << 24;
 
-// What a word is made of: the vocabulary spells bytes in the byte-level alphabet, or characters.
-enum class BpeAlphabet { kBytes, kCharacters };
+// What a word is made of: bytes, which the vocabulary spells in the byte-level alphabet;
+// characters; or characters of that alphabet, which stand for bytes when a token is shown.
+enum class BpeAlphabet { kBytes, kCharacters, kSpelledBytes };
 
 // Immutable after construction, thread-safe.
 class BpeModel {
@@ -33,7 +34,7 @@ class BpeModel {
 
   // Reads member "model". Throws: kCorruptInput (ids negative, huge or given twice, merges of
   // tokens that are not there, unk_token not in the vocabulary), kUnsupported (another model,
-  // dropout, subword prefix or suffix).
+  // dropout).
   BpeModel(const Json& model, BpeAlphabet alphabet, std::string_view what);
 
   // Appends the ids of one pre-tokenized piece. REQUIRES: valid UTF-8 where the alphabet is
@@ -57,15 +58,20 @@ class BpeModel {
                 std::string_view what);
   void NoteJunction(std::string_view left, std::string_view right);
   void EncodeWord(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
+  bool HasAffixes() const { return !prefix_.empty() || !suffix_.empty(); }
+  void SplitWithAffixes(std::string_view word, std::vector<int32_t>& symbols) const;
   void SplitIntoSymbols(std::string_view word, std::vector<int32_t>& symbols) const;
   int32_t UnitId(std::string_view text, int64_t offset, int64_t& length) const;
   int32_t CharacterId(char32_t character) const;
+  void AddUnknown(bool& waits, std::vector<int32_t>& symbols) const;
   bool AppendFallback(std::string_view unit, std::vector<int32_t>& symbols) const;
 
   BpeAlphabet alphabet_;
   bool ignore_merges_ = false;
   bool byte_fallback_ = false;
   bool fuse_unknown_ = false;
+  std::string prefix_;  // continuing_subword_prefix: before every character of a word but the first
+  std::string suffix_;  // end_of_word_suffix: after the last one
   int32_t unknown_id_ = -1;
   int32_t largest_id_ = -1;
   std::unordered_map<std::string, int32_t> ids_;    // as spelled in tokenizer.json

@@ -13,19 +13,24 @@ bool IsOneCharacter(std::string_view token) {
   return !token.empty() && static_cast<int64_t>(token.size()) == Utf8Length(token[0]);
 }
 
+// Files from before 2020 have no type; their members tell.
+std::string Kind(const Json& model, std::string_view what) {
+  if (const auto type = OptionalString(model, "type", what)) return *type;
+  if (model.contains("vocab") && model["vocab"].is_array()) return "Unigram";
+  return model.contains("continuing_subword_prefix") && !model.contains("merges") ? "WordPiece"
+                                                                                  : "BPE";
+}
+
 void CheckKind(const Json& model, std::string_view what) {
-  const std::string type = OptionalString(model, "type", what).value_or("BPE");
+  const std::string type = Kind(model, what);
   if (type != "BPE") {
-    Fail(ErrorCode::kUnsupported, "{}: model type {} is not supported, only BPE", what,
-         Quoted(type));
+    Fail(ErrorCode::kUnsupported,
+         "{}: model type {} is not supported, only BPE; texts can be given as token ids that "
+         "another program made",
+         what, Quoted(type));
   }
   if (OptionalNumber(model, "dropout", what).value_or(0.0) != 0.0) {
     Fail(ErrorCode::kUnsupported, "{}: BPE dropout makes ids random and is not supported", what);
-  }
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!OptionalString(model, key, what).value_or("").empty()) {
-      Fail(ErrorCode::kUnsupported, "{}: BPE with {} is not supported", what, key);
-    }
   }
 }
 
@@ -37,6 +42,8 @@ BpeModel::BpeModel(const Json& model, BpeAlphabet alphabet, std::string_view wha
   ignore_merges_ = OptionalBool(model, "ignore_merges", what).value_or(false);
   byte_fallback_ = OptionalBool(model, "byte_fallback", what).value_or(false);
   fuse_unknown_ = OptionalBool(model, "fuse_unk", what).value_or(false);
+  prefix_ = OptionalString(model, "continuing_subword_prefix", what).value_or("");
+  suffix_ = OptionalString(model, "end_of_word_suffix", what).value_or("");
   ReadVocabulary(model, what);
   ReadMerges(model, what);
   ReadUnknown(model, what);
@@ -95,8 +102,7 @@ void BpeModel::ReadMerges(const Json& model, std::string_view what) {
   const Json* merges = OptionalArray(model, "merges", what);
   if (merges == nullptr) Fail(ErrorCode::kCorruptInput, "{}: model has no merges", what);
   rules_ = MergeRules(static_cast<int64_t>(merges->size()));
-  junctions_ =
-      FlatMap(alphabet_ == BpeAlphabet::kCharacters ? static_cast<int64_t>(merges->size()) : 0);
+  junctions_ = FlatMap(alphabet_ != BpeAlphabet::kBytes ? static_cast<int64_t>(merges->size()) : 0);
   uint32_t rank = 0;
   for (const Json& merge : *merges) {
     if (merge.is_string()) {
@@ -121,7 +127,10 @@ void BpeModel::ReadMerges(const Json& model, std::string_view what) {
 
 void BpeModel::AddMerge(std::string_view left, std::string_view right, uint32_t rank,
                         std::string_view what) {
-  const std::string merged = std::string(left) + std::string(right);
+  // The right token loses as many bytes as the prefix has characters, whatever they are.
+  const auto prefix = static_cast<std::size_t>(Utf8Characters(prefix_));
+  const std::string merged =
+      std::string(left) + std::string(right.substr(std::min(prefix, right.size())));
   const std::optional<int32_t> ids[] = {Find(left), Find(right), Find(merged)};
   const std::string_view names[] = {left, right, merged};
   for (std::size_t i = 0; i < 3; ++i) {
@@ -131,7 +140,7 @@ void BpeModel::AddMerge(std::string_view left, std::string_view right, uint32_t 
     }
   }
   rules_.Add(*ids[0], *ids[1], rank, *ids[2]);
-  if (alphabet_ == BpeAlphabet::kCharacters) NoteJunction(left, right);
+  if (alphabet_ != BpeAlphabet::kBytes) NoteJunction(left, right);
 }
 
 void BpeModel::NoteJunction(std::string_view left, std::string_view right) {
@@ -144,9 +153,12 @@ void BpeModel::ReadUnknown(const Json& model, std::string_view what) {
   if (!token) return;
   const std::optional<int32_t> id = Find(*token);
   unknown_id_ = id.value_or(-1);
+  const auto complete = [](const std::array<int32_t, 256>& bytes) {
+    return std::all_of(bytes.begin(), bytes.end(), [](int32_t byte) { return byte >= 0; });
+  };
   const bool never_needed =
-      alphabet_ == BpeAlphabet::kBytes &&
-      std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t byte) { return byte >= 0; });
+      (byte_fallback_ && complete(fallback_ids_)) ||
+      (alphabet_ != BpeAlphabet::kCharacters && !HasAffixes() && complete(byte_ids_));
   if (!id && !never_needed) {
     Fail(ErrorCode::kCorruptInput, "{}: unk_token {} is not in vocab", what, Quoted(*token));
   }

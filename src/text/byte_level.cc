@@ -35,6 +35,14 @@ const Alphabet& GetAlphabet() {
 
 std::string_view ByteLevelCharacter(uint8_t byte) { return GetAlphabet().characters[byte]; }
 
+std::string SpellBytes(std::string_view text) {
+  const Alphabet& alphabet = GetAlphabet();
+  std::string spelled;
+  spelled.reserve(text.size() + text.size() / 4);
+  for (const char c : text) spelled += alphabet.characters[static_cast<uint8_t>(c)];
+  return spelled;
+}
+
 std::optional<std::string> DecodeByteLevel(std::string_view token) {
   const Alphabet& alphabet = GetAlphabet();
   std::string bytes;

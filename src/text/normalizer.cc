@@ -1,6 +1,12 @@
 #include "text/normalizer.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/error.h"
+#include "text/byte_level.h"
+#include "text/unicode_classes.h"
+#include "text/utf8.h"
 
 namespace narrow {
 namespace {
@@ -20,18 +26,36 @@ void CheckGrowth(std::size_t bytes, std::size_t original_bytes) {
   }
 }
 
+std::string Trimmed(std::string_view text, bool left, bool right) {
+  std::size_t begin = 0;
+  while (left && begin < text.size() &&
+         IsWhiteSpace(DecodeUtf8(text, static_cast<int64_t>(begin)))) {
+    begin += static_cast<std::size_t>(Utf8Length(text[begin]));
+  }
+  std::size_t end = text.size();
+  while (right && end > begin) {
+    const int64_t last = PreviousUtf8(text, static_cast<int64_t>(end));
+    if (!IsWhiteSpace(DecodeUtf8(text, last))) break;
+    end = static_cast<std::size_t>(last);
+  }
+  return std::string(text.substr(begin, end - begin));
+}
+
+bool RequiredBool(const Json& object, const char* key, std::string_view what) {
+  const std::optional<bool> value = OptionalBool(object, key, what);
+  if (!value) Fail(ErrorCode::kCorruptInput, "{}: normalizer Strip has no {}", what, key);
+  return *value;
+}
+
 }  // namespace
 
 Regex ReadPattern(const Json& owner, std::string_view what) {
   const Json* pattern = OptionalObject(owner, "pattern", what);
   if (pattern != nullptr && pattern->size() == 1) {
-    if (const auto text = OptionalString(*pattern, "String", what); text && !text->empty()) {
-      return Regex::Literal(*text);
-    }
+    if (const auto text = OptionalString(*pattern, "String", what)) return Regex::Literal(*text);
     if (const auto text = OptionalString(*pattern, "Regex", what)) return Regex(*text);
   }
-  Fail(ErrorCode::kCorruptInput,
-       "{}: expected a pattern holding a String that is not empty, or a Regex", what);
+  Fail(ErrorCode::kCorruptInput, "{}: expected a pattern holding a String or a Regex", what);
 }
 
 Normalizer::Normalizer(const Json& tokenizer, std::string_view what) {
@@ -41,7 +65,16 @@ Normalizer::Normalizer(const Json& tokenizer, std::string_view what) {
 }
 
 void Normalizer::Add(const Json& normalizer, std::string_view what, int depth) {
+  static constexpr std::pair<std::string_view, NormalForm> kForms[] = {{"NFC", NormalForm::kNfc},
+                                                                       {"NFD", NormalForm::kNfd},
+                                                                       {"NFKC", NormalForm::kNfkc},
+                                                                       {"NFKD", NormalForm::kNfkd}};
+  static constexpr std::pair<std::string_view, Whole> kWholes[] = {
+      {"Lowercase", Whole::kLowercase},
+      {"StripAccents", Whole::kStripAccents},
+      {"ByteLevel", Whole::kByteLevel}};
   const std::string type = RequiredString(normalizer, "type", what);
+  const auto named = [&](const auto& row) { return row.first == type; };
   if (steps_.size() >= kMaxSteps) {
     Fail(ErrorCode::kUnsupported, "{}: more than {} normalizers are not supported", what,
          kMaxSteps);
@@ -52,39 +85,72 @@ void Normalizer::Add(const Json& normalizer, std::string_view what, int depth) {
       Fail(ErrorCode::kCorruptInput, "{}: normalizer Sequence has no normalizers", what);
     }
     for (const Json& item : *list) Add(item, what, depth + 1);
+  } else if (const auto* form = std::find_if(std::begin(kForms), std::end(kForms), named);
+             form != std::end(kForms)) {
+    steps_.emplace_back(form->second);
+  } else if (const auto* whole = std::find_if(std::begin(kWholes), std::end(kWholes), named);
+             whole != std::end(kWholes)) {
+    steps_.emplace_back(whole->second);
+    byte_level_ |= whole->second == Whole::kByteLevel;
+  } else if (type == "Strip") {
+    steps_.emplace_back(Strip{RequiredBool(normalizer, "strip_left", what),
+                              RequiredBool(normalizer, "strip_right", what)});
   } else if (type == "Prepend") {
-    steps_.push_back({{}, RequiredString(normalizer, "prepend", what)});
+    steps_.emplace_back(Prepend{RequiredString(normalizer, "prepend", what)});
   } else if (type == "Replace") {
-    steps_.push_back(
-        {{ReadPattern(normalizer, what)}, RequiredString(normalizer, "content", what)});
+    steps_.emplace_back(
+        Replace{ReadPattern(normalizer, what), RequiredString(normalizer, "content", what)});
   } else {
     Fail(ErrorCode::kUnsupported,
-         "{}: normalizer {} is not supported, only Sequence, Prepend and Replace", what,
-         Quoted(type));
+         "{}: normalizer {} is not supported, only Sequence, NFC, NFD, NFKC, NFKD, Lowercase, "
+         "StripAccents, Strip, Prepend, Replace and ByteLevel",
+         what, Quoted(type));
   }
+}
+
+std::string Normalizer::ReplaceAll(const Replace& step, const std::string& text,
+                                   std::size_t original_bytes) {
+  std::string next;
+  next.reserve(text.size() + text.size() / 4);
+  MatchIterator matches(step.pattern, text);
+  std::size_t copied = 0;
+  while (const auto match = matches.Next()) {
+    next.append(text, copied, static_cast<std::size_t>(match->begin) - copied);
+    next += step.content;
+    CheckGrowth(next.size(), original_bytes);
+    copied = static_cast<std::size_t>(match->end);
+  }
+  next.append(text, copied);
+  return next;
+}
+
+std::string Normalizer::Apply(const Step& step, const std::string& text,
+                              std::size_t original_bytes) {
+  if (const auto* form = std::get_if<NormalForm>(&step)) return Normalized(text, *form);
+  if (const auto* strip = std::get_if<Strip>(&step)) {
+    return Trimmed(text, strip->left, strip->right);
+  }
+  if (const auto* prepend = std::get_if<Prepend>(&step)) return prepend->content + text;
+  if (const auto* replace = std::get_if<Replace>(&step)) {
+    return ReplaceAll(*replace, text, original_bytes);
+  }
+  switch (std::get<Whole>(step)) {
+    case Whole::kLowercase:
+      return Lowercase(text);
+    case Whole::kStripAccents:
+      return WithoutMarks(text);
+    case Whole::kByteLevel:
+      break;
+  }
+  return SpellBytes(text);
 }
 
 std::string Normalizer::Normalize(std::string_view text) const {
   std::string current(text);
   for (const Step& step : steps_) {
-    if (step.pattern.empty()) {
-      if (!current.empty()) current.insert(0, step.content);
-      CheckGrowth(current.size(), text.size());
-      continue;
-    }
-    if (current.empty()) continue;
-    std::string next;
-    next.reserve(current.size() + current.size() / 4);
-    MatchIterator matches(step.pattern.front(), current);
-    std::size_t copied = 0;
-    while (const auto match = matches.Next()) {
-      next.append(current, copied, static_cast<std::size_t>(match->begin) - copied);
-      next += step.content;
-      CheckGrowth(next.size(), text.size());
-      copied = static_cast<std::size_t>(match->end);
-    }
-    next.append(current, copied);
-    current = std::move(next);
+    if (current.empty()) break;  // nothing is put in front of an empty text, or replaced in it
+    current = Apply(step, current, text.size());
+    CheckGrowth(current.size(), text.size());
   }
   return current;
 }

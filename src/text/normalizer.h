@@ -3,14 +3,17 @@
 
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "io/json.h"
 #include "text/regex.h"
+#include "text/unicode_text.h"
 
 namespace narrow {
 
-// Sequence, Prepend and Replace. Immutable after construction, thread-safe.
+// NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, ByteLevel and Sequence.
+// Immutable after construction, thread-safe.
 class Normalizer {
  public:
   // Reads the member of `tokenizer`, which may be null or absent. Throws: kUnsupported naming
@@ -18,20 +21,36 @@ class Normalizer {
   Normalizer(const Json& tokenizer, std::string_view what);
 
   bool empty() const { return steps_.empty(); }
+  // Whether it spells bytes in the byte-level alphabet.
+  bool byte_level() const { return byte_level_; }
   // REQUIRES: `text` is valid UTF-8.
   std::string Normalize(std::string_view text) const;
 
  private:
-  struct Step {
-    std::vector<Regex> pattern;  // one; none: put `content` in front of a text that is not empty
+  enum class Whole { kLowercase, kStripAccents, kByteLevel };  // what needs no more than the text
+  struct Strip {
+    bool left = false;
+    bool right = false;
+  };
+  struct Prepend {
     std::string content;
   };
+  struct Replace {
+    Regex pattern;
+    std::string content;
+  };
+  using Step = std::variant<NormalForm, Whole, Strip, Prepend, Replace>;
   void Add(const Json& normalizer, std::string_view what, int depth);
+  static std::string Apply(const Step& step, const std::string& text, std::size_t original_bytes);
+  static std::string ReplaceAll(const Replace& step, const std::string& text,
+                                std::size_t original_bytes);
 
   std::vector<Step> steps_;
+  bool byte_level_ = false;
 };
 
-// A "pattern" member: {"String": text} or {"Regex": pattern}. Throws: kCorruptInput, kUnsupported.
+// A "pattern" member: {"String": text} or {"Regex": pattern}; an empty String matches between all
+// characters. Throws: kCorruptInput, kUnsupported.
 Regex ReadPattern(const Json& owner, std::string_view what);
 
 }  // namespace narrow

@@ -1,6 +1,6 @@
 #include "text/pre_tokenizer.h"
 
-#include "text/unicode_numeric.h"
+#include "text/byte_level.h"
 #include "text/utf8.h"
 
 namespace narrow {
@@ -82,13 +82,15 @@ void PreTokenizer::Run(std::size_t step, std::string_view text, Position positio
     Joiner joiner(*this, step + 1, text, position, split->behavior, sink);
     return RunRegex(*split, text, joiner);
   }
-  if (const auto* digits = std::get_if<DigitsSplit>(&current)) {
-    const Behavior behavior = digits->individual ? Behavior::kIsolated : Behavior::kContiguous;
-    Joiner joiner(*this, step + 1, text, position, behavior, sink);
-    return RunDigits(*digits, text, joiner);
+  if (const auto* split = std::get_if<ClassSplit>(&current)) {
+    Joiner joiner(*this, step + 1, text, position, split->behavior, sink);
+    return RunClass(*split, text, joiner);
   }
   if (const auto* metaspace = std::get_if<Metaspace>(&current)) {
     return Run(step + 1, MarkSpaces(*metaspace, text, position), position, sink);
+  }
+  if (std::holds_alternative<Spelling>(current)) {
+    return Run(step + 1, SpellBytes(text), position, sink);
   }
   if (text.starts_with(' ')) return Run(step + 1, text, position, sink);
   std::string prefixed(1, ' ');
@@ -109,13 +111,13 @@ void PreTokenizer::RunRegex(const RegexSplit& split, std::string_view text, Join
   joiner.Finish();
 }
 
-void PreTokenizer::RunDigits(const DigitsSplit&, std::string_view text, Joiner& joiner) const {
+void PreTokenizer::RunClass(const ClassSplit& split, std::string_view text, Joiner& joiner) const {
   const auto size = static_cast<int64_t>(text.size());
   int64_t begin = 0;
   int64_t next = 0;
   for (int64_t i = 0; i < size; i = next) {
     next = i + Utf8Length(text[static_cast<std::size_t>(i)]);
-    if (!IsNumeric(DecodeUtf8(text, i))) continue;
+    if (!split.contains(DecodeUtf8(text, i))) continue;
     if (begin < i) joiner.Add({begin, i}, false);
     joiner.Add({i, next}, true);
     begin = next;

@@ -12,7 +12,9 @@
 
 namespace narrow {
 
-// Sequence, Split, Digits, Metaspace and ByteLevel. Immutable after construction, thread-safe.
+// Sequence, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit,
+// BertPreTokenizer, FixedLength, Metaspace and ByteLevel. Immutable after construction,
+// thread-safe.
 class PreTokenizer {
  public:
   // Where a text stands in the input: Metaspace may put a mark in front of the first word only.
@@ -20,13 +22,16 @@ class PreTokenizer {
   using Sink = std::function<void(std::string_view)>;
 
   // Reads the member of `tokenizer`, which may be null or absent. Throws: kUnsupported naming
-  // another pre-tokenizer, and ByteLevel anywhere but at the end; kCorruptInput.
+  // another pre-tokenizer; kCorruptInput.
   PreTokenizer(const Json& tokenizer, std::string_view what);
 
-  // Whether the model takes bytes, spelled in the byte-level alphabet.
+  // Whether the words are bytes that the model's vocabulary spells in the byte-level alphabet: when
+  // ByteLevel comes last. They are handed out as they are.
   bool byte_level() const { return byte_level_; }
-  // Hands every word, none of them empty, to `sink`; the views live as long as the call. Words of
-  // a byte-level tokenizer are plain bytes. REQUIRES: `text` is valid UTF-8, not empty.
+  // Whether the words come spelled in that alphabet: when steps follow that look at the spelling.
+  bool spelled() const { return spelled_; }
+  // Hands every word, none of them empty, to `sink`; the views live as long as the call. REQUIRES:
+  // `text` is valid UTF-8, not empty.
   void Split(std::string_view text, Position position, const Sink& sink) const {
     Run(0, text, position, sink);
   }
@@ -40,28 +45,34 @@ class PreTokenizer {
     Behavior behavior = Behavior::kIsolated;
     bool invert = false;
   };
-  struct DigitsSplit {
-    bool individual = false;
+  struct ClassSplit {
+    bool (*contains)(char32_t) = nullptr;
+    Behavior behavior = Behavior::kIsolated;
   };
   struct SpacePrefix {};  // ByteLevel's add_prefix_space
+  struct Spelling {};     // bytes to their characters
   struct Metaspace {
     std::string replacement;
     Prepend prepend = Prepend::kAlways;
   };
-  using Step = std::variant<RegexSplit, DigitsSplit, SpacePrefix, Metaspace>;
+  using Step = std::variant<RegexSplit, ClassSplit, SpacePrefix, Spelling, Metaspace>;
   class Joiner;
 
   void Add(const Json& pre_tokenizer, std::string_view what, int depth);
+  bool AddClassSplit(const Json& pre_tokenizer, std::string_view type, std::string_view what);
+  bool AddPatternSplit(const Json& pre_tokenizer, std::string_view type, std::string_view what);
   void AddSplit(const Json& pre_tokenizer, std::string_view what);
+  static Behavior ReadBehavior(const std::string& name, std::string_view what);
   void AddMetaspace(const Json& pre_tokenizer, std::string_view what);
   void AddByteLevel(const Json& pre_tokenizer, std::string_view what);
   void Run(std::size_t step, std::string_view text, Position position, const Sink& sink) const;
   void RunRegex(const RegexSplit& split, std::string_view text, Joiner& joiner) const;
-  void RunDigits(const DigitsSplit& split, std::string_view text, Joiner& joiner) const;
+  void RunClass(const ClassSplit& split, std::string_view text, Joiner& joiner) const;
   std::string MarkSpaces(const Metaspace& step, std::string_view text, Position position) const;
 
   std::vector<Step> steps_;
   bool byte_level_ = false;
+  bool spelled_ = false;
 };
 
 }  // namespace narrow

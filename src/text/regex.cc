@@ -82,10 +82,7 @@ struct Regex::Code {
 
 Regex::Regex(std::string_view pattern) : Regex(pattern, TranslateOniguruma(pattern)) {}
 
-Regex Regex::Literal(std::string_view text) {
-  NARROW_CHECK(!text.empty());
-  return Regex(text, EscapeLiteral(text));
-}
+Regex Regex::Literal(std::string_view text) { return Regex(text, EscapeLiteral(text)); }
 
 Regex::Regex(std::string_view original, const std::string& translated) {
   if (translated.size() > kMaxPatternBytes) {

@@ -22,13 +22,16 @@ struct TextRange {
 // the two engines read differently and that is not rewritten.
 std::string TranslateOniguruma(std::string_view pattern);
 
+// The class \w of Rust's `regex`, whose members are others than those of Oniguruma.
+extern const std::string_view kRustWordClass;
+
 // A compiled pattern. Immutable, thread-safe; copies share the code.
 class Regex {
  public:
   // Throws: kUnsupported as TranslateOniguruma does, and for what PCRE2 does not know;
   // kCorruptInput when the pattern is not a regular expression.
   explicit Regex(std::string_view pattern);
-  // Matches exactly `text`. REQUIRES: `text` is not empty.
+  // Matches exactly `text`.
   static Regex Literal(std::string_view text);
 
   // The leftmost match that starts at `from` or later. REQUIRES: `text` is valid UTF-8 and `from`

@@ -1,66 +1,44 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
+#include <vector>
 
 #include "base/error.h"
 #include "io/json.h"
 #include "text/regex.h"
+#include "text/regex_properties.h"
 
 namespace narrow {
 namespace {
 
-// What Unicode 16 added to the categories of Unicode 14, which PCRE2 10.42 has.
-constexpr std::string_view kNewerLetters =
-    R"(\x{1c89}-\x{1c8a}\x{a7cb}-\x{a7cd}\x{a7da}-\x{a7dc}\x{105c0}-\x{105f3})"
-    R"(\x{10d4a}-\x{10d65}\x{10d6f}-\x{10d85}\x{10ec2}-\x{10ec4}\x{1123f}-\x{11240})"
-    R"(\x{11380}-\x{11389}\x{1138b}\x{1138e}\x{11390}-\x{113b5}\x{113b7}\x{113d1}\x{113d3})"
-    R"(\x{11bc0}-\x{11be0}\x{11f02}\x{11f04}-\x{11f10}\x{11f12}-\x{11f33}\x{1342f})"
-    R"(\x{13441}-\x{13446}\x{13460}-\x{143fa}\x{16100}-\x{1611d}\x{16d40}-\x{16d6c}\x{18cff})"
-    R"(\x{1b132}\x{1b155}\x{1df25}-\x{1df2a}\x{1e030}-\x{1e06d}\x{1e4d0}-\x{1e4eb})"
-    R"(\x{1e5d0}-\x{1e5ed}\x{1e5f0}\x{2b739}\x{2ebf0}-\x{2ee5d}\x{31350}-\x{323af})";
-constexpr std::string_view kNewerMarks =
-    R"(\x{897}\x{cf3}\x{ece}\x{10d69}-\x{10d6d}\x{10efc}-\x{10eff}\x{11241}\x{113b8}-\x{113c0})"
-    R"(\x{113c2}\x{113c5}\x{113c7}-\x{113ca}\x{113cc}-\x{113d0}\x{113d2}\x{113e1}-\x{113e2})"
-    R"(\x{11f00}-\x{11f01}\x{11f03}\x{11f34}-\x{11f3a}\x{11f3e}-\x{11f42}\x{11f5a}\x{13440})"
-    R"(\x{13447}-\x{13455}\x{1611e}-\x{1612f}\x{1e08f}\x{1e4ec}-\x{1e4ef}\x{1e5ee}-\x{1e5ef})";
-constexpr std::string_view kNewerNumbers =
-    R"(\x{10d40}-\x{10d49}\x{116d0}-\x{116e3}\x{11bf0}-\x{11bf9}\x{11f50}-\x{11f59})"
-    R"(\x{16130}-\x{16139}\x{16d70}-\x{16d79}\x{1ccf0}-\x{1ccf9}\x{1d2c0}-\x{1d2d3})"
-    R"(\x{1e4f0}-\x{1e4f9}\x{1e5f1}-\x{1e5fa})";
-constexpr std::string_view kNewerDecimals =
-    R"(\x{10d40}-\x{10d49}\x{116d0}-\x{116e3}\x{11bf0}-\x{11bf9}\x{11f50}-\x{11f59})"
-    R"(\x{16130}-\x{16139}\x{16d70}-\x{16d79}\x{1ccf0}-\x{1ccf9}\x{1e4f0}-\x{1e4f9})"
-    R"(\x{1e5f1}-\x{1e5fa})";
-constexpr std::string_view kSpaces =
-    R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-constexpr std::string_view kNotSpaces =
-    R"(\x{0}-\x{8}\x{e}-\x{1f}\x{21}-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff})"
-    R"(\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
-// Alphabetic characters that are neither letters, marks nor numbers.
-constexpr std::string_view kCircledLetters =
-    R"(\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
+constexpr std::string_view kAnyCharacter = R"([\x{0}-\x{10ffff}])";
+constexpr int kMaxClassDepth = 16;
 
-std::string Concatenate(std::initializer_list<std::string_view> parts) {
-  std::string text;
-  for (const std::string_view part : parts) text += part;
-  return text;
+bool IsOneOf(char c, std::string_view characters) {
+  return c != '\0' && characters.find(c) != std::string_view::npos;
 }
 
-// Members of a class, to be put between brackets; empty for a name that needs no rewriting.
-std::string PropertyMembers(std::string_view name) {
-  if (name == "L") return Concatenate({R"(\p{L})", kNewerLetters});
-  if (name == "M") return Concatenate({R"(\p{M})", kNewerMarks});
-  if (name == "N") return Concatenate({R"(\p{N})", kNewerNumbers});
-  if (name == "Nd") return Concatenate({R"(\p{Nd})", kNewerDecimals});
-  return {};
-}
+// Part of a class: what stands between brackets, and patterns of one character that cannot.
+struct ClassPart {
+  std::string members;
+  std::vector<std::string> others;
 
-std::string ShorthandMembers(char letter) {
-  if (letter == 's') return std::string(kSpaces);
-  if (letter == 'd') return PropertyMembers("Nd");
-  // Superscripts and fractions count below U+0100, where Oniguruma goes by its Latin-1 table.
-  return PropertyMembers("L") + PropertyMembers("M") + PropertyMembers("Nd") +
-         Concatenate({R"(\p{Nl}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})", kCircledLetters});
-}
+  void Add(const std::string& added, bool negated) {
+    if (negated) {
+      others.push_back(fmt::format("[^{}]", added));
+    } else {
+      members += added;
+    }
+  }
+
+  // A pattern that matches one character of the part.
+  std::string Pattern() const {
+    if (others.empty()) return fmt::format("[{}]", members);
+    const std::string first = members.empty() ? "" : fmt::format("[{}]|", members);
+    return fmt::format("(?:{}{})", first, fmt::join(others, "|"));
+  }
+};
 
 // One pass over the pattern; position_ is the next byte to read.
 class Translator {
@@ -69,21 +47,22 @@ class Translator {
 
   std::string Run() {
     while (position_ < pattern_.size()) {
-      const char c = pattern_[position_];
+      const char c = At(0);
       if (c == '\\') {
         Escape();
-      } else if (in_class_) {
-        ClassMember(c);
       } else if (c == '[') {
-        OpenClass();
+        output_ += Class(0);
       } else if (c == '(') {
         Group();
+      } else if (c == ')') {
+        CloseGroup();
       } else if (c == '{') {
         Interval();
       } else {
         Copy(1);
       }
     }
+    output_.append(open_options_.back(), ')');
     return std::move(output_);
   }
 
@@ -95,95 +74,179 @@ class Translator {
   char At(std::size_t offset) const {
     return position_ + offset < pattern_.size() ? pattern_[position_ + offset] : '\0';
   }
-  void Copy(std::size_t count) {
-    output_ += pattern_.substr(position_, count);
-    position_ += count;
+  std::string_view Take(std::size_t count) {
+    const std::string_view taken = pattern_.substr(position_, count);
+    position_ += taken.size();
+    return taken;
   }
+  void Copy(std::size_t count) { output_ += Take(count); }
 
-  // Puts the members (or, negated, everything else) in place of `consumed` bytes of the pattern.
-  void Members(const std::string& members, bool negated, std::size_t consumed) {
-    if (in_class_ && negated) Refuse("a negated class inside brackets");
-    if (in_class_) {
-      output_ += members;
-    } else {
-      output_ += (negated ? "[^" : "[") + members + "]";
-    }
-    position_ += consumed;
-  }
+  bool AtClassEscape() const { return At(0) == '\\' && IsOneOf(At(1), "pPsdwhSDWH"); }
 
-  void Escape() {
+  // \p{Name}, \P{Name}, \p{^Name}, \s, \d, \w, \h and their opposites. Between brackets \w is
+  // [:word:], which leaves out superscripts.
+  void ClassEscape(ClassPart& part, bool in_brackets) {
     const char c = At(1);
-    if (c == 'p' || c == 'P') return Property();
-    if (c == 'S' && in_class_) {
-      output_ += kNotSpaces;
-      position_ += 2;
-      return;
+    bool negated = std::isupper(static_cast<unsigned char>(c)) != 0;
+    if (c != 'p' && c != 'P') {
+      Take(2);
+      const char letter = static_cast<char>(std::tolower(c));
+      return part.Add(
+          in_brackets && letter == 'w' ? BracketMembers("word") : ShorthandMembers(letter),
+          negated);
     }
-    if (c != '\0' && std::string_view("sdwSDW").find(c) != std::string_view::npos) {
-      const bool negated = std::isupper(static_cast<unsigned char>(c)) != 0;
-      return Members(ShorthandMembers(static_cast<char>(std::tolower(c))), negated, 2);
-    }
-    if (c == 'u') return FourDigits();
-    const bool plain = std::isalnum(static_cast<unsigned char>(c)) == 0;
-    const bool hexadecimal = c == 'x' && At(2) == '{';
-    const bool same = c != '\0' && std::string_view("trnfae").find(c) != std::string_view::npos;
-    const bool anchor =
-        !in_class_ && c != '\0' && std::string_view("AzZG").find(c) != std::string_view::npos;
-    if (!plain && !hexadecimal && !same && !anchor) Refuse(fmt::format("escape \\{}", c));
-    Copy(2);
-  }
-
-  // \uHHHH
-  void FourDigits() {
-    for (std::size_t i = 2; i < 6; ++i) {
-      if (std::isxdigit(static_cast<unsigned char>(At(i))) == 0) Refuse("escape \\u");
-    }
-    output_ += Concatenate({"\\x{", pattern_.substr(position_ + 2, 4), "}"});
-    position_ += 6;
-  }
-
-  // \p{Name}, \P{Name}, \p{^Name}
-  void Property() {
     const std::size_t close = pattern_.find('}', position_);
     if (At(2) != '{' || close == std::string_view::npos) Refuse("a property without braces");
     std::string_view name = pattern_.substr(position_ + 3, close - position_ - 3);
-    bool negated = At(1) == 'P';
     if (name.starts_with('^')) {
       negated = !negated;
       name.remove_prefix(1);
     }
-    const std::string members = PropertyMembers(name);
-    if (members.empty()) return Copy(close + 1 - position_);
-    Members(members, negated, close + 1 - position_);
+    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char n) {
+      return n == '_' || std::isalnum(static_cast<unsigned char>(n)) != 0;
+    });
+    if (!plain) Refuse("this property");
+    if (name == "C" || name == "Other") {  // what Unicode 14 did not assign is no guide
+      std::string assigned;
+      for (const char* category : {"L", "M", "N", "P", "S", "Z"}) {
+        assigned += PropertyMembers(category);
+      }
+      part.Add(assigned, !negated);
+    } else {
+      part.Add(PropertyMembers(name), negated);
+    }
+    position_ = close + 1;
   }
 
-  void OpenClass() {
-    in_class_ = true;
-    Copy(1);
-    if (At(0) == '^') Copy(1);
-    if (At(0) == ']') Copy(1);
+  // Any other escape, which means one character, or nothing (an anchor).
+  std::string CharacterEscape() {
+    const char c = At(1);
+    if (c == 'u') {
+      for (std::size_t i = 2; i < 6; ++i) {
+        if (std::isxdigit(static_cast<unsigned char>(At(i))) == 0) Refuse("escape \\u");
+      }
+      Take(2);
+      return fmt::format("\\x{{{}}}", Take(4));
+    }
+    const bool plain = c != '\0' && std::isalnum(static_cast<unsigned char>(c)) == 0;
+    const bool hexadecimal = c == 'x' && At(2) == '{';
+    if (!plain && !hexadecimal && !IsOneOf(c, "trnfae")) Refuse(fmt::format("escape \\{}", c));
+    return std::string(Take(2));
   }
 
-  void ClassMember(char c) {
-    if (c == '[') Refuse("a class inside brackets");
-    if (c == '&' && At(1) == '&') Refuse("an intersection of classes");
-    if (c == ']') in_class_ = false;
-    Copy(1);
+  void Escape() {
+    const char c = At(1);
+    if (AtClassEscape()) {
+      ClassPart part;
+      ClassEscape(part, false);
+      output_ += part.others.empty() ? part.Pattern() : part.others.front();
+    } else if (c == 'b' || c == 'B') {
+      WordBoundary(c == 'B');
+    } else if (IsOneOf(c, "AzZG")) {
+      Copy(2);
+    } else {
+      output_ += CharacterEscape();
+    }
+  }
+
+  void WordBoundary(bool negated) {
+    const std::string word = fmt::format("[{}]", ShorthandMembers('w'));
+    output_ += fmt::format("(?:(?<={0})(?{1}{0})|(?<!{0})(?{2}{0}))", word, negated ? "=" : "!",
+                           negated ? "!" : "=");
+    Take(2);
+  }
+
+  // [...] with classes inside, && between parts, [:name:] and every escape.
+  std::string Class(int depth) {
+    if (depth > kMaxClassDepth) Refuse("a class that is nested this deep");
+    Take(1);
+    const bool negated = At(0) == '^';
+    if (negated) Take(1);
+    std::string before;  // the parts that a character must be in, too
+    ClassPart part;
+    if (At(0) == ']') part.members += fmt::format("\\{}", Take(1));
+    while (At(0) != ']') {
+      if (position_ >= pattern_.size()) {
+        Fail(ErrorCode::kCorruptInput, "regular expression {} does not compile: a class has no end",
+             Quoted(pattern_));
+      }
+      if (At(0) == '&' && At(1) == '&') {
+        if (part.members.empty() && part.others.empty()) Refuse("an intersection with nothing");
+        before += fmt::format("(?={})", part.Pattern());
+        part = ClassPart();
+        Take(2);
+        if (At(0) == ']') Refuse("an intersection with nothing");
+      } else {
+        ClassMember(part, depth);
+      }
+    }
+    Take(1);
+    if (before.empty() && part.others.empty()) {
+      return fmt::format("[{}{}]", negated ? "^" : "", part.members);
+    }
+    const std::string pattern = fmt::format("(?:{}{})", before, part.Pattern());
+    return negated ? fmt::format("(?:(?!{}){})", pattern, kAnyCharacter) : pattern;
+  }
+
+  void ClassMember(ClassPart& part, int depth) {
+    bool is_class = true;
+    if (At(0) == '[' && At(1) == ':') {
+      NamedMember(part);
+    } else if (At(0) == '[') {
+      part.others.push_back(Class(depth + 1));
+    } else if (AtClassEscape()) {
+      ClassEscape(part, true);
+    } else {
+      is_class = false;
+      part.members += At(0) == '\\' ? CharacterEscape() : std::string(Take(1));
+    }
+    // A hyphen beside a class is no range.
+    if (At(0) != '-') return;
+    const bool class_follows = At(1) == '\\' && IsOneOf(At(2), "pPsdwhSDWH");
+    if ((is_class || class_follows || At(1) == '[') && At(1) != ']') {
+      part.members += fmt::format("\\{}", Take(1));
+    }
+  }
+
+  // [:name:] or [:^name:]
+  void NamedMember(ClassPart& part) {
+    const std::size_t close = pattern_.find(":]", position_);
+    const bool negated = At(2) == '^';
+    const std::size_t start = position_ + (negated ? 3 : 2);
+    const std::string members = close == std::string_view::npos || close < start
+                                    ? ""
+                                    : BracketMembers(pattern_.substr(start, close - start));
+    if (members.empty()) Refuse("this class inside brackets");
+    part.Add(members, negated);
+    position_ = close + 2;
   }
 
   void Group() {
     if (At(1) == '*') Refuse("a verb");
+    open_options_.push_back(0);
     if (At(1) != '?') return Copy(1);
-    if (std::string_view(":=!>").find(At(2)) != std::string_view::npos && At(2) != '\0') {
-      return Copy(3);
-    }
+    if (IsOneOf(At(2), ":=!>")) return Copy(3);
     if (At(2) == '<' && (At(3) == '=' || At(3) == '!')) return Copy(4);
-    // (?i: and the like. The other letters, and (?i) in the middle, mean other things in Oniguruma.
+    // Options: i, and m, which is PCRE2's s. Oniguruma lets (?i) reach over every alternative up to
+    // the end of the group around it.
     std::size_t length = 2;
-    while (At(length) == 'i' || At(length) == '-') ++length;
-    const bool whole = At(length) == ')' && position_ == 0;
-    if (length == 2 || (At(length) != ':' && !whole)) Refuse("this kind of group");
-    Copy(length + 1);
+    while (IsOneOf(At(length), "im-")) ++length;
+    if (length == 2 || (At(length) != ':' && At(length) != ')')) Refuse("this kind of group");
+    std::string options(Take(length));
+    std::replace(options.begin(), options.end(), 'm', 's');
+    output_ += options + ":";
+    if (Take(1) == ")") {
+      open_options_.pop_back();
+      ++open_options_.back();
+    }
+  }
+
+  void CloseGroup() {
+    if (open_options_.size() > 1) {
+      output_.append(open_options_.back(), ')');
+      open_options_.pop_back();
+    }
+    Copy(1);
   }
 
   // {n,m}: an added '+' or '?' and a missing lower bound are read differently by the two engines.
@@ -203,11 +266,15 @@ class Translator {
 
   std::string_view pattern_;
   std::size_t position_ = 0;
-  bool in_class_ = false;
+  std::vector<std::size_t> open_options_ = {0};  // (?i) without an end, in each open group
   std::string output_;
 };
 
 }  // namespace
+
+const std::string_view kRustWordClass =
+    R"([\p{L}\p{Nl}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d})"
+    R"(\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}])";
 
 std::string TranslateOniguruma(std::string_view pattern) { return Translator(pattern).Run(); }
 

@@ -83,6 +83,34 @@ TEST(Regex, ClassesHaveOnigurumasMembers) {
   EXPECT_EQ(CountMatches(R"(\p{M})"), 2501);
   EXPECT_EQ(CountMatches(R"(\w)"), 144671);
   EXPECT_EQ(CountMatches(R"((?i:s))"), 3);
+  EXPECT_EQ(CountMatches(R"([\w])"), 144665);  // without six superscripts and fractions
+  EXPECT_EQ(CountMatches(R"([\W])"), 1112064 - 144665);
+  EXPECT_EQ(CountMatches(R"([\W\d])"), 1112064 - 144665 + 760);
+  EXPECT_EQ(CountMatches(R"(\h)"), 22);
+  EXPECT_EQ(CountMatches(R"([[:punct:]])"), 9369);
+}
+
+// The same for properties whose members PCRE2 knows by an older version of Unicode.
+TEST(Regex, PropertiesHaveOnigurumasMembers) {
+  const std::pair<const char*, int64_t> properties[] = {
+      {"Lu", 1858},    {"Ll", 2258},      {"Lt", 31},    {"Lm", 404},       {"Lo", 136477},
+      {"Mc", 468},     {"No", 915},       {"P", 855},    {"Pd", 27},        {"Po", 640},
+      {"S", 8514},     {"Sm", 950},       {"Sc", 63},    {"So", 7376},      {"Z", 19},
+      {"Cc", 65},      {"Cf", 170},       {"C", 957236}, {"Han", 99030},    {"Hiragana", 381},
+      {"Latin", 1487}, {"Katakana", 321}, {"Thai", 86},  {"Cyrillic", 508}, {"Devanagari", 164}};
+  for (const auto& [name, count] : properties) {
+    const std::string text(name);
+    EXPECT_EQ(CountMatches(("\\p{" + text + "}").c_str()), count) << name;
+    EXPECT_EQ(CountMatches(("[^\\p{" + text + "}]").c_str()), 1112064 - count) << name;
+    EXPECT_EQ(CountMatches(("[\\P{" + text + "}]").c_str()), 1112064 - count) << name;
+  }
+}
+
+TEST(Regex, CombinesClasses) {
+  EXPECT_EQ(CountMatches(R"([a-z&&[^aeiou]])"), 21);
+  EXPECT_EQ(CountMatches(R"([^a-z&&[^aeiou]])"), 1112064 - 21);
+  EXPECT_EQ(CountMatches(R"([a-c[x-z]\d-])"), 760 + 7);
+  EXPECT_EQ(CountMatches(R"([\p{L}&&[^\p{Han}]])"), 42343);
 }
 
 // The definition: merge the leftmost pair of lowest rank until there is none.

@@ -51,6 +51,12 @@ AddedTokenFinder MakeFinder(const std::vector<AddedToken>& tokens, const Normali
   return AddedTokenFinder(selected, Patterns(selected, normalizer));
 }
 
+BpeAlphabet Alphabet(const Normalizer& normalizer, const PreTokenizer& pre_tokenizer) {
+  if (pre_tokenizer.byte_level()) return BpeAlphabet::kBytes;
+  const bool spelled = pre_tokenizer.spelled() || normalizer.byte_level();
+  return spelled ? BpeAlphabet::kSpelledBytes : BpeAlphabet::kCharacters;
+}
+
 }  // namespace
 
 struct Tokenizer::Implementation {
@@ -78,8 +84,7 @@ struct Tokenizer::Implementation {
 Tokenizer::Implementation::Implementation(const Json& json, std::string_view what)
     : normalizer(json, what),
       pre_tokenizer(json, what),
-      model(RequiredModel(json, what),
-            pre_tokenizer.byte_level() ? BpeAlphabet::kBytes : BpeAlphabet::kCharacters, what),
+      model(RequiredModel(json, what), Alphabet(normalizer, pre_tokenizer), what),
       post_processor(json, what),
       added_tokens(ReadAddedTokens(json, model, what)),
       raw_finder(MakeFinder(added_tokens, normalizer, false)),

@@ -56,18 +56,15 @@ TEST(TokenizerRefusal, NamesWhatIsNotSupported) {
       {WithModel(R"({"type": "Unigram", "vocab": []})"), code, "Unigram"},
       {WithModel(R"({"type": "WordPiece", "vocab": {}})"), code, "WordPiece"},
       {WithModel(R"({"type": "BPE", "dropout": 0.1, "vocab": {}, "merges": []})"), code, "dropout"},
-      {WithModel(R"({"continuing_subword_prefix": "##", "vocab": {}, "merges": []})"), code,
-       "continuing_subword_prefix"},
-      {WithModel(R"({"end_of_word_suffix": "</w>", "vocab": {}, "merges": []})"), code,
-       "end_of_word_suffix"},
-      {With(R"("normalizer": {"type": "NFC"})"), code, "normalizer \"NFC\""},
-      {With(R"("normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}]})"), code,
-       "Lowercase"},
-      {With(R"("pre_tokenizer": {"type": "BertPreTokenizer"})"), code, "BertPreTokenizer"},
-      {With(R"("pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"},
-               {"type": "Digits"}]})"),
-       code, "\"Digits\" after ByteLevel"},
-      {With(R"("post_processor": {"type": "RobertaProcessing"})"), code, "RobertaProcessing"},
+      {WithModel(R"({"type": "WordLevel", "vocab": {}})"), code, "WordLevel"},
+      {WithModel(R"({"vocab": [["a", -1.0]]})"), code, "\"Unigram\""},
+      {WithModel(R"({"type": "Unigram", "vocab": []})"), code, "given as token ids"},
+      {With(R"("normalizer": {"type": "Precompiled"})"), code, "normalizer \"Precompiled\""},
+      {With(R"("normalizer": {"type": "Sequence", "normalizers": [{"type": "Nmt"}]})"), code,
+       "Nmt"},
+      {With(R"("pre_tokenizer": {"type": "UnicodeScripts"})"), code, "UnicodeScripts"},
+      {With(R"("pre_tokenizer": {"type": "FixedLength", "length": 0})"), code, "FixedLength of 0"},
+      {With(R"("post_processor": {"type": "Other"})"), code, "\"Other\""},
   };
   for (const Refusal& refusal : refusals) ExpectRefused(refusal);
 }
@@ -107,8 +104,8 @@ TEST(TokenizerRefusal, RefusesContradictions) {
        "new id"},
       {With(R"("added_tokens": [{"id": 3, "content": "x"}, {"id": 4, "content": "x"}])"), code,
        "new token"},
-      {With(R"("normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": ""})"), code,
-       "pattern"},
+      {With(R"("normalizer": {"type": "Replace", "pattern": {}, "content": ""})"), code, "pattern"},
+      {With(R"("normalizer": {"type": "Strip", "strip_left": true})"), code, "strip_right"},
       {With(R"("normalizer": {"type": "Sequence"})"), code, "normalizers"},
       {With(R"("pre_tokenizer": {"type": "Sequence"})"), code, "pretokenizers"},
       {With(R"("pre_tokenizer": {"type": "Split", "behavior": "Odd", "pattern": {"String": "a"}})"),
@@ -117,6 +114,16 @@ TEST(TokenizerRefusal, RefusesContradictions) {
       {With(R"("pre_tokenizer": {"type": "Metaspace", "replacement": "_",
                "prepend_scheme": "last"})"),
        code, "last"},
+      {With(R"("pre_tokenizer": {"type": "Metaspace", "replacement": "_", "add_prefix_space": false,
+               "prepend_scheme": "first"})"),
+       code, "add_prefix_space false"},
+      {With(R"("pre_tokenizer": {"type": "CharDelimiterSplit", "delimiter": ""})"), code,
+       "delimiter"},
+      {With(R"("pre_tokenizer": {"type": "Punctuation", "behavior": "Odd"})"), code, "Odd"},
+      {With(R"("post_processor": {"type": "BertProcessing", "sep": ["a", 0]})"), code, "cls"},
+      {With(
+           R"("post_processor": {"type": "RobertaProcessing", "cls": ["a", 0], "sep": ["b", -2]})"),
+       code, "sep"},
       {With(R"("post_processor": {"type": "Sequence"})"), code, "processors"},
       {With(R"("post_processor": {"type": "TemplateProcessing"})"), code, "single"},
       {With(R"("post_processor": {"type": "TemplateProcessing", "single": [{}]})"), code,
@@ -136,11 +143,14 @@ TEST(TokenizerRefusal, RefusesContradictions) {
 
 TEST(TokenizerRefusal, RefusesPatterns) {
   ExpectRefused({WithPattern("(a"), ErrorCode::kCorruptInput, "does not compile"});
+  ExpectRefused({WithPattern("[a[b]"), ErrorCode::kCorruptInput, "a class has no end"});
+  ExpectRefused({WithPattern(std::string(40, '[') + "a" + std::string(40, ']')),
+                 ErrorCode::kUnsupported, "nested this deep"});
   ExpectRefused({WithPattern("[a"), ErrorCode::kCorruptInput, "does not compile"});
   ExpectRefused({WithPattern("a**"), ErrorCode::kCorruptInput, "does not compile"});
-  for (const char* pattern :
-       {"\\\\h", "\\\\bx", "[a[b]]", "[a&&b]", "(?m:a)", "a(?i)b|c", "a{1,3}+", "a{,3}", "(*FAIL)",
-        "[\\\\W]", "[\\\\P{L}]", "\\\\p{NoSuchProperty}", "\\\\1", "(?R)", "(?<=a+)b"}) {
+  for (const char* pattern : {"\\\\R", "\\\\X", "\\\\K", "\\\\v", "[a&&]", "[&&a]", "[[:graph:]]",
+                              "(?x:a)", "(?<n>a)", "a{1,3}+", "a{,3}", "(*FAIL)",
+                              "\\\\p{NoSuchProperty}", "\\\\pL", "\\\\1", "(?R)", "(?<=a+)b"}) {
     ExpectRefused({WithPattern(pattern), ErrorCode::kUnsupported, "regular expression"});
   }
 }
@@ -148,12 +158,10 @@ TEST(TokenizerRefusal, RefusesPatterns) {
 TEST(TokenizerRefusal, RefusesChainsWithoutEnd) {
   std::string digits = R"({"type": "Digits"})";
   std::string prepends = R"({"type": "Prepend", "prepend": "a"})";
-  std::string templates = R"({"type": "TemplateProcessing", "single": []})";
-  const std::string one_template = templates;
+  const std::string adds = R"({"type": "BertProcessing", "cls": ["a", 0], "sep": ["b", 1]})";
   for (int i = 0; i < 100; ++i) {
     digits += R"(, {"type": "Digits"})";
     prepends += R"(, {"type": "Prepend", "prepend": "a"})";
-    templates += ", " + one_template;
   }
   const ErrorCode code = ErrorCode::kUnsupported;
   ExpectRefused(
@@ -161,9 +169,9 @@ TEST(TokenizerRefusal, RefusesChainsWithoutEnd) {
        "more than 64 pre-tokenizers"});
   ExpectRefused({With(R"("normalizer": {"type": "Sequence", "normalizers": [)" + prepends + "]}"),
                  code, "more than 64 normalizers"});
-  ExpectRefused(
-      {With(R"("post_processor": {"type": "Sequence", "processors": [)" + templates + "]}"), code,
-       "more than 8 templates"});
+  ExpectRefused({With(R"("post_processor": {"type": "Sequence", "processors": [)" + adds + ", " +
+                      adds + "]}"),
+                 code, "two post-processors"});
 }
 
 TEST(TokenizerRefusal, GivesUpOnTextThatMultiplies) {

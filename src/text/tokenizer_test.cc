@@ -129,6 +129,27 @@ TEST(Tokenizer, EncodesEveryVariantAsTheReference) {
   }
 }
 
+// Every normalizer, pre-tokenizer, behaviour, affix and post-processor; tools/compare_tokenizers.py
+// asked `tokenizers`, and compares on more strings.
+TEST(Tokenizer, EncodesEveryKindAsTheReference) {
+  const Json table = ReadJsonFile(std::filesystem::path(NARROW_SOURCE_DIR) / "src" / "text" /
+                                  "testdata" / "tokenizer_kinds.json");
+  ASSERT_EQ(table["kinds"].size(), 98u);
+  for (const Json& kind : table["kinds"]) {
+    const std::string name = kind["name"].get<std::string>();
+    Json json = kind["members"];
+    if (!kind["model"].is_null()) json["model"] = table[kind["model"].get<std::string>()];
+    const Tokenizer tokenizer = Tokenizer::FromJson(json.dump(), name);
+    for (const Json& sample : kind["cases"]) {
+      const std::string text = sample[0].get<std::string>();
+      SCOPED_TRACE(name + ": " + text);
+      EXPECT_EQ(tokenizer.Encode(text, SpecialTokens::kAdd), sample[1].get<std::vector<int32_t>>());
+      EXPECT_EQ(tokenizer.Encode(text, SpecialTokens::kNone),
+                sample.back().get<std::vector<int32_t>>());
+    }
+  }
+}
+
 TEST(Tokenizer, KnowsTheBytesOfTokens) {
   const std::filesystem::path directory = SharedDirectory() / "data" / "tokenizers";
   if (!std::filesystem::exists(directory)) GTEST_SKIP() << "no " << directory;

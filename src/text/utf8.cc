@@ -1,5 +1,6 @@
 #include "text/utf8.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace narrow {
@@ -48,6 +49,11 @@ int64_t FindInvalidUtf8(std::string_view text) {
     offset += length;
   }
   return -1;
+}
+
+int64_t Utf8Characters(std::string_view text) {
+  return std::count_if(text.begin(), text.end(),
+                       [](char c) { return !IsContinuation(static_cast<unsigned char>(c)); });
 }
 
 char32_t DecodeUtf8(std::string_view text, int64_t offset) {

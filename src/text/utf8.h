@@ -20,6 +20,9 @@ constexpr int64_t Utf8Length(char lead) {
   return byte < 0xF0 ? 3 : 4;
 }
 
+// Number of characters. REQUIRES: `text` is valid.
+int64_t Utf8Characters(std::string_view text);
+
 // Code point of the character at `text[offset]`. REQUIRES: `text` is valid, `offset` starts a
 // character.
 char32_t DecodeUtf8(std::string_view text, int64_t offset);
