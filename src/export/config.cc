@@ -47,6 +47,9 @@ Json QuantizedConfig(const Json& source, const ExportFormat& format,
   if (!Has(source, "dtype") && !Has(source, "torch_dtype")) {
     config["torch_dtype"] = description.model_dtype;
   }
+  if (description.own_head && OptionalBool(source, "tie_word_embeddings", "config.json") == true) {
+    config["tie_word_embeddings"] = false;
+  }
   config["quantization_config"] = format.quantization_config(description);
   return WithSortedKeys(config);
 }

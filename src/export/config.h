@@ -10,9 +10,9 @@
 namespace narrow {
 
 // `source` with its keys sorted on every level, its own dtype kept ("torch_dtype" is added when it
-// has none, because a loader would then guess it from the FP8 tensors) and "quantization_config"
-// added. Throws: kCorruptInput when `source` is no object; kUnsupported when it is quantized
-// already.
+// has none, because a loader would then guess it from the FP8 tensors), "tie_word_embeddings" false
+// where the head is a matrix of its own after all, and "quantization_config" added. Throws:
+// kCorruptInput when `source` is no object; kUnsupported when it is quantized already.
 Json QuantizedConfig(const Json& source, const ExportFormat& format,
                      const QuantizedCheckpointDescription& description);
 

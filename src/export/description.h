@@ -34,6 +34,7 @@ inline WeightMergeGroups FusedWeightMergeGroups() {
 }
 
 struct QuantizedCheckpointDescription {
+  bool own_head = true;     // lm_head is a matrix of its own, not the embedding
   std::string model_dtype;  // of the unquantized tensors, as in config.json: "bfloat16"
   std::vector<QuantizedLinear> linears;
   std::vector<std::string> excluded_linears;  // full module names left unquantized, "lm_head" too

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "io/model_directory.h"
 
 namespace narrow {
 namespace {
@@ -21,14 +22,8 @@ using WeightMap = std::map<std::string, std::string>;
 
 Json ReadConfig(const fs::path& directory) {
   std::error_code error;
-  if (!fs::is_directory(directory, error)) {
-    Fail(ErrorCode::kNotFound, "{}: no such model directory", directory.string());
-  }
   const fs::path path = directory / "config.json";
-  if (!fs::exists(path, error)) {
-    Fail(ErrorCode::kNotFound, "{}: no config.json; expected a Hugging Face checkpoint",
-         directory.string());
-  }
+  if (!fs::exists(path, error)) FailWithoutConfig(directory);
   Json config = ReadJsonFile(path.string());
   if (!config.is_object()) {
     Fail(ErrorCode::kCorruptInput, "{}: expected a JSON object", path.string());
@@ -79,18 +74,21 @@ std::string OnlyWeightFile(const fs::path& directory) {
   fs::directory_iterator entries(directory, error);
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename().string();
-    if (name.ends_with(kSuffix)) found.push_back(name);
+    if (name.ends_with(kSuffix) && !name.starts_with('.') && !IsAdapterWeights(name)) {
+      found.push_back(name);
+    }
   }
   if (error) {
     Fail(ErrorCode::kIo, "{}: cannot be listed: {}", directory.string(), error.message());
   }
-  if (found.empty()) {
-    Fail(ErrorCode::kNotFound, "{}: no safetensors weights ({} or {})", directory.string(),
-         kSingleName, kIndexName);
-  }
+  if (found.empty()) FailWithoutWeights(directory);
   if (found.size() > 1) {
-    Fail(ErrorCode::kNotFound, "{}: {} safetensors files but no {} to say which belong together",
-         directory.string(), found.size(), kIndexName);
+    std::sort(found.begin(), found.end());
+    Fail(ErrorCode::kNotFound,
+         "{}: {} safetensors files ({}, {}{}) but no {} to say which belong together; download it "
+         "again",
+         directory.string(), found.size(), found[0], found[1], found.size() > 2 ? ", ..." : "",
+         kIndexName);
   }
   return found.front();
 }
@@ -98,66 +96,119 @@ std::string OnlyWeightFile(const fs::path& directory) {
 std::unique_ptr<InputFile> OpenWeights(const fs::path& path, bool indexed) {
   std::error_code error;
   if (indexed && !fs::exists(path, error)) {
-    Fail(ErrorCode::kNotFound, "{}: missing, although {} names it; download it again",
-         path.string(), kIndexName);
+    const bool single = fs::exists(path.parent_path() / kSingleName, error);
+    Fail(ErrorCode::kNotFound, "{}: missing{}, although {} names it; download it again{}",
+         path.string(), DanglingLinkNote(path), kIndexName,
+         single ? fmt::format(", or remove the index if {} holds the whole model", kSingleName)
+                : "");
   }
   return std::make_unique<InputFile>(path);
 }
 
-// Each tensor the index knows must be where it says.
-void CheckIndexComplete(const WeightMap& weights,
-                        const std::unordered_map<std::string, std::size_t>& found,
-                        const fs::path& directory) {
-  for (const auto& [tensor, file] : weights) {
-    if (!found.contains(tensor)) {
-      Fail(ErrorCode::kCorruptInput, "{}: has no tensor {}, although {} places it there",
-           (directory / file).string(), Quoted(tensor), kIndexName);
-    }
-  }
-}
-
-void CheckPlace(const WeightMap& weights, const std::string& tensor, const fs::path& file) {
-  const auto named = weights.find(tensor);
-  if (named == weights.end()) {
-    Fail(ErrorCode::kCorruptInput, "{}: tensor {} is not in {}", file.string(), Quoted(tensor),
-         kIndexName);
-  }
-  if (named->second != file.filename()) {
-    Fail(ErrorCode::kCorruptInput, "{}: tensor {} belongs to {} according to {}", file.string(),
-         Quoted(tensor), named->second, kIndexName);
-  }
-}
-
 }  // namespace
+
+// Takes the tensors of one file after the other, by what the index says.
+class CheckpointReader::Loader {
+ public:
+  explicit Loader(CheckpointReader& reader) : reader_(reader), directory_(reader.directory_) {}
+
+  void Load() {
+    std::set<std::string> names;
+    std::error_code error;
+    indexed_ = fs::exists(directory_ / kIndexName, error) ||
+               fs::is_symlink(directory_ / kIndexName, error);
+    if (indexed_) {
+      listed_ = ReadIndex(directory_ / kIndexName);
+      for (const auto& [tensor, file] : listed_) names.insert(file);
+      if (!names.contains(std::string(kSingleName)) &&
+          fs::exists(directory_ / kSingleName, error)) {
+        reader_.remarks_.push_back(fmt::format(
+            "{} is there beside {}, which does not name it: the files of the index are read, as "
+            "vLLM does; transformers reads {}. Remove the one that is not the model",
+            kSingleName, kIndexName, kSingleName));
+      }
+    } else {
+      names.insert(OnlyWeightFile(directory_));
+    }
+    for (const std::string& name : names) {
+      reader_.files_.push_back(OpenWeights(directory_ / name, indexed_));
+      const InputFile& file = *reader_.files_.back();
+      for (SafetensorsEntry& entry : ReadSafetensorsHeader(file).entries) {
+        Take(file, std::move(entry));
+      }
+    }
+    CheckListed();
+  }
+
+ private:
+  void Take(const InputFile& file, SafetensorsEntry entry) {
+    const std::string name = file.path().filename().string();
+    const auto listed = listed_.find(entry.name);
+    if (listed != listed_.end() && listed->second != name) {
+      copies_.emplace(entry.name, name);
+      return;
+    }
+    const auto [first, added] = taken_.emplace(entry.name, name);
+    if (!added) {  // without an index there is one file, and a header cannot repeat a name
+      Fail(ErrorCode::kCorruptInput,
+           "tensor {} is in {} and in {}, and {} lists neither; add it to the index",
+           Quoted(entry.name), first->second, file.path().string(), kIndexName);
+    }
+    reader_.tensors_.push_back({&file, std::move(entry), !indexed_ || listed != listed_.end()});
+  }
+
+  void CheckListed() {
+    for (const auto& [tensor, file] : listed_) {
+      if (taken_.contains(tensor)) continue;
+      const auto copy = copies_.find(tensor);
+      if (copy != copies_.end()) {
+        Fail(ErrorCode::kCorruptInput,
+             "{}: tensor {} belongs to {} according to {}, which has no such tensor; the index and "
+             "the files are not of the same model: download them again",
+             (directory_ / copy->second).string(), Quoted(tensor), file, kIndexName);
+      }
+      reader_.absent_.emplace(tensor, file);
+    }
+    if (copies_.empty()) return;
+    const auto& [tensor, file] = *copies_.begin();
+    reader_.remarks_.push_back(fmt::format(
+        "tensor {}{} is stored twice: the one in {} is read, as {} says, not the one in {}",
+        Quoted(tensor), copies_.size() > 1 ? fmt::format(" (and {} more)", copies_.size() - 1) : "",
+        listed_.at(tensor), kIndexName, file));
+  }
+
+  CheckpointReader& reader_;
+  const fs::path& directory_;
+  bool indexed_ = false;
+  WeightMap listed_;                          // by the index
+  std::map<std::string, std::string> taken_;  // tensor -> file
+  std::multimap<std::string, std::string>
+      copies_;  // tensor -> a file that the index does not name for it
+};
 
 CheckpointReader::CheckpointReader(fs::path directory)
     : directory_(std::move(directory)), config_(ReadConfig(directory_)) {
-  WeightMap weights;
-  std::set<std::string> names;
-  std::error_code error;
-  const bool indexed = fs::exists(directory_ / kIndexName, error);
-  if (indexed) {
-    weights = ReadIndex(directory_ / kIndexName);
-    for (const auto& [tensor, file] : weights) names.insert(file);
-  } else {
-    names.insert(OnlyWeightFile(directory_));
-  }
-  for (const std::string& name : names) {
-    files_.push_back(OpenWeights(directory_ / name, indexed));
-    const InputFile& file = *files_.back();
-    for (SafetensorsEntry& entry : ReadSafetensorsHeader(file).entries) {
-      if (indexed) CheckPlace(weights, entry.name, file.path());
-      tensors_.push_back({&file, std::move(entry)});
-    }
-  }
+  Loader(*this).Load();
+  SortTensors();
+}
+
+void CheckpointReader::SortTensors() {
   std::sort(tensors_.begin(), tensors_.end(),
             [](const auto& a, const auto& b) { return a.entry.name < b.entry.name; });
+  index_.clear();
   index_.reserve(tensors_.size());
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    // CheckPlace allows a name in one file only, and a header cannot repeat one.
     NARROW_CHECK(index_.emplace(tensors_[i].entry.name, i).second);
   }
-  if (indexed) CheckIndexComplete(weights, index_, directory_);
+}
+
+void CheckpointReader::Rename(const std::string& stored, const std::string& name) {
+  NARROW_CHECK(index_.contains(stored) && !index_.contains(name));
+  TensorLocation& tensor = tensors_[index_.at(stored)];
+  tensor.entry.name = name;
+  tensor.listed = true;  // whoever names it has decided
+  absent_.erase(name);
+  SortTensors();
 }
 
 const CheckpointReader::TensorLocation* CheckpointReader::Find(std::string_view name) const {
@@ -167,6 +218,11 @@ const CheckpointReader::TensorLocation* CheckpointReader::Find(std::string_view 
 
 const CheckpointReader::TensorLocation& CheckpointReader::Get(std::string_view name) const {
   const TensorLocation* location = Find(name);
+  if (const auto listed = absent_.find(std::string(name)); listed != absent_.end()) {
+    Fail(ErrorCode::kCorruptInput,
+         "{}: has no tensor {}, although {} places it there; download both again",
+         (directory_ / listed->second).string(), Quoted(name), kIndexName);
+  }
   if (location == nullptr) {
     Fail(ErrorCode::kCorruptInput, "{}: the checkpoint has no tensor {}", directory_.string(),
          name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,13 +18,16 @@
 namespace narrow {
 
 // Opens the directory, reads config.json and every header, and checks the index against the files.
-// Thread-safe after construction.
+// The index decides which files are read, and which of several copies of a tensor; a tensor of
+// these files that it does not list is there like the others, marked; every known reader would take
+// it. Thread-safe after construction.
 class CheckpointReader {
  public:
   // Weight files: model.safetensors.index.json if present, else model.safetensors, else the only
-  // *.safetensors file. Throws: kNotFound (directory, config, weights, a file the index names),
-  // kCorruptInput (headers; index naming a tensor its file lacks, a file outside the directory or
-  // by an absolute path; a tensor in two files; a tensor in a file that the index does not name).
+  // *.safetensors file, adapters aside. Throws: kNotFound (directory, config, weights, a file the
+  // index names), kCorruptInput (headers; an index that places a tensor in one file that is in
+  // another, or names a file outside the directory or by an absolute path; a tensor in two files
+  // of which the index lists neither).
   explicit CheckpointReader(std::filesystem::path directory);
 
   const std::filesystem::path& directory() const { return directory_; }
@@ -32,13 +36,23 @@ class CheckpointReader {
   struct TensorLocation {
     const InputFile* file = nullptr;
     SafetensorsEntry entry;
+    bool listed = true;  // by the index, where there is one
   };
   // All tensors, ordered by name.
   const std::vector<TensorLocation>& tensors() const { return tensors_; }
   // Null when the checkpoint has no such tensor.
   const TensorLocation* Find(std::string_view name) const;
-  // Throws: kCorruptInput naming the tensor and the checkpoint.
+  // Throws: kCorruptInput naming the tensor, the checkpoint and the file the index places it in.
   const TensorLocation& Get(std::string_view name) const;
+
+  // Tensors that the index lists and no file has, with the file it places them in.
+  const std::map<std::string, std::string>& absent() const { return absent_; }
+  // What lies there and is not read although another program might: a sentence each.
+  const std::vector<std::string>& remarks() const { return remarks_; }
+
+  // From now on the tensor `stored` goes by the name `name`. REQUIRES: there is one `stored`, and
+  // no `name`. Not thread-safe; invalidates what Find and Get returned.
+  void Rename(const std::string& stored, const std::string& name);
 
   // Copies the tensor's bytes. REQUIRES: bytes.size() == location.entry.bytes().
   void Read(const TensorLocation& location, std::span<std::byte> bytes) const;
@@ -60,11 +74,16 @@ class CheckpointReader {
   std::vector<FileFacts> files() const;
 
  private:
+  class Loader;
+  void SortTensors();
+
   std::filesystem::path directory_;
   Json config_;
   std::vector<std::unique_ptr<InputFile>> files_;
   std::vector<TensorLocation> tensors_;
   std::unordered_map<std::string, std::size_t> index_;  // name -> position in tensors_
+  std::map<std::string, std::string> absent_;
+  std::vector<std::string> remarks_;
   std::unique_ptr<TrafficMeter> traffic_ = std::make_unique<TrafficMeter>();
 };
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -61,7 +63,7 @@ TEST(CheckpointReader, FindsTheOnlyWeightFile) {
   scratch.Put("x.safetensors", Weights({"a"}));
   EXPECT_EQ(CheckpointReader(scratch.path()).tensors().size(), 1u);
   scratch.Put("y.safetensors", Weights({"b"}));
-  ExpectRefused(scratch, ErrorCode::kNotFound, "2 safetensors files but no");
+  ExpectRefused(scratch, ErrorCode::kNotFound, "2 safetensors files (x.safetensors, y.saf");
   scratch.Put("model.safetensors", Weights({"c"}));
   EXPECT_NE(CheckpointReader(scratch.path()).Find("c"), nullptr);
 }
@@ -91,10 +93,6 @@ TEST(CheckpointReader, RefusesAnIndexThatLies) {
       {R"({"a":1})", ErrorCode::kCorruptInput, "gives tensor \"a\" no file"},
       {R"({"a":"x.safetensors","a":"y.safetensors"})", ErrorCode::kCorruptInput, "twice"},
       {R"({"a":"x.safetensors","b":"z.safetensors"})", ErrorCode::kNotFound, "z.safetensors"},
-      {R"({"a":"x.safetensors","b":"y.safetensors","c":"y.safetensors"})", ErrorCode::kCorruptInput,
-       "has no tensor \"c\""},
-      {R"({"a":"x.safetensors","b":"x.safetensors"})", ErrorCode::kCorruptInput,
-       "has no tensor \"b\""},
       {R"({"b":"x.safetensors","a":"y.safetensors"})", ErrorCode::kCorruptInput, "belongs to"},
       {R"({"a":"../x.safetensors"})", ErrorCode::kCorruptInput, "not a plain file name"},
       {R"({"a":"sub/x.safetensors"})", ErrorCode::kCorruptInput, "not a plain file name"},
@@ -114,14 +112,112 @@ TEST(CheckpointReader, RefusesAnIndexThatLies) {
   }
 }
 
-TEST(CheckpointReader, RefusesTensorsTheIndexDoesNotPlace) {
+// Its bytes are all `fill`.
+std::string Filled(const std::vector<std::string>& names, char fill) {
+  std::string file = Weights(names);
+  std::replace(file.end() - static_cast<std::ptrdiff_t>(4 * names.size()), file.end(), 'x', fill);
+  return file;
+}
+
+std::string Contents(const CheckpointReader& reader, std::string_view name) {
+  std::string bytes(4, '\0');
+  reader.Read(reader.Get(name), std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+TEST(CheckpointReader, TheIndexDecidesBetweenCopies) {
+  for (const std::string chosen : {"x", "y"}) {
+    const ScratchDirectory scratch;
+    scratch.Put("config.json", "{}");
+    scratch.Put("x.safetensors", Filled({"a", "b"}, 'x'));
+    scratch.Put("y.safetensors", Filled({"a", "c"}, 'y'));
+    PutIndex(scratch, fmt::format(R"({{"b":"x.safetensors","a":"{}.safetensors",)"
+                                  R"("c":"y.safetensors"}})",
+                                  chosen));
+    const CheckpointReader reader(scratch.path());
+    EXPECT_EQ(reader.tensors().size(), 3u);
+    EXPECT_EQ(Contents(reader, "a"), std::string(4, chosen[0]));
+    ASSERT_EQ(reader.remarks().size(), 1u);
+    EXPECT_NE(reader.remarks()[0].find("\"a\" is stored twice: the one in " + chosen),
+              std::string::npos)
+        << reader.remarks()[0];
+  }
+}
+
+TEST(CheckpointReader, ReadsWhatTheIndexDoesNotList) {
   const ScratchDirectory scratch;
   PutShards(scratch);
   PutIndex(scratch, R"({"a":"x.safetensors","b":"y.safetensors"})");
   scratch.Put("y.safetensors", Weights({"b", "c"}));
-  ExpectRefused(scratch, ErrorCode::kCorruptInput, "tensor \"c\" is not in");
-  scratch.Put("y.safetensors", Weights({"b", "a"}));  // a is in both files
-  ExpectRefused(scratch, ErrorCode::kCorruptInput, "tensor \"a\" belongs to x.safetensors");
+  const CheckpointReader reader(scratch.path());
+  EXPECT_EQ(reader.Get("c").file->path().filename(), "y.safetensors");
+  EXPECT_FALSE(reader.Get("c").listed);
+  EXPECT_TRUE(reader.Get("b").listed);
+  scratch.Put("x.safetensors", Weights({"a", "c"}));
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "tensor \"c\" is in x.safetensors and in");
+}
+
+TEST(CheckpointReader, KnowsWhatTheIndexListsAndNoFileHas) {
+  const ScratchDirectory scratch;
+  PutShards(scratch);
+  PutIndex(scratch, R"({"a":"x.safetensors","b":"y.safetensors","c":"y.safetensors"})");
+  const CheckpointReader reader(scratch.path());
+  EXPECT_EQ(reader.absent(), (std::map<std::string, std::string>{{"c", "y.safetensors"}}));
+  EXPECT_EQ(reader.Find("c"), nullptr);
+  ExpectError(ErrorCode::kCorruptInput, "y.safetensors: has no tensor \"c\", although",
+              [&] { reader.Get("c"); });
+}
+
+TEST(CheckpointReader, TakesAnIndexWithoutUsableMetadata) {
+  for (const char* metadata :
+       {"", R"("metadata":null,)", R"("metadata":{"total_size":1},)", R"("metadata":[],)"}) {
+    const ScratchDirectory scratch;
+    PutShards(scratch);
+    scratch.Put(
+        "model.safetensors.index.json",
+        fmt::format(R"({{{}"weight_map":{{"a":"x.safetensors","b":"y.safetensors"}}}})", metadata));
+    EXPECT_EQ(CheckpointReader(scratch.path()).tensors().size(), 2u) << metadata;
+  }
+}
+
+TEST(CheckpointReader, SaysWhichOfIndexAndSingleFileIsRead) {
+  const ScratchDirectory scratch;
+  PutShards(scratch);
+  PutIndex(scratch, R"({"a":"x.safetensors","b":"y.safetensors"})");
+  scratch.Put("model.safetensors", Weights({"z"}));
+  const CheckpointReader reader(scratch.path());
+  EXPECT_EQ(reader.Find("z"), nullptr);
+  ASSERT_EQ(reader.remarks().size(), 1u);
+  EXPECT_NE(reader.remarks()[0].find("model.safetensors is there beside"), std::string::npos);
+  std::filesystem::remove(scratch.path() / "y.safetensors");
+  ExpectRefused(scratch, ErrorCode::kNotFound, "or remove the index");
+}
+
+TEST(CheckpointReader, FollowsLinksAndNamesTheOnesThatLeadNowhere) {
+  namespace fs = std::filesystem;
+  const ScratchDirectory cache;
+  const ScratchDirectory scratch;
+  cache.Put("blob-config", "{}");
+  cache.Put("blob-weights", Weights({"a"}));
+  fs::create_symlink(cache.path() / "blob-config", scratch.path() / "config.json");
+  fs::create_symlink(cache.path() / "blob-weights", scratch.path() / "model.safetensors");
+  EXPECT_NE(CheckpointReader(scratch.path()).Find("a"), nullptr);
+  fs::remove(cache.path() / "blob-weights");
+  ExpectRefused(scratch, ErrorCode::kNotFound, "blob-weights, which does not exist");
+  fs::remove(cache.path() / "blob-config");
+  ExpectRefused(scratch, ErrorCode::kNotFound, "blob-config, which does not exist");
+}
+
+TEST(CheckpointReader, RenamesATensor) {
+  const ScratchDirectory scratch;
+  scratch.Put("config.json", "{}");
+  scratch.Put("model.safetensors", Filled({"a", "b"}, 'q'));
+  CheckpointReader reader(scratch.path());
+  reader.Rename("a", "z");
+  EXPECT_EQ(reader.Find("a"), nullptr);
+  EXPECT_EQ(reader.Get("z").entry.name, "z");
+  EXPECT_EQ(Contents(reader, "z"), "qqqq");
+  EXPECT_EQ(reader.tensors()[1].entry.name, "z");
 }
 
 TEST(CheckpointReader, NamesTheDamagedShard) {

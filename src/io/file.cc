@@ -65,8 +65,8 @@ InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
   if (!descriptor_.valid()) {
     const int error = errno;
     const bool absent = error == ENOENT || error == ENOTDIR;
-    Fail(absent ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot be opened: {}", path_.string(),
-         Cause(error));
+    Fail(absent ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot be opened: {}{}",
+         path_.string(), Cause(error), DanglingLinkNote(path_));
   }
   struct stat status = {};
   if (::fstat(descriptor_.get(), &status) != 0) {
@@ -171,6 +171,13 @@ void SyncDirectory(const std::filesystem::path& path) {
   if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != EROFS) {
     Fail(ErrorCode::kIo, "{}: writing to stable storage failed: {}", path.string(), Cause(errno));
   }
+}
+
+std::string DanglingLinkNote(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error) || std::filesystem::exists(path, error)) return "";
+  return fmt::format(" (a symbolic link to {}, which does not exist)",
+                     std::filesystem::read_symlink(path, error).string());
 }
 
 std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes) {

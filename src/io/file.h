@@ -77,6 +77,9 @@ class OutputFile {
 // Makes the entries of a directory durable. Throws: kIo.
 void SyncDirectory(const std::filesystem::path& path);
 
+// " (a symbolic link to TARGET, which does not exist)" when that is what `path` is, else "".
+std::string DanglingLinkNote(const std::filesystem::path& path);
+
 // The whole file. Throws as InputFile does, and kUnsupported above `max_bytes`.
 std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);
 

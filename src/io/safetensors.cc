@@ -54,6 +54,7 @@ int64_t CheckedHeaderLength(std::string_view prefix, int64_t file_bytes, std::st
 }
 
 std::map<std::string, std::string> ParseMetadata(const Json& value, std::string_view what) {
+  if (value.is_null()) return {};  // as the reference implementation takes it: none
   if (!value.is_object()) FailFile(what, "{} is not an object", kMetadataKey);
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {

@@ -28,6 +28,14 @@ SafetensorsHeader Parse(const std::string& file) {
   return ParseSafetensorsHeader(file, static_cast<int64_t>(file.size()), "f.safetensors");
 }
 
+TEST(SafetensorsHeader, TakesNullForNoMetadata) {
+  const std::string json =
+      R"({"__metadata__":null,"a":{"dtype":"BF16","shape":[],"data_offsets":[0,2]}})";
+  const SafetensorsHeader header = Parse(File(json, 2));
+  EXPECT_TRUE(header.metadata.empty());
+  EXPECT_EQ(header.entries.size(), 1u);
+}
+
 TEST(SafetensorsHeader, ReadsEntriesInOrderOfPlace) {
   const std::string json = R"({"b":{"dtype":"F32","shape":[2,3],"data_offsets":[4,28]},)"
                            R"("__metadata__":{"format":"pt","k":"v"},)"

@@ -3,14 +3,16 @@
 #include <array>
 #include <set>
 
+#include "model/cache_scales.h"
 #include "model/llama/llama.h"
+#include "model/missing_tensor.h"
 
 namespace narrow {
 namespace {
 
 constexpr std::array kFamilies = {
     ModelFamily{"LlamaForCausalLM", "Llama 2, 3, 3.1 and 3.2, SmolLM2 and other Llama layouts",
-                &llama::ParseConfig, &llama::Layer, &llama::Model},
+                &llama::ParseConfig, &llama::Layer, &llama::Model, &llama::IsDerived},
 };
 
 std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
@@ -18,8 +20,8 @@ std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join
 // Ticks the tensors of a model off against a checkpoint.
 class WeightCheck {
  public:
-  WeightCheck(const CheckpointReader& checkpoint, WeightState weights)
-      : checkpoint_(checkpoint), weights_(weights) {}
+  WeightCheck(const CheckpointReader& checkpoint, WeightState weights, std::string head)
+      : checkpoint_(checkpoint), weights_(weights), head_(std::move(head)) {}
 
   void Tensor(const std::string& name, const Shape& expected) {
     const SafetensorsEntry& entry = Ticked(name, expected);
@@ -47,32 +49,55 @@ class WeightCheck {
     if (linear.bias == Bias::kPresent) Tensor(linear.bias_name(), {linear.rows});
   }
 
-  // Scales of the KV cache; a checkpoint has both or none.
-  void CacheScales(const std::string& attention_module) {
-    if (checkpoint_.Find(attention_module + ".k_scale") == nullptr) return;
-    Scale(attention_module + ".k_scale");
-    Scale(attention_module + ".v_scale");
-  }
-
-  void NothingElse(std::string_view architecture) const {
-    for (const CheckpointReader::TensorLocation& tensor : checkpoint_.tensors()) {
-      const std::string& name = tensor.entry.name;
-      // Old exports carry the frequency table of the rotary embedding; it follows from the config.
-      // A tied lm_head may be stored a second time.
-      const bool derived = name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight";
-      if (!ticked_.contains(name) && !derived) {
-        Fail(
-            ErrorCode::kCorruptInput,
-            "tensor {} does not belong to a {} with this config.json; refusing to drop it silently",
-            name, architecture);
-      }
+  // Scales of the KV cache, and of attention in FP8.
+  void AttentionScalesOf(const LayerSpec& layer) {
+    if (const auto names = FindCacheScales(checkpoint_, layer)) {
+      Scale(names->key);
+      Scale(names->value);
+    }
+    for (const std::string& name : AttentionScales(layer)) {
+      if (checkpoint_.Find(name) == nullptr) continue;
+      ticked_.insert(name);
+      ++unused_scales_;
+      unused_scale_ = name;
     }
   }
 
+  // A head that is the embedding may be stored, or listed by the index, a second time.
+  void NothingElse(const ModelFamily& family) const {
+    const auto check = [&](const std::string& name) {
+      if (ticked_.contains(name) || name == head_ || family.derived(name)) return;
+      Fail(
+          ErrorCode::kCorruptInput,
+          "tensor {} does not belong to a {} with this config.json; refusing to drop it silently{}",
+          name, family.architecture, UnknownTensorHint(name));
+    };
+    for (const auto& tensor : checkpoint_.tensors()) check(tensor.entry.name);
+    for (const auto& [name, file] : checkpoint_.absent()) check(name);
+  }
+
+  std::vector<std::string> Remarks() const {
+    if (unused_scales_ == 0) return {};
+    return {
+        fmt::format("{} scale{} for attention in FP8 ({}{}) {} not used: only weights, inputs "
+                    "and KV cache are computed in FP8 here",
+                    unused_scales_, unused_scales_ == 1 ? "" : "s", unused_scale_,
+                    unused_scales_ == 1 ? "" : " and others", unused_scales_ == 1 ? "is" : "are")};
+  }
+
  private:
+  // The head may lack in an index: exporters forget what they take for tied.
   const SafetensorsEntry& Ticked(const std::string& name, const Shape& expected) {
     ticked_.insert(name);
-    const SafetensorsEntry& entry = checkpoint_.Get(name).entry;
+    if (checkpoint_.Find(name) == nullptr) FailMissingTensor(checkpoint_, name);
+    const CheckpointReader::TensorLocation& found = checkpoint_.Get(name);
+    if (!found.listed && name != head_) {
+      Fail(ErrorCode::kCorruptInput,
+           "{}: tensor {} is not in model.safetensors.index.json; the index and the files are not "
+           "of the same model: download them again",
+           found.file->path().string(), name);
+    }
+    const SafetensorsEntry& entry = found.entry;
     if (entry.shape != expected) {
       Fail(
           ErrorCode::kCorruptInput,
@@ -90,7 +115,10 @@ class WeightCheck {
 
   const CheckpointReader& checkpoint_;
   WeightState weights_;
+  std::string head_;  // how the head would be called as a matrix of its own
   std::set<std::string> ticked_;
+  int64_t unused_scales_ = 0;
+  std::string unused_scale_;  // the last of them
 };
 
 }  // namespace
@@ -113,10 +141,10 @@ const ModelFamily& FindModelFamily(const Json& config, std::string_view what) {
        architecture, known);
 }
 
-void CheckWeights(const ModelFamily& family, const DecoderConfig& config,
-                  const CheckpointReader& checkpoint, WeightState weights) {
-  WeightCheck check(checkpoint, weights);
+std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderConfig& config,
+                                      const CheckpointReader& checkpoint, WeightState weights) {
   const ModelSpec model = family.model(config);
+  WeightCheck check(checkpoint, weights, model.lm_head_module + ".weight");
   check.Tensor(model.embedding, {config.vocabulary, config.hidden});
   check.Tensor(model.final_norm.name, {model.final_norm.size});
   check.Tensor(model.lm_head, {config.vocabulary, config.hidden});
@@ -125,9 +153,10 @@ void CheckWeights(const ModelFamily& family, const DecoderConfig& config,
     check.Tensor(layer.attention_norm.name, {layer.attention_norm.size});
     check.Tensor(layer.mlp_norm.name, {layer.mlp_norm.size});
     for (const LinearSpec& linear : layer.linears) check.Linear(linear);
-    check.CacheScales(layer.attention_module);
+    check.AttentionScalesOf(layer);
   }
-  check.NothingElse(family.architecture);
+  check.NothingElse(family);
+  return check.Remarks();
 }
 
 }  // namespace narrow

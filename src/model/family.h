@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "io/checkpoint_reader.h"
 #include "io/json.h"
@@ -21,6 +22,9 @@ struct ModelFamily {
   DecoderConfig (*parse_config)(const Json& config, std::string_view what);
   LayerSpec (*layer)(const DecoderConfig& config, int64_t layer);
   ModelSpec (*model)(const DecoderConfig& config);
+  // Whether a tensor of this name follows from the config (tables of the rotary embedding, which
+  // old exports carry); nobody reads it.
+  bool (*derived)(std::string_view name);
 };
 
 // All families this build knows.
@@ -36,9 +40,9 @@ enum class WeightState {
 };
 
 // Checks that the checkpoint holds every tensor of the model in the expected shape and a type the
-// job can start from, and no other tensor that the family does not know. Throws: kCorruptInput
-// naming tensor, expected and found.
-void CheckWeights(const ModelFamily& family, const DecoderConfig& config,
-                  const CheckpointReader& checkpoint, WeightState weights);
+// job can start from, and no other tensor that the family does not know. Returns what is there and
+// left out of account, a sentence each. Throws: kCorruptInput naming tensor, expected and found.
+std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderConfig& config,
+                                      const CheckpointReader& checkpoint, WeightState weights);
 
 }  // namespace narrow

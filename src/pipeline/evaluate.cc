@@ -44,6 +44,7 @@ class ScratchPath {
 
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress) {
   const ModelSource model = OpenModel(request.model_directory, WeightState::kQuantizedToo);
+  for (const std::string& warning : model.warnings) progress.Warning(warning);
   const Tokenizer tokenizer = Tokenizer::FromDirectory(request.model_directory.string());
   const TokenizedText text =
       TokenizeEvaluation(request.evaluation, tokenizer, model.config.vocabulary);

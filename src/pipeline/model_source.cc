@@ -1,5 +1,8 @@
 #include "pipeline/model_source.h"
 
+#include "io/model_directory.h"
+#include "model/head.h"
+
 namespace narrow {
 namespace {
 
@@ -33,7 +36,13 @@ ModelSource OpenModel(const std::filesystem::path& directory, WeightState weight
       weights == WeightState::kQuantizedToo ? WithoutQuantization(config, what) : config;
   source.family = &FindModelFamily(plain, what);
   source.config = source.family->parse_config(plain, what);
-  CheckWeights(*source.family, source.config, *source.checkpoint, weights);
+  const auto warn = [&](const std::vector<std::string>& warnings) {
+    source.warnings.insert(source.warnings.end(), warnings.begin(), warnings.end());
+  };
+  warn(source.checkpoint->remarks());
+  if (const auto adapter = AdapterRemark(directory)) warn({*adapter});
+  warn(SettleHead(*source.family, source.config, *source.checkpoint));
+  warn(CheckWeights(*source.family, source.config, *source.checkpoint, weights));
   return source;
 }
 

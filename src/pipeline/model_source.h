@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "io/checkpoint_reader.h"
 #include "kernels/matmul.h"
@@ -14,11 +16,12 @@ namespace narrow {
 struct ModelSource {
   std::unique_ptr<CheckpointReader> checkpoint;
   const ModelFamily* family = nullptr;
-  DecoderConfig config;
+  DecoderConfig config;               // with the head as the stored tensors settle it
+  std::vector<std::string> warnings;  // about the directory, a sentence each
 };
 
 // Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
-// before any work. Throws: as CheckpointReader, FindModelFamily and CheckWeights do.
+// before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead and CheckWeights do.
 ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights);
 
 // What --data_type asks for.

@@ -87,6 +87,7 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
                                               const DecoderConfig& config,
                                               const LayerQuantizationOptions& quantization) {
   QuantizedCheckpointDescription description;
+  description.own_head = config.lm_head == DecoderConfig::LmHead::kOwn;
   description.model_dtype = ConfigDtypeName(config.dtype);
   description.min_kv_scale = quantization.min_cache_scale;
   if (quantization.weight_scales == WeightScales::kPerFusedGroup) {

@@ -175,6 +175,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   report.command_line = request.command_line;
   report.version = request.version;
   const ModelSource model = OpenModel(request.model_directory, WeightState::kOriginal);
+  for (const std::string& warning : model.warnings) warn(warning);
   const SourceFacts source_facts = ReadSourceFacts(request.model_directory);
   report.model = source_facts.name;
   LayerQuantizationOptions quantization = QuantizationOptions(request, model);

@@ -240,6 +240,7 @@ JobPlan RunPlan(const PlanRequest& request) {
     assumptions.push_back(fmt::format("no weight files: sizes are those of config.json, in {}",
                                       Name(model.config.dtype)));
   }
+  assumptions.insert(assumptions.end(), model.warnings.begin(), model.warnings.end());
   static_cast<void>(FindQuantizationScheme(job.scheme));
   static_cast<void>(FindExportFormat(job.export_format));
   const std::set<std::string> excluded =

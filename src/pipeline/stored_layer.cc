@@ -6,6 +6,7 @@
 #include "base/checked_math.h"
 #include "kernels/elementwise.h"
 #include "kernels/float8.h"
+#include "model/cache_scales.h"
 
 namespace narrow {
 namespace {
@@ -27,19 +28,12 @@ StoredLinear OpenLinear(const CheckpointReader& checkpoint, const LinearSpec& sp
   return linear;
 }
 
-// Either spelling of the two export modes; nothing when the checkpoint has no cache scales.
+// Nothing when the checkpoint has no cache scales.
 std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpoint,
                                                  const LayerSpec& spec) {
-  std::string key = spec.attention_module + ".k_scale";
-  std::string value = spec.attention_module + ".v_scale";
-  if (checkpoint.Find(key) == nullptr) {
-    for (const LinearSpec& linear : spec.linears) {
-      if (linear.role == WeightRole::kKey) key = linear.module + ".output_scale";
-      if (linear.role == WeightRole::kValue) value = linear.module + ".output_scale";
-    }
-  }
-  if (checkpoint.Find(key) == nullptr) return std::nullopt;
-  return CacheQuantization{ReadScale(checkpoint, key), ReadScale(checkpoint, value)};
+  const auto names = FindCacheScales(checkpoint, spec);
+  if (!names) return std::nullopt;
+  return CacheQuantization{ReadScale(checkpoint, names->key), ReadScale(checkpoint, names->value)};
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "io/json.h"
 #include "text/added_tokens.h"
 #include "text/bpe_model.h"
+#include "text/missing_tokenizer.h"
 #include "text/normalizer.h"
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
@@ -152,6 +153,8 @@ Tokenizer Tokenizer::FromJson(std::string_view json, std::string_view what) {
 
 Tokenizer Tokenizer::FromDirectory(const std::string& directory) {
   const std::filesystem::path path = std::filesystem::path(directory) / "tokenizer.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) FailWithoutTokenizer(directory);
   return FromJson(ReadWholeFile(path, kMaxTokenizerBytes), path.string());
 }
 

@@ -178,4 +178,16 @@ ModelSpec Model(const DecoderConfig& config) {
   return spec;
 }
 
+bool IsDerived(std::string_view name) {
+  for (const std::string_view table :
+       {"rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_pos_emb.inv_freq",
+        "rotary_emb.cos_cached", "rotary_emb.sin_cached"}) {
+    const bool ends = name.ends_with(table);
+    if (ends && (name.size() == table.size() || name[name.size() - table.size() - 1] == '.')) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace narrow::llama

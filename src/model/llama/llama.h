@@ -18,4 +18,8 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what);
 LayerSpec Layer(const DecoderConfig& config, int64_t layer);
 ModelSpec Model(const DecoderConfig& config);
 
+// Tables of the rotary embedding: frequencies, and cosines and sines of every position. Source:
+// vLLM 0.32, models/utils.py (AutoWeightsLoader), which leaves the same ones out.
+bool IsDerived(std::string_view name);
+
 }  // namespace narrow::llama

@@ -1,0 +1,30 @@
+// What checkpoints call the scales of the KV cache, and the other scales of attention.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/checkpoint_reader.h"
+#include "model/roles.h"
+
+namespace narrow {
+
+struct CacheScaleNames {
+  std::string key;
+  std::string value;  // the same tensor where one scale is for both
+};
+
+// The tensors that vLLM takes for the scales of K and V: k_scale and v_scale of the attention
+// module, output_scale or k_scale and v_scale of the projections, or one kv_scale (AutoFP8) for
+// both. Nothing when there are none. Throws: kCorruptInput when only one of a pair is there, or
+// more than one spelling, of which the last to be loaded would count. Source: vLLM 0.32,
+// quantization/base_config.py and fp8.py (get_cache_scale_mapper), kv_cache.py.
+std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoint,
+                                               const LayerSpec& layer);
+
+// Names of scales of the layer that belong to attention in FP8 (of Q and of the probabilities),
+// which serves beside an FP8 cache on some GPUs; weights and cache mean the same without them.
+std::vector<std::string> AttentionScales(const LayerSpec& layer);
+
+}  // namespace narrow
