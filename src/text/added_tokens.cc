@@ -1,7 +1,7 @@
 #include "text/added_tokens.h"
 
 #include <algorithm>
-#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "text/unicode_classes.h"
@@ -45,44 +45,52 @@ TextRange Widen(std::string_view text, TextRange range, const AddedToken& token,
 
 }  // namespace
 
-std::vector<AddedToken> ReadAddedTokens(const Json& tokenizer, const BpeModel& model,
-                                        std::string_view what) {
-  std::vector<AddedToken> tokens;
-  const Json* list = OptionalArray(tokenizer, "added_tokens", what);
-  if (list == nullptr) return tokens;
-  std::set<std::string> contents;
-  std::set<int64_t> ids;
-  int64_t next_id = model.size();
-  for (const Json& item : *list) {
+AddedToken ReadAddedToken(const Json& item, std::string_view what, bool special) {
+  AddedToken token;
+  token.content = RequiredString(item, "content", what);
+  token.single_word = OptionalBool(item, "single_word", what).value_or(false);
+  token.strip_left = OptionalBool(item, "lstrip", what).value_or(false);
+  token.strip_right = OptionalBool(item, "rstrip", what).value_or(false);
+  special = OptionalBool(item, "special", what).value_or(special);
+  token.normalized = OptionalBool(item, "normalized", what).value_or(!special);
+  return token;
+}
+
+void ReadAddedTokens(const Json& tokenizer, std::string_view what, AddedTokenList& list) {
+  const Json* items = OptionalArray(tokenizer, "added_tokens", what);
+  if (items == nullptr) return;
+  for (const Json& item : *items) {
     if (!item.is_object()) {
       Fail(ErrorCode::kCorruptInput, "{}: added_tokens has an entry that is no object", what);
     }
-    AddedToken token;
-    token.content = RequiredString(item, "content", what);
-    const int64_t id = RequiredInt(item, "id", what);
-    if (id < 0 || id >= kMaxTokenIds || !contents.insert(token.content).second ||
-        !ids.insert(id).second) {
-      Fail(ErrorCode::kCorruptInput,
-           "{}: added token {} with id {}: expected a new token and a new id from 0 to {}", what,
-           Quoted(token.content), id, kMaxTokenIds - 1);
-    }
-    if (token.content.empty()) continue;  // can never be found
-    const int64_t expected = model.Find(token.content).value_or(static_cast<int32_t>(next_id));
-    if (id != expected) {
-      Fail(ErrorCode::kCorruptInput,
-           "{}: added token {} says id {}, but the vocabulary makes it {}", what,
-           Quoted(token.content), id, expected);
-    }
-    if (id >= next_id) next_id = id + 1;
-    token.id = static_cast<int32_t>(id);
-    token.single_word = OptionalBool(item, "single_word", what).value_or(false);
-    token.strip_left = OptionalBool(item, "lstrip", what).value_or(false);
-    token.strip_right = OptionalBool(item, "rstrip", what).value_or(false);
-    const bool special = OptionalBool(item, "special", what).value_or(false);
-    token.normalized = OptionalBool(item, "normalized", what).value_or(!special);
-    tokens.push_back(std::move(token));
+    list.Add(ReadAddedToken(item, what), RequiredInt(item, "id", what));
   }
-  return tokens;
+}
+
+void AddedTokenList::Add(AddedToken token, std::optional<int64_t> id) {
+  if (token.content.empty()) return;  // can never be found
+  const auto known = index_.find(token.content);
+  int64_t expected = model_.Find(token.content).value_or(static_cast<int32_t>(next_id_));
+  if (known != index_.end()) expected = tokens_[known->second].id;
+  if (id.value_or(expected) != expected) {
+    Fail(ErrorCode::kCorruptInput, "{}: added token {} says id {}, but the vocabulary makes it {}",
+         what_, Quoted(token.content), *id, expected);
+  }
+  if (expected >= kMaxTokenIds) {
+    Fail(ErrorCode::kUnsupported, "{}: more than {} tokens are not supported", what_, kMaxTokenIds);
+  }
+  token.id = static_cast<int32_t>(expected);
+  if (known != index_.end()) {
+    tokens_[known->second] = std::move(token);
+    return;
+  }
+  next_id_ = std::max(next_id_, expected + 1);
+  index_.emplace(token.content, tokens_.size());
+  tokens_.push_back(std::move(token));
+}
+
+bool AddedTokenList::Contains(std::string_view content) const {
+  return index_.contains(std::string(content));
 }
 
 AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens,

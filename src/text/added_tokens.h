@@ -27,10 +27,35 @@ struct AddedToken {
   bool normalized = false;  // looked for in the normalized text
 };
 
-// Throws: kCorruptInput for wrong types, a token or an id given twice, and an id other than the one
-// `tokenizers` assigns (the vocabulary's, else the next free one).
-std::vector<AddedToken> ReadAddedTokens(const Json& tokenizer, const BpeModel& model,
-                                        std::string_view what);
+// The added tokens of a tokenizer, each with the id that `tokenizers` gives it: the vocabulary's,
+// else the next free one.
+class AddedTokenList {
+ public:
+  // `what` names the tokenizer in messages; both must outlive the list.
+  AddedTokenList(const BpeModel& model, std::string_view what)
+      : model_(model), what_(what), next_id_(model.size()) {}
+
+  // Adds the token, or gives the one of the same content these flags. `id` is what the file says.
+  // Throws: kCorruptInput when that is another one than the token has or would get.
+  void Add(AddedToken token, std::optional<int64_t> id);
+  bool Contains(std::string_view content) const;
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
+
+ private:
+  const BpeModel& model_;
+  std::string_view what_;
+  int64_t next_id_;
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<std::string, std::size_t> index_;  // content -> position in tokens_
+};
+
+// Content and flags as a file writes them; `special` stands where it says nothing. Throws:
+// kCorruptInput for wrong types.
+AddedToken ReadAddedToken(const Json& item, std::string_view what, bool special = false);
+
+// Adds member "added_tokens" of a tokenizer.json. Throws: kCorruptInput for wrong types, and as the
+// list does.
+void ReadAddedTokens(const Json& tokenizer, std::string_view what, AddedTokenList& list);
 
 // Finds added tokens, the leftmost first and the longest among those. Thread-safe.
 class AddedTokenFinder {

@@ -14,6 +14,7 @@
 #include "text/normalizer.h"
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
+#include "text/tokenizer_config.h"
 #include "text/utf8.h"
 
 namespace narrow {
@@ -52,6 +53,14 @@ AddedTokenFinder MakeFinder(const std::vector<AddedToken>& tokens, const Normali
   return AddedTokenFinder(selected, Patterns(selected, normalizer));
 }
 
+std::vector<AddedToken> AllAddedTokens(const Json& json, const TokenizerConfig& config,
+                                       const BpeModel& model, std::string_view what) {
+  AddedTokenList list(model, what);
+  ReadAddedTokens(json, what, list);
+  config.AddTo(list);
+  return list.tokens();
+}
+
 BpeAlphabet Alphabet(const Normalizer& normalizer, const PreTokenizer& pre_tokenizer) {
   if (pre_tokenizer.byte_level()) return BpeAlphabet::kBytes;
   const bool spelled = pre_tokenizer.spelled() || normalizer.byte_level();
@@ -61,7 +70,7 @@ BpeAlphabet Alphabet(const Normalizer& normalizer, const PreTokenizer& pre_token
 }  // namespace
 
 struct Tokenizer::Implementation {
-  Implementation(const Json& json, std::string_view what);
+  Implementation(const Json& json, const TokenizerConfig& config, std::string_view what);
 
   std::vector<int32_t> Encode(std::string_view text, BpeModel::Scratch& scratch) const;
 
@@ -82,12 +91,13 @@ struct Tokenizer::Implementation {
   std::vector<std::unique_ptr<BpeModel::Scratch>> idle_scratch;
 };
 
-Tokenizer::Implementation::Implementation(const Json& json, std::string_view what)
+Tokenizer::Implementation::Implementation(const Json& json, const TokenizerConfig& config,
+                                          std::string_view what)
     : normalizer(json, what),
       pre_tokenizer(json, what),
       model(RequiredModel(json, what), Alphabet(normalizer, pre_tokenizer), what),
       post_processor(json, what),
-      added_tokens(ReadAddedTokens(json, model, what)),
+      added_tokens(AllAddedTokens(json, config, model, what)),
       raw_finder(MakeFinder(added_tokens, normalizer, false)),
       normalized_finder(MakeFinder(added_tokens, normalizer, true)) {
   int32_t largest = std::max(model.largest_id(), post_processor.largest_id());
@@ -148,14 +158,19 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::FromJson(std::string_view json, std::string_view what) {
   const JsonLimits limits{.max_bytes = kMaxTokenizerBytes, .non_finite = NonFinite::kRefused};
-  return Tokenizer(std::make_unique<Implementation>(ParseJson(json, what, limits), what));
+  return Tokenizer(
+      std::make_unique<Implementation>(ParseJson(json, what, limits), TokenizerConfig(), what));
 }
 
 Tokenizer Tokenizer::FromDirectory(const std::string& directory) {
   const std::filesystem::path path = std::filesystem::path(directory) / "tokenizer.json";
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) FailWithoutTokenizer(directory);
-  return FromJson(ReadWholeFile(path, kMaxTokenizerBytes), path.string());
+  JsonLimits limits;
+  limits.max_bytes = kMaxTokenizerBytes;
+  const Json json = ParseJson(ReadWholeFile(path, kMaxTokenizerBytes), path.string(), limits);
+  return Tokenizer(
+      std::make_unique<Implementation>(json, TokenizerConfig(directory), path.string()));
 }
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, SpecialTokens special_tokens) const {

@@ -19,7 +19,8 @@ class Tokenizer {
   // it contradicts itself; kUnsupported naming the component (model, normalizer, pre-tokenizer,
   // post-processor) that this build does not implement.
   static Tokenizer FromJson(std::string_view json, std::string_view what);
-  // tokenizer.json of a checkpoint directory. Throws: kNotFound and as FromJson does.
+  // tokenizer.json of a checkpoint directory, with the added tokens that stand only in the files
+  // beside it (tokenizer_config.h). Throws: kNotFound and as FromJson does.
   static Tokenizer FromDirectory(const std::string& directory);
 
   Tokenizer(Tokenizer&&) noexcept;
