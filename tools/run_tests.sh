@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every test of a finished build and closes with the skipped tests, their reasons, and one line
-# "N passed, N failed, N skipped". Exits non-zero when a test failed or none ran.
+# Runs every test of a finished build, shows meanwhile how many are done and which are running, and closes
+# with the skipped tests, their reasons, and one line "N passed, N failed, N skipped". Exits non-zero when
+# a test failed or none ran.
 # Usage: run_tests.sh BUILD_DIR [ctest option ...]
 set -uo pipefail
 build=$(cd "${1:?usage: run_tests.sh BUILD_DIR [ctest option ...]}" && pwd) || exit 2
@@ -24,6 +25,6 @@ fi
 report=$build/test-report.xml
 rm -f "$report"
 ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" --output-junit "$report" \
-  "$@" | grep --line-buffered -vE '^ +Start +[0-9]+: |   Passed +[0-9.]+ sec$'
+  "$@" | python3 "$tools/test_progress.py"
 status=${PIPESTATUS[0]}
 python3 "$tools/test_summary.py" "$report" "$status"
