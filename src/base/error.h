@@ -20,6 +20,7 @@ enum class ErrorCode {
   kIo = 6,               // the operating system refused to read or write
   kNumeric = 7,          // NaN or infinity in weights or activations
   kMemoryBudget = 8,     // the job does not fit the memory it was given
+  kHungUp = 129,         // SIGHUP
   kInterrupted = 130,    // SIGINT
   kTerminated = 143,     // SIGTERM
 };

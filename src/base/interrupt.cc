@@ -18,6 +18,7 @@ void RequestStop(int signal_number) noexcept { stop_signal = signal_number; }
 void ThrowIfStopRequested(const char* how_to_continue) {
   const int signal_number = stop_signal;
   if (signal_number == 0) return;
+  if (signal_number == SIGHUP) Fail(ErrorCode::kHungUp, "stopped by SIGHUP; {}", how_to_continue);
   Fail(signal_number == SIGINT ? ErrorCode::kInterrupted : ErrorCode::kTerminated,
        "stopped by {}; {}", signal_number == SIGINT ? "SIGINT" : "SIGTERM", how_to_continue);
 }

@@ -3,11 +3,11 @@
 
 namespace narrow {
 
-// Async-signal-safe: called by the handlers of SIGINT and SIGTERM with their number.
+// Async-signal-safe: called by the handlers of SIGHUP, SIGINT and SIGTERM with their number.
 void RequestStop(int signal_number) noexcept;
 
-// Throws kInterrupted (SIGINT) or kTerminated (SIGTERM) once a stop was requested.
-// `how_to_continue` ends the message.
+// Throws kHungUp (SIGHUP), kInterrupted (SIGINT) or kTerminated (SIGTERM) once a stop was
+// requested. `how_to_continue` ends the message.
 void ThrowIfStopRequested(const char* how_to_continue);
 
 }  // namespace narrow

@@ -1,10 +1,13 @@
 #include "cli/commands.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/version.h"
@@ -12,11 +15,14 @@
 #include "cli/plan_command.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_command.h"
+#include "cli/standard_output.h"
 #include "cli/synthesize_command.h"
 #include "import/gguf_import.h"
 #include "inspection/inspect.h"
-#include "io/file.h"
 #include "io/json.h"
+#include "io/named_file.h"
+#include "io/paths.h"
+#include "pipeline/job_paths.h"
 #include "pipeline/quantize.h"
 #include "text/tokenizer.h"
 
@@ -25,11 +31,20 @@ namespace {
 
 constexpr const char* kExitStatuses =
     "Exit status: 0 done, 1 internal error, 2 wrong flag, 3 not found, 4 damaged input,\n"
-    "5 not supported, 6 read or write failed, 7 NaN or infinity, 8 memory.";
+    "5 not supported, 6 read or write failed, 7 NaN or infinity, 8 memory, 129, 130 and 143\n"
+    "stopped by SIGHUP, SIGINT and SIGTERM.";
 
-void PrintLine(const std::string& line) {
-  std::fwrite(line.data(), 1, line.size(), stdout);
-  std::fputc('\n', stdout);
+void PrintLine(const std::string& line) { Print(line + "\n"); }
+
+// Reading what is being written would have no end.
+void CheckNotOutput(const std::string& input) {
+  struct stat read = {};
+  struct stat written = {};
+  if (::stat(input.c_str(), &read) == 0 && S_ISREG(read.st_mode) &&
+      ::fstat(STDOUT_FILENO, &written) == 0 && read.st_dev == written.st_dev &&
+      read.st_ino == written.st_ino) {
+    Fail(ErrorCode::kInvalidArgument, "--input_file {} is the standard output too", input);
+  }
 }
 
 void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
@@ -60,7 +75,14 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       request.data_type = flags->compute.Apply();
       request.memory_budget_bytes = flags->memory.Budget();
       if (!flags->work_dir.empty()) request.work_directory = flags->work_dir;
+      if (!flags->json.empty()) {
+        CheckApart(std::vector<NamedPath>{{"--json", flags->json}}, ReadPaths(request));
+        CheckNamedFile(flags->json, "--json");
+      }
       const EvaluateResult result = RunEvaluate(request, progress);
+      PrintLine(fmt::format("perplexity {:.4f} ({} windows of {} tokens of {})", result.perplexity,
+                            result.windows, result.window_tokens, result.dataset));
+      FlushOutput();
       if (!flags->json.empty()) {
         Json json = Json::object();
         json["perplexity"] = result.perplexity;
@@ -69,10 +91,8 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
         json["dataset"] = result.dataset;
         json["window_nll"] = result.window_nll;
         json["seconds"] = result.seconds;
-        WriteFileAtomically(flags->json, json.dump(1) + "\n");
+        WriteNamedFile(flags->json, json.dump(1) + "\n");
       }
-      PrintLine(fmt::format("perplexity {:.4f} ({} windows of {} tokens of {})", result.perplexity,
-                            result.windows, result.window_tokens, result.dataset));
       return 0;
     };
   });
@@ -94,6 +114,7 @@ void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
                    "Leave out what the tokenizer adds (such as the begin-of-text token)");
   command.callback([flags, &run] {
     run = [flags] {
+      CheckNotOutput(flags->input_file);
       const Tokenizer tokenizer = Tokenizer::FromDirectory(flags->model_dir);
       const SpecialTokens special =
           flags->no_special_tokens ? SpecialTokens::kNone : SpecialTokens::kAdd;
@@ -126,13 +147,17 @@ void AddImportCommand(CLI::App& program, std::function<int()>& run) {
   const auto flags = std::make_shared<Flags>();
   command.add_option("gguf", flags->gguf, "GGUF file")->required();
   command.add_option("directory", flags->directory, "Directory to make")->required();
-  command.add_flag("--overwrite", flags->overwrite, "Replace an existing directory");
+  command.add_flag("--overwrite", flags->overwrite,
+                   "Replace an existing directory if narrow made all that is in it");
   command.callback([flags, &run] {
     run = [flags] {
       ProgressDisplay progress(ProgressDisplay::StandardError());
       ImportOptions options;
       if (flags->overwrite) options.existing = StagedDirectory::Existing::kReplace;
-      ImportGguf(flags->gguf, flags->directory, options, progress);
+      const ImportResult result = ImportGguf(flags->gguf, flags->directory, options, progress);
+      PrintOfFinished(flags->directory,
+                      fmt::format("{}: {} tensors, {:.1f} MB in BF16\n", flags->directory,
+                                  result.tensors, static_cast<double>(result.tensor_bytes) / 1e6));
       return 0;
     };
   });
@@ -151,9 +176,7 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
   command.callback([flags, &run] {
     run = [flags] {
       const InspectionReport report = Inspect(flags->directory);
-      const std::string text =
-          flags->json ? RenderInspectionJson(report) : RenderInspection(report);
-      std::fwrite(text.data(), 1, text.size(), stdout);
+      Print(flags->json ? RenderInspectionJson(report) : RenderInspection(report));
       return report.HasErrors() ? static_cast<int>(ErrorCode::kCorruptInput) : 0;
     };
   });
@@ -174,6 +197,22 @@ void CheckCommand(const CLI::App& program, const std::vector<std::string>& argum
   }
   Fail(ErrorCode::kInvalidArgument, "there is no command {} (see narrow --help)",
        Quoted(arguments[1]));
+}
+
+// What was printed before an error is shown, whatever becomes of the rest.
+int RunAndFlush(const std::function<int()>& run) {
+  int status = 0;
+  try {
+    status = run();
+  } catch (...) {
+    try {
+      FlushOutput();
+    } catch (const Error&) {  // the first error is the one that is told
+    }
+    throw;
+  }
+  FlushOutput();
+  return status;
 }
 
 }  // namespace
@@ -198,11 +237,15 @@ int RunCommandLine(std::vector<std::string> arguments) {
     std::reverse(reversed.begin(), reversed.end());
     program.parse(std::move(reversed));
   } catch (const CLI::Success& request) {  // --help, --version
-    return program.exit(request);
+    std::ostringstream text;
+    const int status = program.exit(request, text, text);
+    Print(text.str());
+    FlushOutput();
+    return status;
   } catch (const CLI::ParseError& error) {
     FailParse(error);
   }
-  return run();
+  return RunAndFlush(run);
 }
 
 }  // namespace narrow

@@ -1,11 +1,13 @@
 #include "cli/plan_command.h"
 
-#include <cstdio>
 #include <memory>
 #include <string>
 
 #include "cli/quantize_flags.h"
-#include "io/file.h"
+#include "cli/standard_output.h"
+#include "io/named_file.h"
+#include "io/paths.h"
+#include "pipeline/job_paths.h"
 #include "pipeline/run_plan.h"
 
 namespace narrow {
@@ -17,15 +19,21 @@ struct PlanFlags {
 };
 
 int Run(PlanFlags flags) {
+  const bool named = !flags.job.output_dir.empty() && !flags.job.skip_quantization;
   if (flags.job.output_dir.empty()) flags.job.output_dir = "narrow-output";
   CheckQuantizeFlags(flags.job);
   PlanRequest request;
   request.job = MakeQuantizeRequest(flags.job);
   if (flags.job.skip_quantization) request.task = PlanRequest::Task::kEvaluate;
+  if (named) CheckPaths(request.job);
+  if (!flags.json.empty()) {
+    CheckApart(std::vector<NamedPath>{{"--json", flags.json}}, ReadPaths(request.job));
+    CheckNamedFile(flags.json, "--json");
+  }
   const JobPlan plan = RunPlan(request);
-  if (!flags.json.empty()) WriteFileAtomically(flags.json, PlanJson(plan).dump(1) + "\n");
-  const std::string text = RenderPlan(plan);
-  std::fputs(text.c_str(), stdout);
+  Print(RenderPlan(plan));
+  FlushOutput();
+  if (!flags.json.empty()) WriteNamedFile(flags.json, PlanJson(plan).dump(1) + "\n");
   CheckDisks(plan);
   return 0;
 }

@@ -1,10 +1,10 @@
 #include "cli/quantize_command.h"
 
-#include <cstdio>
 #include <memory>
 
 #include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
+#include "cli/standard_output.h"
 #include "pipeline/quantize.h"
 
 namespace narrow {
@@ -18,9 +18,8 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   request.memory_budget_bytes = flags.memory.Budget();
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   const EvaluateResult result = RunEvaluate(request, progress);
-  std::printf("perplexity %.4f (%lld windows of %lld tokens of %s)\n", result.perplexity,
-              static_cast<long long>(result.windows), static_cast<long long>(result.window_tokens),
-              result.dataset.c_str());
+  Print(fmt::format("perplexity {:.4f} ({} windows of {} tokens of {})\n", result.perplexity,
+                    result.windows, result.window_tokens, result.dataset));
   return 0;
 }
 
@@ -34,8 +33,7 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
   const RunReport report = RunQuantize(request, progress);
-  const std::string table = RenderSummaryTable(report);
-  std::fputs(table.c_str(), stdout);
+  PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
   return 0;
 }
 

@@ -14,7 +14,8 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_option("--model_dir", flags.model_dir, "Hugging Face checkpoint to quantize")
       ->required();
   command.add_option("--output_dir", flags.output_dir, "Directory to make");
-  command.add_flag("--overwrite", flags.overwrite, "Replace an existing output directory");
+  command.add_flag("--overwrite", flags.overwrite,
+                   "Replace an existing output directory if narrow made all that is in it");
   command.add_option("--quant_scheme", flags.quant_scheme,
                      "fp8 (or w_fp8_a_fp8): FP8 E4M3 weights and inputs, one scale per tensor");
   command.add_option("--kv_cache_dtype", flags.kv_cache_dtype, "fp8: quantize the KV cache too")

@@ -1,6 +1,5 @@
 #include "cli/synthesize_command.h"
 
-#include <cstdio>
 #include <memory>
 #include <string>
 
@@ -8,6 +7,7 @@
 #include "base/parallel.h"
 #include "cli/arguments.h"
 #include "cli/progress_display.h"
+#include "cli/standard_output.h"
 #include "pipeline/synthesize.h"
 #include "synthesis/presets.h"
 
@@ -45,6 +45,7 @@ int Run(const SynthesizeFlags& flags) {
   request.output_directory = flags.directory;
   if (flags.overwrite) request.existing = StagedDirectory::Existing::kReplace;
   request.config = flags.preset.empty() ? ReadJsonFile(flags.config) : PresetConfig(flags.preset);
+  request.config_file = flags.config;
   request.config_name = flags.preset.empty() ? flags.config : "preset " + flags.preset;
   request.layers = flags.layers;
   request.seed = flags.seed;
@@ -56,7 +57,7 @@ int Run(const SynthesizeFlags& flags) {
   const std::string line =
       fmt::format("{}: {} layers, {} tensors, {:.1f} MB of random weights\n", flags.directory,
                   result.layers, result.tensors, static_cast<double>(result.tensor_bytes) / 1e6);
-  std::fputs(line.c_str(), stdout);
+  PrintOfFinished(flags.directory, line);
   return 0;
 }
 
@@ -79,7 +80,8 @@ void AddSynthesizeCommand(CLI::App& program, std::function<int()>& run) {
                      "Largest weight file (default: 5GB)");
   command.add_option("--threads", flags->threads, "Threads (default: one per core)")
       ->check(CLI::Range(0, 4096));
-  command.add_flag("--overwrite", flags->overwrite, "Replace an existing directory");
+  command.add_flag("--overwrite", flags->overwrite,
+                   "Replace an existing directory if narrow made all that is in it");
   command.callback([flags, &run] { run = [flags] { return Run(*flags); }; });
 }
 

@@ -12,6 +12,7 @@
 #include "export/text_format.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/output_marker.h"
 
 namespace narrow {
 namespace {
@@ -24,8 +25,8 @@ constexpr int64_t kMaxGenerationConfigBytes = int64_t{1} << 20;
 constexpr std::array<std::string_view, 14> kWeightSuffixes = {
     ".safetensors", ".bin",     ".pt",   ".pth",       ".ckpt", ".gguf",   ".ggml",
     ".h5",          ".msgpack", ".onnx", ".onnx_data", ".npz",  ".tflite", ".index.json"};
-constexpr std::array<std::string_view, 2> kWrittenByThisProgram = {"config.json",
-                                                                   "narrow-report.json"};
+constexpr std::array<std::string_view, 3> kWrittenByThisProgram = {
+    "config.json", "narrow-report.json", kMarkerName};
 constexpr std::array<const char*, 5> kSamplingFields = {"temperature", "top_k", "top_p", "min_p",
                                                         "typical_p"};
 

@@ -23,10 +23,10 @@ std::vector<std::string> Names(const SideFilePlan& plan) {
 
 TEST(SideFiles, LeavesOutWhatTheRunWritesItself) {
   const TemporaryTree tree;
-  for (const char* name :
-       {"config.json", "README.md", "README_zh.md", "readme.md", "narrow-report.json",
-        "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "weights.GGUF",
-        "consolidated.00.pth", ".gitattributes", "sub/tokenizer.json"}) {
+  for (const char* name : {"config.json", "README.md", "README_zh.md", "readme.md",
+                           "narrow-report.json", "narrow-output.json", "model.safetensors",
+                           "model.safetensors.index.json", "pytorch_model.bin", "weights.GGUF",
+                           "consolidated.00.pth", ".gitattributes", "sub/tokenizer.json"}) {
     tree.Write(name, "{}");
   }
   for (const char* name : {"tokenizer.json", "tokenizer.model", "chat_template.jinja", "LICENSE",

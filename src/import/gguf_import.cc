@@ -21,6 +21,7 @@
 #include "io/file.h"
 #include "io/gguf.h"
 #include "io/json.h"
+#include "io/paths.h"
 #include "kernels/elementwise.h"
 #include "text/tokenizer.h"
 
@@ -143,14 +144,15 @@ void WriteText(const std::filesystem::path& path, const std::string& text) {
   file.Close();
 }
 
-void WriteWeights(const InputFile& file, const std::vector<ImportedTensor>& tensors,
-                  const ImportOptions& options, const std::filesystem::path& directory,
-                  ProgressSink& progress) {
+ImportResult WriteWeights(const InputFile& file, const std::vector<ImportedTensor>& tensors,
+                          const ImportOptions& options, const std::filesystem::path& directory,
+                          ProgressSink& progress) {
   std::vector<TensorSpec> specs;
   for (const ImportedTensor& tensor : tensors) {
     specs.push_back({tensor.name, Dtype::kBF16, tensor.source->shape});
   }
   ShardPlan plan = PlanShards(std::move(specs), options.max_shard_bytes);
+  const ImportResult result = {std::ssize(tensors), plan.total_tensor_bytes};
   progress.BeginPhase("import", plan.total_tensor_bytes, "bytes");
   CheckpointWriter writer(directory, std::move(plan));
   for (const ImportedTensor& tensor : tensors) {
@@ -160,12 +162,15 @@ void WriteWeights(const InputFile& file, const std::vector<ImportedTensor>& tens
   }
   writer.Finish();
   progress.EndPhase();
+  return result;
 }
 
 }  // namespace
 
-void ImportGguf(const std::filesystem::path& gguf, const std::filesystem::path& directory,
-                const ImportOptions& options, ProgressSink& progress) {
+ImportResult ImportGguf(const std::filesystem::path& gguf, const std::filesystem::path& directory,
+                        const ImportOptions& options, ProgressSink& progress) {
+  CheckApart(OutputPaths("the output", directory), std::vector<NamedPath>{{"the GGUF file", gguf}});
+  StagedDirectory::CheckFinalPath(directory, options.existing);
   const InputFile file(gguf);
   const std::string what = gguf.string();
   const GgufHeader header = ReadGguf(file);
@@ -188,8 +193,11 @@ void ImportGguf(const std::filesystem::path& gguf, const std::filesystem::path& 
   if (const std::optional<std::string> readme = Readme(metadata)) {
     WriteText(staged.path() / "README.md", *readme);
   }
-  WriteWeights(file, tensors, options, staged.path(), progress);
-  staged.Commit();
+  const ImportResult result = WriteWeights(file, tensors, options, staged.path(), progress);
+  OutputMarker marker;
+  marker.command = "import";
+  staged.Commit(std::move(marker));
+  return result;
 }
 
 }  // namespace narrow

@@ -117,8 +117,12 @@ TEST(ImportGguf, KeepsAnExistingDirectoryUnlessToldOtherwise) {
   EXPECT_EQ(scratch.Get("m/mine"), "1");
   ImportOptions options;
   options.existing = StagedDirectory::Existing::kReplace;
+  ExpectError(ErrorCode::kInvalidArgument, "mine", [&] { Import(kTinyModel, directory, options); });
+  EXPECT_EQ(scratch.Get("m/mine"), "1");
+  fs::remove(directory / "mine");
+  options.max_shard_bytes = 6000;
   Import(kTinyModel, directory, options);
-  EXPECT_FALSE(fs::exists(directory / "mine"));
+  EXPECT_FALSE(fs::exists(directory / "model.safetensors"));
   EXPECT_EQ(scratch.Count(), 1);
 }
 

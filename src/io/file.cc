@@ -1,6 +1,7 @@
 #include "io/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 
 namespace narrow {
 namespace {
@@ -17,17 +19,24 @@ namespace {
 // Linux transfers at most about 2 GiB per call; smaller pieces also keep signals responsive.
 constexpr std::size_t kMaxTransferBytes = std::size_t{1} << 30;
 
+constexpr int kPollMilliseconds = 1000;
+
 constexpr std::string_view kTemporaryMark = ".partial-";  // then the process id
 
 std::string Cause(int error) { return std::generic_category().message(error); }
 
-[[noreturn]] void FailWrite(const std::filesystem::path& path, int error, int64_t missing_bytes) {
+[[noreturn]] void FailWrite(std::string_view what, int error, int64_t missing_bytes) {
   if (error == ENOSPC || error == EDQUOT) {
-    Fail(ErrorCode::kIo, "{}: disk full: {} bytes could not be written ({}); free some space",
-         path.string(), missing_bytes, Cause(error));
+    Fail(ErrorCode::kIo, "{}: disk full: {} bytes could not be written ({}); free some space", what,
+         missing_bytes, Cause(error));
   }
-  Fail(ErrorCode::kIo, "{}: {} bytes could not be written: {}", path.string(), missing_bytes,
-       Cause(error));
+  if (error == EFBIG) {
+    Fail(ErrorCode::kIo,
+         "{}: {} bytes could not be written: the file would be larger than may be (ulimit -f, or "
+         "the file system's limit)",
+         what, missing_bytes);
+  }
+  Fail(ErrorCode::kIo, "{}: {} bytes could not be written: {}", what, missing_bytes, Cause(error));
 }
 
 int OpenRetrying(const std::filesystem::path& path, int flags, mode_t mode) {
@@ -134,7 +143,7 @@ void OutputFile::Reserve(int64_t bytes) {
   } while (result != 0 && errno == EINTR);
   if (result == 0) return;
   // A file system without the call (EOPNOTSUPP) reports a full disk at the write instead.
-  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) FailWrite(path_, errno, bytes);
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) FailWrite(path_.string(), errno, bytes);
 }
 
 void OutputFile::WriteAt(int64_t offset, std::span<const std::byte> bytes) {
@@ -143,7 +152,7 @@ void OutputFile::WriteAt(int64_t offset, std::span<const std::byte> bytes) {
     const ssize_t count = ::pwrite(descriptor_.get(), bytes.data(),
                                    std::min(bytes.size(), kMaxTransferBytes), offset);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) FailWrite(path_, errno, static_cast<int64_t>(bytes.size()));
+    if (count < 0) FailWrite(path_.string(), errno, static_cast<int64_t>(bytes.size()));
     bytes = bytes.subspan(static_cast<std::size_t>(count));
     offset += count;
   }
@@ -209,18 +218,55 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view con
   SyncDirectory(parent);
 }
 
-void RemoveTemporaryFiles(const std::filesystem::path& directory) noexcept {
+namespace {
+
+// Whether a name is one that WriteFileAtomically gives: ".<of>.partial-<process>".
+bool IsTemporaryName(std::string_view name, std::string_view of) {
+  const std::size_t mark = name.rfind(kTemporaryMark);
+  if (!name.starts_with('.') || mark == std::string_view::npos) return false;
+  const std::string_view process = name.substr(mark + kTemporaryMark.size());
+  return (of.empty() || name.substr(1, mark - 1) == of) && !process.empty() &&
+         process.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+void RemoveTemporaries(const std::filesystem::path& directory, std::string_view of) noexcept {
   std::error_code error;
   std::filesystem::directory_iterator entry(directory, error);
   while (!error && entry != std::filesystem::directory_iterator()) {
     const std::filesystem::path path = entry->path();
     std::error_code ignored;  // what stays does no harm but take space
-    if (path.filename().native().starts_with('.') &&
-        path.filename().native().find(kTemporaryMark) != std::string::npos &&
-        entry->is_regular_file(ignored)) {
+    if (IsTemporaryName(path.filename().native(), of) && entry->is_regular_file(ignored)) {
       std::filesystem::remove(path, ignored);
     }
     entry.increment(error);
+  }
+}
+
+}  // namespace
+
+void RemoveTemporaryFiles(const std::filesystem::path& directory) noexcept {
+  RemoveTemporaries(directory, "");
+}
+
+void RemoveTemporariesOf(const std::filesystem::path& path) noexcept {
+  RemoveTemporaries(path.parent_path(), path.filename().native());
+}
+
+void WriteToDescriptor(int descriptor, std::string_view what, std::string_view contents) {
+  while (!contents.empty()) {
+    const ssize_t count =
+        ::write(descriptor, contents.data(), std::min(contents.size(), kMaxTransferBytes));
+    if (count < 0 && errno == EINTR) {
+      ThrowIfStopRequested("what was being written is incomplete");
+      continue;
+    }
+    if (count < 0 && errno == EAGAIN) {  // the other side made it so, and reads slowly
+      pollfd room = {descriptor, POLLOUT, 0};
+      static_cast<void>(::poll(&room, 1, kPollMilliseconds));
+      continue;
+    }
+    if (count < 0) FailWrite(what, errno, static_cast<int64_t>(contents.size()));
+    contents.remove_prefix(static_cast<std::size_t>(count));
   }
 }
 

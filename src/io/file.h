@@ -88,7 +88,13 @@ std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view contents);
 
 // Removes the temporary files that a process left in `directory` when it died in
-// WriteFileAtomically. REQUIRES: no other process writes there.
+// WriteFileAtomically. REQUIRES: no other process writes there, and the user keeps nothing there.
 void RemoveTemporaryFiles(const std::filesystem::path& directory) noexcept;
+// Those of one file. REQUIRES: no other process writes it.
+void RemoveTemporariesOf(const std::filesystem::path& path) noexcept;
+
+// Writes at the place where the descriptor is, a pipe's or a terminal's included; `what` names it
+// in messages. Throws: kIo.
+void WriteToDescriptor(int descriptor, std::string_view what, std::string_view contents);
 
 }  // namespace narrow

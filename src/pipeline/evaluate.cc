@@ -1,10 +1,12 @@
-#include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
+#include <optional>
 
 #include "evaluation/perplexity.h"
+#include "io/directory_lock.h"
+#include "io/paths.h"
+#include "pipeline/job_paths.h"
 #include "pipeline/quantize.h"
 #include "pipeline/run_plan.h"
 #include "pipeline/streaming_pass.h"
@@ -12,37 +14,41 @@
 namespace narrow {
 namespace {
 
-// A directory made inside another one and removed at the end.
-class ScratchPath {
- public:
-  ScratchPath() = default;
-  ~ScratchPath() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+// Where files go that no one asked for: the first of these variables that is set, else /tmp.
+std::filesystem::path TemporaryParent() {
+  for (const char* variable : {"TMPDIR", "TMP", "TEMP", "TEMPDIR"}) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0') return value;
   }
-  ScratchPath(const ScratchPath&) = delete;
-  ScratchPath& operator=(const ScratchPath&) = delete;
+  return "/tmp";
+}
 
-  const std::filesystem::path& MakeIn(const std::filesystem::path& parent) {
-    std::error_code ignored;  // mkdtemp says what is wrong
-    std::filesystem::create_directories(parent, ignored);
-    std::string name = (parent / "narrow-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) {
-      Fail(ErrorCode::kIo,
-           "{}: no directory for hidden states can be made: {}; name another --work_dir", name,
-           std::strerror(errno));
+// A directory for hidden states, gone with the object.
+class Spill {
+ public:
+  explicit Spill(const EvaluateRequest& request) {
+    std::filesystem::path parent = request.work_directory.value_or(TemporaryParent());
+    if (request.work_directory) parent = ResolvePath(parent);
+    if (request.work_directory) MakeDirectories(parent);
+    std::error_code error;
+    if (!std::filesystem::is_directory(parent, error)) {
+      Fail(ErrorCode::kNotFound,
+           "hidden states do not fit in memory, and {}, the directory for temporary files "
+           "($TMPDIR), is not there; name one with --work_dir",
+           parent.string());
     }
-    path_ = name;
-    return path_;
+    directory_.emplace(parent);
   }
+  const std::filesystem::path& path() const { return directory_->path(); }
 
  private:
-  std::filesystem::path path_;
+  std::optional<TemporaryDirectory> directory_;
 };
 
 }  // namespace
 
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress) {
+  CheckPaths(request);
   const ModelSource model = OpenModel(request.model_directory, WeightState::kQuantizedToo);
   for (const std::string& warning : model.warnings) progress.Warning(warning);
   const Tokenizer tokenizer = Tokenizer::FromDirectory(request.model_directory.string());
@@ -57,20 +63,19 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   pass.compute = ChooseComputeType(request.data_type);
   pass.scheme = &FindQuantizationScheme("fp8");
   pass.evaluation = &text.stream;
-  std::error_code no_temporary;
-  const std::filesystem::path work_directory =
-      request.work_directory.value_or(std::filesystem::temp_directory_path(no_temporary));
-  if (work_directory.empty()) {
-    Fail(ErrorCode::kNotFound,
-         "there is no directory for temporary files ($TMPDIR); name one with --work_dir");
+  // Without it, the plan looks at the disk that is here: nothing may have to spill.
+  std::error_code error;
+  std::filesystem::path work_directory = request.work_directory.value_or(TemporaryParent());
+  if (!request.work_directory && !std::filesystem::is_directory(work_directory, error)) {
+    work_directory = std::filesystem::current_path();
   }
   const JobPlan plan = PlanBeforeWork(
       request, model, ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream), work_directory);
   pass.plan = plan.memory.plan;
   for (const std::string& line : ShortPlan(plan)) progress.Info(line);
-  ScratchPath scratch;
+  std::optional<Spill> spill;
   if (pass.plan.hidden_states == Placement::kFile) {
-    pass.work_directory = scratch.MakeIn(work_directory);
+    pass.work_directory = spill.emplace(request).path();
   }
   PassResult result = RunStreamingPass(pass, progress);
   EvaluateResult evaluation;

@@ -6,6 +6,17 @@
 #include "base/parallel.h"
 
 namespace narrow {
+namespace {
+
+InputFile OpenSaved(const std::filesystem::path& path) {
+  std::error_code error;
+  if (std::filesystem::is_regular_file(path, error)) return InputFile(path);
+  Fail(ErrorCode::kCorruptInput,
+       "{} is missing or no file; the saved state is damaged, start over with --resume never",
+       path.string());
+}
+
+}  // namespace
 
 HiddenStore::HiddenStore(int64_t rows, int64_t width, Placement placement,
                          std::filesystem::path base)
@@ -94,7 +105,7 @@ int HiddenStore::Save() {
 
 void HiddenStore::Load(int generation) {
   current_ = generation;
-  InputFile file(PathOf(generation));
+  InputFile file = OpenSaved(PathOf(generation));
   const int64_t expected = rows_ * width_ * static_cast<int64_t>(sizeof(float));
   if (file.size() != expected) {
     Fail(ErrorCode::kCorruptInput,

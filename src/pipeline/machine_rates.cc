@@ -13,6 +13,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/parallel.h"
+#include "io/directory_lock.h"
 #include "io/file.h"
 #include "kernels/elementwise.h"
 #include "model/decoder_layer.h"
@@ -201,22 +202,6 @@ void MeasureRounding(int64_t columns, MachineRates& rates) {
                    ShortestSeconds([&] { RoundCompensated(*factor, view, 1.0f / 448, codes); });
 }
 
-// A file that goes away with the object.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(std::filesystem::path path) : path_(std::move(path)) {}
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 }  // namespace
 
 void MeasureCompute(const MeasuredShape& shape, MachineRates& rates) {
@@ -241,15 +226,16 @@ void MeasureDisk(const std::filesystem::path& directory, MachineRates& rates) {
   bytes = std::max(bytes / kDiskChunkBytes, int64_t{1}) * kDiskChunkBytes;
   AlignedBuffer<std::byte> chunk(kDiskChunkBytes);
   for (int64_t i = 0; i < chunk.size(); ++i) chunk[i] = static_cast<std::byte>(i * 37 >> 3);
-  const TemporaryFile file(directory / fmt::format(".narrow-rate-{}", getpid()));
+  const TemporaryDirectory temporary(directory);
+  const std::filesystem::path file = temporary.path() / "rate";
   const double writing = SecondsOf([&] {
-    OutputFile output(file.path());
+    OutputFile output(file);
     for (int64_t offset = 0; offset < bytes; offset += kDiskChunkBytes) {
       output.WriteAt(offset, chunk.span());
     }
     output.Close();
   });
-  const InputFile input(file.path());
+  const InputFile input(file);
   input.DropCache(0, bytes);
   const double reading = SecondsOf([&] {
     for (int64_t offset = 0; offset < bytes; offset += kDiskChunkBytes) {

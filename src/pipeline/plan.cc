@@ -10,6 +10,8 @@
 #include <tuple>
 
 #include "export/text_format.h"
+#include "io/paths.h"
+#include "io/staged_directory.h"
 
 namespace narrow {
 namespace {
@@ -49,9 +51,8 @@ std::vector<DiskNeed> Disks(const JobWork& work, const MemoryChoice& memory,
                             const JobDirectories& directories) {
   std::map<dev_t, DiskNeed> disks;
   if (work.quantizes()) {
-    std::filesystem::path partial = directories.output;
-    partial.replace_filename(fmt::format(".{}.partial", partial.filename().string()));
-    AddDisk(directories.output.parent_path(), work.output_bytes(), OccupiedBytes(partial), disks);
+    AddDisk(directories.output.parent_path(), work.output_bytes(),
+            OccupiedBytes(StagedDirectory::StagingPath(directories.output)), disks);
   }
   // Evaluation alone keeps no state.
   if (work.quantizes() || memory.plan.hidden_states == Placement::kFile) {
@@ -163,12 +164,10 @@ std::filesystem::path ExistingAncestor(std::filesystem::path path) {
 }
 
 JobDirectories DirectoriesOf(const QuantizeRequest& request) {
-  std::filesystem::path output =
-      std::filesystem::absolute(request.output_directory).lexically_normal();
-  if (!output.has_filename()) output = output.parent_path();
-  std::filesystem::path work = output;
-  work.replace_filename(fmt::format(".{}.narrow-work", output.filename().string()));
-  return {output, request.work_directory.value_or(work)};
+  const std::filesystem::path output = ResolvePath(request.output_directory);
+  const std::filesystem::path beside =
+      output.parent_path() / fmt::format(".{}.narrow-work", output.filename().string());
+  return {output, ResolvePath(request.work_directory.value_or(beside))};
 }
 
 JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget_bytes,

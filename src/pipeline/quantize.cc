@@ -12,6 +12,7 @@
 #include "export/report_html.h"
 #include "export/side_files.h"
 #include "pipeline/guards.h"
+#include "pipeline/job_paths.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/output_checkpoint.h"
 #include "pipeline/quantize_job.h"
@@ -174,6 +175,9 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   };
   report.command_line = request.command_line;
   report.version = request.version;
+  CheckPaths(request);
+  QuantizeJob::RemoveFinished(request);
+  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const ModelSource model = OpenModel(request.model_directory, WeightState::kOriginal);
   for (const std::string& warning : model.warnings) warn(warning);
   const SourceFacts source_facts = ReadSourceFacts(request.model_directory);
@@ -202,7 +206,6 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
     if (evaluation->notice) warn(*evaluation->notice);
   }
 
-  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const TokenStream* evaluated = evaluation ? &evaluation->stream : nullptr;
   JobShape shape = ShapeOf(model, pass.compute, &quantization, &calibration.stream, evaluated);
   SetMeasurements(request, shape);

@@ -2,15 +2,33 @@
 
 #include <utility>
 
+#include "io/output_marker.h"
+#include "pipeline/plan.h"
 #include "pipeline/run_log.h"
 
 namespace narrow {
 namespace {
 
-std::filesystem::path Beside(const std::filesystem::path& output, const char* suffix) {
-  std::filesystem::path path = std::filesystem::absolute(output).lexically_normal();
-  if (!path.has_filename()) path = path.parent_path();
-  return path.parent_path() / fmt::format(".{}{}", path.filename().string(), suffix);
+using Named = WorkDirectory::Named;
+using Continuable = StagedDirectory::Continuable;
+
+Named NamedBy(const QuantizeRequest& request) {
+  return request.work_directory ? Named::kByUser : Named::kByProgram;
+}
+
+Continuable OthersOf(const QuantizeRequest& request) {
+  return request.resume == QuantizeRequest::Resume::kNever ? Continuable::kAbandon
+                                                           : Continuable::kRefuse;
+}
+
+// The job that a finished output is of; empty: none that is known.
+std::string FinishedJob(const std::filesystem::path& output) {
+  try {
+    const std::optional<OutputMarker> marker = ReadOutputMarker(output);
+    return marker ? marker->job : "";
+  } catch (const Error&) {
+    return "";
+  }
 }
 
 }  // namespace
@@ -18,21 +36,53 @@ std::filesystem::path Beside(const std::filesystem::path& output, const char* su
 QuantizeJob::QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint)
     : request_(request),
       fingerprint_(std::move(fingerprint)),
-      work_(request.work_directory.value_or(Beside(request.output_directory, ".narrow-work"))),
-      output_(request.output_directory, request.existing,
-              Beside(request.output_directory, ".partial")) {
+      work_(DirectoriesOf(request).work, NamedBy(request)),
+      output_(request.output_directory, request.existing, work_.state_path(), OthersOf(request)) {
   if (request.resume == QuantizeRequest::Resume::kAuto) {
-    output_.KeepOnFailure();  // a state of another job is refused, not thrown away
-    state_ = LoadRunState(work_.state_path(), fingerprint_);
+    // A state of another job is refused, not thrown away.
+    if (!output_.job().empty()) output_.KeepOnFailure();
+    state_ = Load();
     output_.RemoveOnFailure();
   }
   if (!state_) work_.Clear();
   if (state_) kept_ = state_->kept;
-  if (!state_ || state_->layers_done == 0) ClearOutput();
+  if (!state_ || state_->layers_done == 0) output_.StartOver();
+  if (output_.abandoned_state().empty()) return;
+  try {
+    WorkDirectory(output_.abandoned_state().parent_path(), Named::kByUser).Remove();
+  } catch (const Error&) {  // another run's by now
+  }
+}
+
+std::optional<RunState> QuantizeJob::Load() const {
+  std::optional<RunState> state = LoadRunState(work_.state_path(), fingerprint_);
+  if (!state || state->layers_done == 0 || state->job == output_.job()) return state;
+  if (state->job == FinishedJob(output_.final_path())) return std::nullopt;
+  Fail(ErrorCode::kCorruptInput,
+       "{} is missing or of another run than the state saved in {}; start over with --resume never",
+       output_.path().string(), work_.path().string());
+}
+
+void QuantizeJob::RemoveFinished(const QuantizeRequest& request) {
+  const JobDirectories directories = DirectoriesOf(request);
+  const std::filesystem::path state = directories.work / "state.json";
+  const std::string job = FinishedJob(directories.output);
+  std::error_code error;
+  if (job.empty() || !std::filesystem::exists(directories.work / kLockName, error)) return;
+  try {
+    if (ReadJsonFile(state.string()).at("job") != job) return;
+    WorkDirectory(directories.work, NamedBy(request)).Remove();
+  } catch (const Error&) {  // in use, or no state that can be read: not known to be finished
+  } catch (const nlohmann::json::exception&) {
+  }
 }
 
 QuantizeJob::~QuantizeJob() {
-  if (!kept_files_) work_.Remove();
+  if (kept_files_) {
+    work_.Keep();
+  } else {
+    work_.Remove();
+  }
 }
 
 PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
@@ -43,6 +93,7 @@ PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
   pass.save_interval_seconds = request_.save_interval_seconds;
   pass.save = [this](RunState state) {
     state.fingerprint = fingerprint_;
+    state.job = output_.job();
     state.kept = kept_;
     SaveRunState(work_.state_path(), state);
     saved_ = true;
@@ -50,6 +101,8 @@ PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
   if (state_) saved_ = true;
   if (state_ && state_->layers_done > 0) {
     pass.resume = &*state_;
+    resuming_ = true;
+    pass.resumed = [this] { resuming_ = false; };
     progress.Info(fmt::format("Continuing after layer {} of {}, saved in {}", state_->layers_done,
                               pass.config.layers, work_.path().string()));
   }
@@ -69,11 +122,12 @@ PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
 void QuantizeJob::WriteWith(KeptGroups kept) {
   RunState& state = state_.emplace();
   state.fingerprint = fingerprint_;
+  state.job = output_.job();
   state.kept = kept_ = std::move(kept);
   // A process that dies after this line begins with the second pass.
   SaveRunState(work_.state_path(), state);
   saved_ = true;
-  ClearOutput();
+  output_.StartOver();
 }
 
 void QuantizeJob::Abandon() {
@@ -92,12 +146,16 @@ void QuantizeJob::Attempt(const std::function<void()>& work) {
 void QuantizeJob::Conclude(const std::function<void()>& write) {
   Attempt([&] {
     write();
-    output_.Commit();
+    OutputMarker marker;
+    marker.command = "quantize";
+    marker.head_basis = request_.head_basis == HeadBasis::kFitted ? "fitted" : "none";
+    output_.Commit(std::move(marker));
   });
   kept_files_ = false;
 }
 
 void QuantizeJob::Rethrow(const Error& error) {
+  if (resuming_) Keep();
   if (!CanContinue(error.code())) throw error;
   Keep();
   throw Error(error.code(),
@@ -110,16 +168,10 @@ void QuantizeJob::Keep() {
   kept_files_ = true;
 }
 
-void QuantizeJob::ClearOutput() {
-  for (const auto& entry : std::filesystem::directory_iterator(output_.path())) {
-    std::filesystem::remove_all(entry.path());
-  }
-}
-
 bool QuantizeJob::CanContinue(ErrorCode code) const {
   return saved_ && (code == ErrorCode::kIo || code == ErrorCode::kInterrupted ||
-                    code == ErrorCode::kTerminated || code == ErrorCode::kMemoryBudget ||
-                    code == ErrorCode::kNotFound);
+                    code == ErrorCode::kTerminated || code == ErrorCode::kHungUp ||
+                    code == ErrorCode::kMemoryBudget || code == ErrorCode::kNotFound);
 }
 
 }  // namespace narrow

@@ -18,7 +18,8 @@ namespace narrow {
 class QuantizeJob {
  public:
   // Takes over what an interrupted run of the same job left, or removes it. Throws: as
-  // LoadRunState, WorkDirectory and StagedDirectory. `request` outlives the object.
+  // LoadRunState, WorkDirectory and StagedDirectory; kCorruptInput when the output is not the one
+  // that the saved state is of. `request` outlives the object.
   QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint);
   ~QuantizeJob();
   QuantizeJob(const QuantizeJob&) = delete;
@@ -37,14 +38,18 @@ class QuantizeJob {
   void Abandon();
   // Does what is left to do after a pass; an error says how to continue, where that is possible.
   void Attempt(const std::function<void()>& work);
-  // The same, and puts the output in place.
+  // The same, and puts the output in place, with its marker.
   void Conclude(const std::function<void()>& write);
+
+  // Removes the state of a run that died after its output was in place. Changes nothing else.
+  static void RemoveFinished(const QuantizeRequest& request);
 
  private:
   // Says of a cause that goes away how to go on.
   [[noreturn]] void Rethrow(const Error& error);
   void Keep();
-  void ClearOutput();
+  // The state to continue from; nothing when there is none, or its output is finished.
+  std::optional<RunState> Load() const;
   // Damaged input stays damaged; a full disk or a signal goes away.
   bool CanContinue(ErrorCode code) const;
 
@@ -55,6 +60,7 @@ class QuantizeJob {
   std::optional<RunState> state_;  // to continue from
   std::optional<KeptGroups> kept_;
   bool saved_ = false;
+  bool resuming_ = false;  // what is saved has not been taken over yet: a damaged file stays
   bool kept_files_ = false;
 };
 

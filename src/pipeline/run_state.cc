@@ -1,15 +1,16 @@
 #include "pipeline/run_state.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
-#include <cerrno>
+#include <algorithm>
 #include <system_error>
+
+#include "base/error.h"
+#include "base/fnv_hash.h"
+#include "io/paths.h"
 
 namespace narrow {
 namespace {
 
-constexpr int kStateFormat = 2;
+constexpr int kStateFormat = 3;
 
 Json ToJson(const LayerFacts& facts) {
   Json json = Json::object();
@@ -80,6 +81,7 @@ KeptGroups KeptGroupsFromJson(const Json& json) {
 RunState StateFromJson(const Json& json) {
   RunState state;
   state.fingerprint = json.at("fingerprint").get<Fingerprint>();
+  state.job = json.at("job");
   state.layers_done = json.at("layers_done");
   if (const Json& kept = json.at("kept"); !kept.is_null()) state.kept = KeptGroupsFromJson(kept);
   for (const Json& layer : json.at("layers")) state.layers.push_back(LayerFactsFromJson(layer));
@@ -113,17 +115,14 @@ void CheckSameJob(const Fingerprint& saved, const Fingerprint& now,
 }  // namespace
 
 void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const std::byte> bytes) {
-  uint64_t hash = 14695981039346656037u;
-  for (const std::byte byte : bytes) {
-    hash = (hash ^ std::to_integer<uint64_t>(byte)) * 1099511628211u;
-  }
-  fingerprint[name] = fmt::format("{:016x}", hash);
+  fingerprint[name] = fmt::format("{:016x}", FnvHash(bytes));
 }
 
 void SaveRunState(const std::filesystem::path& path, const RunState& state) {
   Json json = Json::object();
   json["format"] = kStateFormat;
   json["fingerprint"] = state.fingerprint;
+  json["job"] = state.job;
   json["layers_done"] = state.layers_done;
   json["kept"] = state.kept ? ToJson(*state.kept) : Json(nullptr);
   json["layers"] = Json::array();
@@ -135,10 +134,39 @@ void SaveRunState(const std::filesystem::path& path, const RunState& state) {
   WriteFileAtomically(path, json.dump());
 }
 
+namespace {
+
+[[noreturn]] void FailDamaged(const std::string& what) {
+  Fail(ErrorCode::kCorruptInput, "{}: the saved state is damaged, start over with --resume never",
+       what);
+}
+
+// Whether this program wrote the file, whatever version and job.
+bool IsState(const std::filesystem::path& path) {
+  try {
+    const Json json = ReadJsonFile(path.string());
+    return json.is_object() && json.contains("format") && json.contains("fingerprint");
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// A generation is one of two files; groups are of the layers there are.
+bool IsPlausible(const RunState& state) {
+  const bool generations = std::ranges::all_of(
+      state.hidden_generations, [](const auto& stream) { return (stream.second | 1) == 1; });
+  const bool groups = !state.kept || std::ranges::all_of(state.kept->groups, [](const auto& kept) {
+    return kept.layer >= 0 && static_cast<std::size_t>(kept.group) < kLinearGroupCount;
+  });
+  return generations && groups && std::ssize(state.layers) == state.layers_done;
+}
+
+}  // namespace
+
 std::optional<RunState> LoadRunState(const std::filesystem::path& path,
                                      const Fingerprint& fingerprint) {
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return std::nullopt;
   RunState state;
   try {
     const Json json = ReadJsonFile(path.string());
@@ -149,53 +177,82 @@ std::optional<RunState> LoadRunState(const std::filesystem::path& path,
     }
     state = StateFromJson(json);
   } catch (const nlohmann::json::exception&) {
-    Fail(ErrorCode::kCorruptInput, "{} is damaged; start over with --resume never", path.string());
+    FailDamaged(path.string());
+  } catch (const Error& failure) {
+    if (failure.code() == ErrorCode::kUnsupported) throw;
+    FailDamaged(failure.what());
   }
   CheckSameJob(state.fingerprint, fingerprint, path);
-  if (state.layers_done != static_cast<int64_t>(state.layers.size())) {
-    Fail(ErrorCode::kCorruptInput, "{} is damaged; start over with --resume never", path.string());
-  }
+  if (!IsPlausible(state)) FailDamaged(path.string());
   return state;
 }
 
-WorkDirectory::WorkDirectory(std::filesystem::path path) : path_(std::move(path)) {
+WorkDirectory::WorkDirectory(const std::filesystem::path& path, Named named)
+    : path_(ResolvePath(path)), made_(MakeDirectories(path_)) {
+  lock_ = DirectoryLock::Take(path_, DirectoryLock::Missing::kMake);
+  if (!lock_) {
+    Fail(ErrorCode::kInvalidArgument, "{} is {}; wait for it or stop it", path_.string(),
+         DescribeHolder(path_));
+  }
+  if (lock_->found()) {
+    const auto made = lock_->note().is_object() ? lock_->note().find("made") : lock_->note().end();
+    if (made != lock_->note().end() && made->is_string()) made_ = made->get<std::string>();
+  } else {
+    CheckForeign(named);
+  }
+  if (made_.empty() && named == Named::kByProgram) made_ = path_;
+  lock_->Write({{"made", made_.string()}});
+  if (!foreign_state_) RemoveTemporariesOf(state_path());
+}
+
+WorkDirectory::~WorkDirectory() {
+  lock_.reset();  // and its file, unless that is to be kept
+  RemoveEmptyDirectories(path_, made_);
+}
+
+// No run left the directory.
+void WorkDirectory::CheckForeign(Named named) {
+  if (named == Named::kByProgram) return;
   std::error_code error;
-  std::filesystem::create_directory(path_, error);
-  if (error) {
-    Fail(ErrorCode::kIo, "work directory {} cannot be created: {}", path_.string(),
-         error.message());
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!IsOwnName(name)) continue;
+    if (entry.path() == state_path()) {
+      foreign_state_ = !IsState(entry.path());
+      continue;
+    }
+    Fail(ErrorCode::kInvalidArgument,
+         "the work directory {} holds {}, which no run left there; choose another --work_dir",
+         path_.string(), Quoted(name));
   }
-  const std::filesystem::path lock = path_ / "lock";
-  lock_ = FileDescriptor(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (!lock_.valid()) {
-    Fail(ErrorCode::kIo, "{} cannot be created: {}", lock.string(),
-         std::generic_category().message(errno));
-  }
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    Fail(ErrorCode::kInvalidArgument, "{} is in use by another run; wait for it or stop it",
-         path_.string());
-  }
-  RemoveTemporaryFiles(path_);
+}
+
+bool WorkDirectory::IsOwnName(const std::string& name) const {
+  if (name == state_path().filename() || name == log_path().filename()) return true;
+  // hidden-<stream>.<generation>
+  return name.starts_with("hidden-") && (name.ends_with(".0") || name.ends_with(".1")) &&
+         std::ranges::all_of(name.substr(0, name.size() - 2),
+                             [](char c) { return c == '-' || (c >= 'a' && c <= 'z'); });
 }
 
 void WorkDirectory::Clear() {
+  if (foreign_state_) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{} is in the way, and no run left it there; choose another --work_dir, or remove it",
+         state_path().string());
+  }
   std::error_code error;
   std::vector<std::filesystem::path> ours;
   for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("hidden-") || name == state_path().filename() ||
-        name == log_path().filename()) {
-      ours.push_back(entry.path());
-    }
+    if (IsOwnName(entry.path().filename().string())) ours.push_back(entry.path());
   }
   for (const std::filesystem::path& path : ours) std::filesystem::remove(path, error);
+  std::filesystem::remove_all(state_path(), error);
 }
 
-void WorkDirectory::Remove() {
-  Clear();
-  std::error_code ignored;  // a directory that holds anything else stays
-  std::filesystem::remove(path_ / "lock", ignored);
-  std::filesystem::remove(path_, ignored);
+void WorkDirectory::Remove() noexcept {
+  if (!foreign_state_) Clear();
+  lock_->Remove();
 }
 
 }  // namespace narrow

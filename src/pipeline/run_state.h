@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/directory_lock.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "pipeline/kept_groups.h"
@@ -24,6 +25,7 @@ void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const 
 
 struct RunState {
   Fingerprint fingerprint;
+  std::string job;  // StagedDirectory::job() of the output that the layers done are in
   int64_t layers_done = 0;
   // What the measuring pass chose, when there is one and it is over.
   std::optional<KeptGroups> kept;
@@ -39,29 +41,44 @@ struct RunState {
 // Replaces the state atomically. Throws: kIo.
 void SaveRunState(const std::filesystem::path& path, const RunState& state);
 
-// Nothing when there is no state. Throws: kCorruptInput for a damaged one, and kInvalidArgument
-// naming the first difference when it was made by another job.
+// Nothing when there is no state. Throws: kCorruptInput for a damaged one, saying how to start
+// over, and kInvalidArgument naming the first difference when it was made by another job.
 std::optional<RunState> LoadRunState(const std::filesystem::path& path,
                                      const Fingerprint& fingerprint);
 
-// The directory of a run's state, hidden states and log; held by one process at a time.
+// The directory of a run's state, hidden states and log; held by one process at a time. What else
+// lies there is left alone.
 class WorkDirectory {
  public:
-  // Makes the directory if needed and locks it. Throws: kIo; kInvalidArgument when another process
-  // holds it.
-  explicit WorkDirectory(std::filesystem::path path);
+  // In a directory that the user names, files called like those of a run are not this program's
+  // unless its lock file, or a readable state, says so.
+  enum class Named { kByUser, kByProgram };
+  // Makes the directory if needed, with missing parents, and locks it. Throws: kIo;
+  // kInvalidArgument when another process holds it, or a file of the user's is in the way.
+  WorkDirectory(const std::filesystem::path& path, Named named);
+  ~WorkDirectory();
+  WorkDirectory(const WorkDirectory&) = delete;
+  WorkDirectory& operator=(const WorkDirectory&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path log_path() const { return path_ / "narrow.log"; }
   std::filesystem::path state_path() const { return path_ / "state.json"; }
-  // Removes the files of a run: state, hidden states, log.
+  // Removes the files of a run: state, hidden states, log. Throws: kInvalidArgument when the state
+  // is a file of the user's.
   void Clear();
-  // Clear(), and the directory itself unless it holds anything else.
-  void Remove();
+  // Clear(), and the directory itself if a run made it and nothing else is in it.
+  void Remove() noexcept;
+  // Leaves everything for a later run.
+  void Keep() { lock_->Keep(); }
 
  private:
+  bool IsOwnName(const std::string& name) const;
+  void CheckForeign(Named named);
+
   std::filesystem::path path_;
-  FileDescriptor lock_;
+  std::filesystem::path made_;  // the topmost directory that was made for it
+  std::optional<DirectoryLock> lock_;
+  bool foreign_state_ = false;
 };
 
 }  // namespace narrow

@@ -198,6 +198,7 @@ class Pass {
     result_.calibration_flops = state.calibration_flops;
     result_.evaluation_flops = state.evaluation_flops;
     if (request_.output != nullptr) request_.output->AssumeWritten(state.layers_done);
+    if (request_.resumed) request_.resumed();
     return state.layers_done;
   }
 

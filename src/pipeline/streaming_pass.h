@@ -60,6 +60,8 @@ struct PassRequest {
   // durable by then. Empty: the run cannot be continued. In memory, hidden states are saved when
   // `save_interval_seconds` have passed since the last time; spilled, after every layer.
   std::function<void(RunState)> save;
+  // Called when all of `resume` was taken over.
+  std::function<void()> resumed;
   double save_interval_seconds = 60;
 };
 

@@ -150,6 +150,11 @@ void CheckDisk(const std::filesystem::path& directory, const std::vector<TensorT
 }  // namespace
 
 SynthesizeResult RunSynthesize(const SynthesizeRequest& request, ProgressSink& progress) {
+  std::vector<NamedPath> read = {{"--config", request.config_file}};
+  if (request.tokenizer_directory)
+    read.push_back({"--tokenizer_dir", *request.tokenizer_directory});
+  CheckApart(OutputPaths("the output", request.output_directory), read);
+  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const Json json = MakeConfig(request);
   const ModelFamily& family = FindModelFamily(json, request.config_name);
   const DecoderConfig config = family.parse_config(json, request.config_name);
@@ -174,7 +179,9 @@ SynthesizeResult RunSynthesize(const SynthesizeRequest& request, ProgressSink& p
   } else {
     WriteByteTokenizer(output.path());
   }
-  output.Commit();
+  OutputMarker marker;
+  marker.command = "synthesize";
+  output.Commit(std::move(marker));
   return result;
 }
 

@@ -152,7 +152,10 @@ TEST(Synthesize, RefusesAndLeavesNothing) {
   refuse(ErrorCode::kInvalidArgument, "layers", [](Request& r) { r.layers = -1; });
   refuse(ErrorCode::kCorruptInput, "num_hidden_layers", [](Request& r) { r.layers = 1 << 20; });
   refuse(ErrorCode::kInvalidArgument, "shard size", [](Request& r) { r.max_shard_bytes = 0; });
+  const ScratchDirectory empty;
   refuse(ErrorCode::kNotFound, "tokenizer.json",
+         [&](Request& r) { r.tokenizer_directory = empty.path(); });
+  refuse(ErrorCode::kInvalidArgument, "must lie apart",
          [&](Request& r) { r.tokenizer_directory = scratch.path(); });
   refuse(ErrorCode::kIo, "make room", [](Request& r) {
     r.config["hidden_size"] = 1 << 24;

@@ -115,10 +115,15 @@ Dataset LoadBuiltin(DatasetUse use, int64_t max_documents) {
   return dataset;
 }
 
-Dataset LoadDefault(const DatasetRequest& request, DatasetUse use, int64_t max_documents) {
+const NamedDataset& DefaultDataset(DatasetUse use) {
   const NamedDataset* wanted =
       FindNamedDataset(use == DatasetUse::kCalibration ? "pileval" : "wikitext2");
   NARROW_CHECK(wanted != nullptr);
+  return *wanted;
+}
+
+Dataset LoadDefault(const DatasetRequest& request, DatasetUse use, int64_t max_documents) {
+  const NamedDataset* wanted = &DefaultDataset(use);
   const DataDirectory directory = ChooseDataDirectory(request.data_directory);
   if (const auto path = LocateDataset(*wanted, directory)) {
     return LoadFile(*path, std::string(wanted->name), use, max_documents);
@@ -155,6 +160,14 @@ Dataset LoadDataset(const DatasetRequest& request, DatasetUse use, int64_t max_d
          Flag(use), Quoted(source), DatasetNames());
   }
   return LoadFile(path, path.filename().string(), use, max_documents);
+}
+
+std::optional<fs::path> DatasetFile(const DatasetRequest& request, DatasetUse use) {
+  if (request.source == kBuiltinDataset) return std::nullopt;
+  const NamedDataset* named =
+      request.source ? FindNamedDataset(*request.source) : &DefaultDataset(use);
+  if (named == nullptr) return fs::path(*request.source);
+  return LocateDataset(*named, ChooseDataDirectory(request.data_directory));
 }
 
 std::string JoinDocuments(const Dataset& dataset) {

@@ -35,6 +35,9 @@ struct Dataset {
 // kUnsupported for another file type or too much text. Source: docs/data.md.
 Dataset LoadDataset(const DatasetRequest& request, DatasetUse use, int64_t max_documents);
 
+// The file that LoadDataset would read; nothing for the built-in text, or when there is none.
+std::optional<std::filesystem::path> DatasetFile(const DatasetRequest& request, DatasetUse use);
+
 // One string for evaluation: the documents joined by a blank line.
 std::string JoinDocuments(const Dataset& dataset);
 

@@ -42,14 +42,20 @@ class BadOutput : public testing::Test {
   ScratchDirectory scratch_;
 };
 
-TEST_F(BadOutput, ParentMissing) {
-  ExpectRefused(Quantize(Path("nowhere/output")), ErrorCode::kIo, "not an existing directory");
-  EXPECT_THAT(Names(scratch_.path()), testing::UnorderedElementsAre("model"));
+// As os.makedirs does; and only what is used stays.
+TEST_F(BadOutput, MissingParentsAreMade) {
+  const CommandResult result = Quantize(Path("new/er/output"));
+  ASSERT_EQ(result.status, 0) << result.error;
+  EXPECT_TRUE(std::filesystem::exists(Path("new/er/output/config.json")));
+  EXPECT_THAT(Names(Path("new/er")), testing::UnorderedElementsAre("output"));
+  const CommandResult failed = Quantize(Path("an/other/output"), {.file_size_limit = 20000});
+  ExpectRefused(failed, ErrorCode::kIo, "ulimit -f");
+  EXPECT_THAT(Names(scratch_.path()), testing::UnorderedElementsAre("model", "new"));
 }
 
 TEST_F(BadOutput, ParentIsAFile) {
   WriteFile(Path("file"), "");
-  ExpectRefused(Quantize(Path("file/output")), ErrorCode::kIo, "not an existing directory");
+  ExpectRefused(Quantize(Path("file/output")), ErrorCode::kIo, "Not a directory");
   EXPECT_EQ(ReadFile(Path("file")), "");
 }
 

@@ -42,16 +42,16 @@ class Flags : public testing::Test {
 };
 
 TEST_F(Flags, ExistingOutputIsRefusedAndReplacedOnRequest) {
-  std::filesystem::create_directory(output());
-  WriteFile(output() + "/config.json", "{}");
-  WriteFile(output() + "/keepsake", "of an earlier run");
+  Quantize({"--max_shard_size", "30KB"});
+  const std::set<std::string> before = Names(output());
   const CommandResult result = Run({"--skip_evaluation"});
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.LastErrorLine(), HasSubstr("--overwrite"));
-  EXPECT_THAT(Names(output()), UnorderedElementsAre("config.json", "keepsake"));
+  EXPECT_EQ(Names(output()), before);
   EXPECT_THAT(Names(scratch_.path()), UnorderedElementsAre("tiny", "tiny-fp8"));
+  EXPECT_FALSE(before.contains("model.safetensors"));
   Quantize({});
-  EXPECT_FALSE(Names(output()).contains("keepsake"));
+  EXPECT_FALSE(Names(output()).contains("model.safetensors.index.json"));
   EXPECT_TRUE(Names(output()).contains("model.safetensors"));
   EXPECT_THAT(Names(scratch_.path()), UnorderedElementsAre("tiny", "tiny-fp8"));
 }

@@ -37,10 +37,11 @@ class Contract : public testing::Test {
 
 TEST_F(Contract, DirectoryIsComplete) {
   Quantize();
-  EXPECT_THAT(Names(output()),
-              UnorderedElementsAre("config.json", "model.safetensors", "tokenizer.json",
-                                   "tokenizer_config.json", "generation_config.json", "LICENSE",
-                                   "README.md", "narrow-report.json", "report.html"));
+  EXPECT_THAT(
+      Names(output()),
+      UnorderedElementsAre("config.json", "model.safetensors", "tokenizer.json",
+                           "tokenizer_config.json", "generation_config.json", "LICENSE",
+                           "README.md", "narrow-output.json", "narrow-report.json", "report.html"));
   EXPECT_THAT(Names(scratch_.path()), UnorderedElementsAre("tiny", "tiny-fp8"));
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "LICENSE"}) {

@@ -76,7 +76,7 @@ TEST_F(Resume, KilledBeforeTheFirstState) {
   const std::vector<std::string> spilling = Spilling();
   MakeReference(spilling);
   for (const std::filesystem::path& made :
-       {Work("output") / "lock", Partial("output"), Work("output") / "narrow.log",
+       {Work("output") / ".narrow-lock", Partial("output"), Work("output") / "narrow.log",
         Work("output") / "hidden-calibration.1", Work("output") / "hidden-deployed.1"}) {
     SCOPED_TRACE(made);
     RunUntil("output", spilling, SIGKILL, [&] { return std::filesystem::exists(made); });
@@ -111,7 +111,7 @@ TEST_F(Resume, TemporaryFilesOfTheDeadDoNotReachTheResult) {
 
 TEST_F(Resume, SignalsStopTheRunAndSayHowToContinue) {
   MakeReference();
-  for (const int number : {SIGINT, SIGTERM}) {
+  for (const int number : {SIGHUP, SIGINT, SIGTERM}) {
     const CommandResult stopped = StopAfterLayer("output", 2, number);
     ASSERT_EQ(stopped.status, 128 + number) << stopped.error;
     EXPECT_THAT(stopped.LastErrorLine(), HasSubstr("the same command continues"));
@@ -208,6 +208,7 @@ TEST_F(Resume, DamagedStateIsRefused) {
     WriteFile(Work("output") / "state.json", damaged);
     const CommandResult result = Run("output");
     ExpectRefused(result, ErrorCode::kCorruptInput, "state.json");
+    EXPECT_THAT(result.LastErrorLine(), HasSubstr("start over with --resume never"));
     EXPECT_FALSE(std::filesystem::exists(Path("output")));
   }
   WriteFile(Work("output") / "state.json", state);

@@ -27,6 +27,17 @@ std::map<std::string, std::string> Environment(const CommandOptions& options) {
   return variables;
 }
 
+// -1: closed.
+int OpenOutput(CommandOptions::Output output, const std::filesystem::path& kept) {
+  using Output = CommandOptions::Output;
+  if (output == Output::kClosed) return -1;
+  if (output == Output::kFull) return ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  if (output == Output::kKept) return ::open(kept.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) == 0) ::close(ends[0]);
+  return ends[1];
+}
+
 std::vector<char*> Pointers(std::vector<std::string>& lines) {
   std::vector<char*> pointers;
   for (std::string& line : lines) pointers.push_back(line.data());
@@ -38,17 +49,18 @@ std::vector<char*> Pointers(std::vector<std::string>& lines) {
 [[noreturn]] void Exec(char* const* arguments, char* const* environment, int output, int error,
                        int64_t file_size_limit) {
   if (file_size_limit >= 0) {
-    // Without the signal a write beyond the limit fails like one to a full disk.
-    ::signal(SIGXFSZ, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_DFL);  // whatever the test runs under
     const auto bytes = static_cast<rlim_t>(file_size_limit);
     const rlimit limit{bytes, bytes};
     if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(126);
   }
+  ::signal(SIGPIPE, SIG_DFL);
   const int input = ::open("/dev/null", O_RDONLY);
-  if (::dup2(input, STDIN_FILENO) < 0 || ::dup2(output, STDOUT_FILENO) < 0 ||
+  if (::dup2(input, STDIN_FILENO) < 0 || (output >= 0 && ::dup2(output, STDOUT_FILENO) < 0) ||
       ::dup2(error, STDERR_FILENO) < 0) {
     ::_exit(126);
   }
+  if (output < 0) ::close(STDOUT_FILENO);
   ::execve(arguments[0], arguments, environment);
   ::_exit(127);
 }
@@ -70,8 +82,7 @@ RunningCommand::RunningCommand(const std::vector<std::string>& words, const Comm
   for (const auto& [name, value] : Environment(options)) environment.push_back(name + "=" + value);
   const std::vector<char*> argument_pointers = Pointers(arguments);
   const std::vector<char*> environment_pointers = Pointers(environment);
-  const int output =
-      ::open((scratch_.path() / "output").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  const int output = OpenOutput(options.standard_output, scratch_.path() / "output");
   const int error =
       ::open((scratch_.path() / "error").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
   process_ = ::fork();
@@ -79,7 +90,7 @@ RunningCommand::RunningCommand(const std::vector<std::string>& words, const Comm
     Exec(argument_pointers.data(), environment_pointers.data(), output, error,
          options.file_size_limit);
   }
-  ::close(output);
+  if (output >= 0) ::close(output);
   ::close(error);
   if (process_ < 0) result_.emplace();
 }
@@ -146,7 +157,8 @@ CommandOptions NarrowOptions(CommandOptions options) {
 }
 
 CommandOptions WithFault(const FileFault& fault, CommandOptions options) {
-  constexpr const char* kCalls[] = {"write", "sync", "read"};
+  constexpr const char* kCalls[] = {"write",    "sync",       "read",
+                                    "exchange", "step-death", "swap-death"};
   options.environment["LD_PRELOAD"] = NARROW_FILE_FAULTS;
   // The sanitizer's library wants to be the first.
   const char* sanitizer = std::getenv("ASAN_OPTIONS");

@@ -18,6 +18,9 @@ struct CommandOptions {
   std::map<std::string, std::string> environment = {};  // added to the test's own, or replacing it
   int64_t timeout_seconds = 120;
   int64_t file_size_limit = -1;  // bytes that a file may have at most; -1: no limit
+  // Where standard output goes: it is kept, or it fails as a full disk, a closed stream, or a pipe
+  // that no one reads.
+  enum class Output { kKept, kFull, kClosed, kClosedPipe } standard_output = Output::kKept;
 };
 
 struct CommandResult {
@@ -66,7 +69,9 @@ CommandResult RunNarrow(std::vector<std::string> arguments, CommandOptions optio
 // A disk that fails the program: calls on files whose path holds `file` do, after the first `after`
 // and once there is a file `once` (empty: from the start).
 struct FileFault {
-  enum class Call { kWrite, kSync, kRead } call = Call::kWrite;  // full, full, broken
+  // Full, full, broken; no exchange of directories; none, and the program is killed after the
+  // first renameat2 of such a file; an exchange, after which it is killed.
+  enum class Call { kWrite, kSync, kRead, kExchange, kStepDeath, kSwapDeath } call = Call::kWrite;
   const char* file = "";
   int64_t after = 0;
   std::string_view once = {};

@@ -1,10 +1,15 @@
 // A library to preload: calls on chosen files fail as those on a full or broken disk do, where no
 // small file system can be mounted and at exactly the call that is wanted. Environment:
-//   NARROW_FAULT_CALL   write (ENOSPC), sync (ENOSPC) or read (EIO)
+//   NARROW_FAULT_CALL   write (ENOSPC), sync (ENOSPC), read (EIO), exchange (renameat2 knows no
+//                       RENAME_EXCHANGE), step-death (the same, and the process is killed after the
+//                       first other renameat2 of such a file), swap-death (it is killed after an
+//                       exchange)
 //   NARROW_FAULT_FILE   part of the path
 //   NARROW_FAULT_ONCE   a path: nothing fails or counts before it exists; empty: from the start
 //   NARROW_FAULT_AFTER  calls on such files that still work
 #include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -44,6 +49,7 @@ Function* Real(const char* name) {
 using Write = ssize_t(int, const void*, size_t, off_t);
 using Read = ssize_t(int, void*, size_t, off_t);
 using Sync = int(int);
+using Rename = int(int, const char*, int, const char*, unsigned);
 
 }  // namespace
 
@@ -74,6 +80,27 @@ int fsync(int descriptor) {
   }
   static Sync* const real = Real<Sync>("fsync");
   return real(descriptor);
+}
+
+int renameat2(int from_directory, const char* from, int to_directory, const char* to,
+              unsigned flags) {
+  static Rename* const real = Real<Rename>("renameat2");
+  const char* call = std::getenv("NARROW_FAULT_CALL");
+  const char* file = std::getenv("NARROW_FAULT_FILE");
+  const bool swaps = (flags & RENAME_EXCHANGE) != 0;
+  if (call == nullptr || file == nullptr)
+    return real(from_directory, from, to_directory, to, flags);
+  const bool dies_at_swap = std::strcmp(call, "swap-death") == 0;
+  const bool dies_at_step = std::strcmp(call, "step-death") == 0;
+  if (swaps && (dies_at_step || std::strcmp(call, "exchange") == 0)) {
+    errno = EINVAL;
+    return -1;
+  }
+  const int result = real(from_directory, from, to_directory, to, flags);
+  if (result == 0 && (swaps ? dies_at_swap : dies_at_step) && std::strstr(from, file) != nullptr) {
+    ::raise(SIGKILL);
+  }
+  return result;
 }
 
 }  // extern "C"
