@@ -140,6 +140,7 @@ void AddImportCommand(CLI::App& program, std::function<int()>& run) {
   struct Flags {
     std::string gguf;
     std::string directory;
+    std::string pre_tokenizer;
     bool overwrite = false;
   };
   CLI::App& command = *program.add_subcommand(
@@ -147,12 +148,16 @@ void AddImportCommand(CLI::App& program, std::function<int()>& run) {
   const auto flags = std::make_shared<Flags>();
   command.add_option("gguf", flags->gguf, "GGUF file")->required();
   command.add_option("directory", flags->directory, "Directory to make")->required();
+  command.add_option("--pre_tokenizer", flags->pre_tokenizer,
+                     "How text is cut into words, in place of what the file says (llama-bpe for "
+                     "Llama 3, smollm, ...); files from before April 2024 do not say");
   command.add_flag("--overwrite", flags->overwrite,
                    "Replace an existing directory if narrow made all that is in it");
   command.callback([flags, &run] {
     run = [flags] {
       ProgressDisplay progress(ProgressDisplay::StandardError());
       ImportOptions options;
+      if (!flags->pre_tokenizer.empty()) options.pre_tokenizer = flags->pre_tokenizer;
       if (flags->overwrite) options.existing = StagedDirectory::Existing::kReplace;
       const ImportResult result = ImportGguf(flags->gguf, flags->directory, options, progress);
       PrintOfFinished(flags->directory,

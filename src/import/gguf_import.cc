@@ -178,7 +178,7 @@ ImportResult ImportGguf(const std::filesystem::path& gguf, const std::filesystem
   LlamaModel model = ReadLlamaModel(header, metadata);
   const std::vector<ImportedTensor> tensors = MapTensors(header, model, what);
   ReadLlama3Scaling(file, header, model);
-  const TokenizerSource tokenizer = ReadTokenizerSource(metadata);
+  const TokenizerSource tokenizer = ReadTokenizerSource(metadata, options.pre_tokenizer);
   CheckVocabulary(model, tokenizer, what);
   const std::string tokenizer_json = TokenizerJson(tokenizer, what).dump(1);
   Tokenizer::FromJson(tokenizer_json, what);  // refuses what could not be used afterwards

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 
 #include "base/progress.h"
 #include "io/staged_directory.h"
@@ -12,6 +14,8 @@ namespace narrow {
 struct ImportOptions {
   StagedDirectory::Existing existing = StagedDirectory::Existing::kRefuse;
   int64_t max_shard_bytes = 5'000'000'000;
+  // In place of tokenizer.ggml.pre, which files from before April 2024 do not have.
+  std::optional<std::string> pre_tokenizer;
 };
 
 struct ImportResult {

@@ -9,22 +9,6 @@ namespace {
 
 constexpr const char* kSpaceMark = "\u2581";  // stands for a space in SentencePiece's vocabulary
 
-// How Llama 3 cuts text into words. Source: tokenizer.json of Llama 3.1.
-constexpr const char* kLlama3Words =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-enum class PrefixSpace { kNo, kYes };
-enum class TrimOffsets { kNo, kYes };
-enum class WordRegex { kNo, kYes };
-
-Json ByteLevel(PrefixSpace prefix_space, TrimOffsets trim_offsets, WordRegex word_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", prefix_space == PrefixSpace::kYes},
-          {"trim_offsets", trim_offsets == TrimOffsets::kYes},
-          {"use_regex", word_regex == WordRegex::kYes}};
-}
-
 Json Sequence(const char* member, Json items) {
   Json sequence = {{"type", "Sequence"}};
   sequence[member] = std::move(items);
@@ -36,31 +20,13 @@ Json ReplaceString(const char* from, const char* to) {
 }
 
 Json Normalizer(const TokenizerSource& source) {
-  if (source.kind != TokenizerKind::kSentencePiece) return nullptr;
+  if (source.splitting != nullptr) {
+    return source.splitting->nfc ? Json::object({{"type", "NFC"}}) : Json(nullptr);
+  }
   Json steps = Json::array();
   if (source.add_space_prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kSpaceMark}});
   steps.push_back(ReplaceString(" ", kSpaceMark));
   return Sequence("normalizers", std::move(steps));
-}
-
-Json PreTokenizer(TokenizerKind kind) {
-  Json steps = Json::array();
-  switch (kind) {
-    case TokenizerKind::kSentencePiece:
-      return nullptr;
-    case TokenizerKind::kSmolLm:
-      steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
-      steps.push_back(ByteLevel(PrefixSpace::kNo, TrimOffsets::kYes, WordRegex::kYes));
-      break;
-    case TokenizerKind::kLlama3:
-      steps.push_back({{"type", "Split"},
-                       {"pattern", {{"Regex", kLlama3Words}}},
-                       {"behavior", "Isolated"},
-                       {"invert", false}});
-      steps.push_back(ByteLevel(PrefixSpace::kNo, TrimOffsets::kYes, WordRegex::kNo));
-      break;
-  }
-  return Sequence("pretokenizers", std::move(steps));
 }
 
 void AppendSpecial(const TokenizerSource& source, int64_t id, int type_id, Json& pieces) {
@@ -92,16 +58,19 @@ Json Template(const TokenizerSource& source) {
 
 Json PostProcessor(const TokenizerSource& source) {
   const bool adds = source.add_bos || source.add_eos;
-  if (source.kind != TokenizerKind::kLlama3) return adds ? Template(source) : Json(nullptr);
+  // Llama 3's own file has the step that moves offsets in front; it does not change ids.
+  if (source.splitting == nullptr || !source.splitting->ignore_merges) {
+    return adds ? Template(source) : Json(nullptr);
+  }
   Json steps = Json::array();
-  steps.push_back(ByteLevel(PrefixSpace::kYes, TrimOffsets::kNo, WordRegex::kYes));
+  steps.push_back(ByteLevelJson(PrefixSpace::kYes, TrimOffsets::kNo, WordRegex::kYes));
   if (adds) steps.push_back(Template(source));
   return Sequence("processors", std::move(steps));
 }
 
 Json Decoder(const TokenizerSource& source) {
-  if (source.kind != TokenizerKind::kSentencePiece) {
-    return ByteLevel(PrefixSpace::kYes, TrimOffsets::kYes, WordRegex::kYes);
+  if (source.splitting != nullptr) {
+    return ByteLevelJson(PrefixSpace::kYes, TrimOffsets::kYes, WordRegex::kYes);
   }
   Json steps = Json::array();
   steps.push_back(ReplaceString(kSpaceMark, " "));
@@ -122,7 +91,7 @@ Json Model(const TokenizerSource& source, const std::string& what) {
                 {"end_of_word_suffix", nullptr},
                 {"fuse_unk", sentence_piece},
                 {"byte_fallback", sentence_piece},
-                {"ignore_merges", source.kind == TokenizerKind::kLlama3}};
+                {"ignore_merges", source.splitting != nullptr && source.splitting->ignore_merges}};
   if (sentence_piece) model["unk_token"] = source.Token(*source.unknown);
   model["vocab"] = VocabularyJson(source);
   model["merges"] = MergesJson(source, what);
@@ -153,7 +122,8 @@ Json TokenizerJson(const TokenizerSource& source, const std::string& what) {
           {"padding", nullptr},
           {"added_tokens", std::move(added)},
           {"normalizer", Normalizer(source)},
-          {"pre_tokenizer", PreTokenizer(source.kind)},
+          {"pre_tokenizer",
+           source.splitting != nullptr ? source.splitting->pre_tokenizer() : Json(nullptr)},
           {"post_processor", PostProcessor(source)},
           {"decoder", Decoder(source)},
           {"model", Model(source, what)}};

@@ -75,7 +75,7 @@ TEST(TokenizerJson, OfLlama31IsTheModelsOwn) {
   const Json reference = ReadJsonFile(path);
   const Lists lists = ListsOf(reference);
   TokenizerSource source;
-  source.kind = TokenizerKind::kLlama3;
+  source.splitting = &FindWordSplitting("llama-bpe", "f.gguf");
   source.tokens = &lists.tokens;
   source.types = &lists.types;
   source.merges = &lists.merges;

@@ -13,15 +13,28 @@ namespace {
 TokenizerKind ReadKind(const GgufMetadata& metadata) {
   const std::string model = metadata.String("tokenizer.ggml.model");
   if (model == "llama") return TokenizerKind::kSentencePiece;
-  if (model != "gpt2") {
-    Fail(ErrorCode::kUnsupported, "{}: tokenizer model {}; gpt2 and llama are imported",
-         metadata.what(), Quoted(model));
-  }
-  const std::string split = metadata.String("tokenizer.ggml.pre");
-  if (split == "smollm") return TokenizerKind::kSmolLm;
-  if (split == "llama-bpe") return TokenizerKind::kLlama3;
-  Fail(ErrorCode::kUnsupported, "{}: pre-tokenizer {}; smollm and llama-bpe are imported",
-       metadata.what(), Quoted(split));
+  if (model == "gpt2") return TokenizerKind::kByteLevel;
+  Fail(ErrorCode::kUnsupported, "{}: tokenizer model {}; gpt2 and llama are imported",
+       metadata.what(), Quoted(model));
+}
+
+// Files made before April 2024 do not say how text is cut into words, and llama.cpp writes
+// "default" where it does not know; a wrong guess would tokenize differently from the model without
+// a word.
+const WordSplitting& ReadSplitting(const GgufMetadata& metadata,
+                                   const std::optional<std::string>& given) {
+  constexpr const char* kKey = "tokenizer.ggml.pre";
+  const std::string name = given.value_or(metadata.OptionalString(kKey).value_or("default"));
+  if (name != "default") return FindWordSplitting(name, metadata.what());
+  Fail(ErrorCode::kUnsupported,
+       "{}: {}; make the file again with a converter that is newer, or give --pre_tokenizer with "
+       "the "
+       "one of the model (llama-bpe for Llama 3): {}",
+       metadata.what(),
+       metadata.Has(kKey) ? "tokenizer.ggml.pre is \"default\", which says nothing"
+                          : "no tokenizer.ggml.pre: the file is from before April 2024, when "
+                            "pre-tokenizers began to be recorded",
+       WordSplittingNames());
 }
 
 template <typename T>
@@ -86,9 +99,17 @@ void SetSentencePieceDefaults(const GgufMetadata& metadata, TokenizerSource& sou
 
 }  // namespace
 
-TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata) {
+TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata,
+                                    const std::optional<std::string>& pre_tokenizer) {
   TokenizerSource source;
   source.kind = ReadKind(metadata);
+  if (source.kind == TokenizerKind::kByteLevel) {
+    source.splitting = &ReadSplitting(metadata, pre_tokenizer);
+  } else if (pre_tokenizer) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: --pre_tokenizer {} is for tokenizer model gpt2; this one is llama, which needs none",
+         metadata.what(), *pre_tokenizer);
+  }
   ReadLists(metadata, source);
   source.bos = ReadId(metadata, "bos", source);
   source.eos = ReadId(metadata, "eos", source);
@@ -97,7 +118,7 @@ TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata) {
   source.padding = ReadId(metadata, "padding", source);
   if (source.kind == TokenizerKind::kSentencePiece) SetSentencePieceDefaults(metadata, source);
   source.add_bos = metadata.OptionalBool("tokenizer.ggml.add_bos_token")
-                       .value_or(source.kind != TokenizerKind::kSmolLm);
+                       .value_or(source.splitting == nullptr || source.splitting->add_bos);
   source.add_eos = metadata.OptionalBool("tokenizer.ggml.add_eos_token").value_or(false);
   source.add_space_prefix = metadata.OptionalBool("tokenizer.ggml.add_space_prefix").value_or(true);
   if ((source.add_bos && !source.bos) || (source.add_eos && !source.eos)) {

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "import/metadata.h"
+#include "import/word_splitting.h"
 
 namespace narrow {
 
 enum class TokenizerKind {
-  kSmolLm,         // byte-level BPE, digits one by one
-  kLlama3,         // byte-level BPE, Llama 3's word pattern
+  kByteLevel,      // BPE over bytes; `splitting` says how text is cut
   kSentencePiece,  // BPE over characters with scores and byte fallback, as Llama 2's
 };
 
@@ -23,7 +23,8 @@ inline constexpr int64_t kUserDefinedToken = 4;
 
 // Lists borrow the metadata.
 struct TokenizerSource {
-  TokenizerKind kind = TokenizerKind::kSmolLm;
+  TokenizerKind kind = TokenizerKind::kByteLevel;
+  const WordSplitting* splitting = nullptr;          // null for SentencePiece
   const std::vector<std::string>* tokens = nullptr;  // by id
   const std::vector<int64_t>* types = nullptr;       // as many
   const std::vector<std::string>* merges = nullptr;  // "left right"; null for SentencePiece
@@ -49,8 +50,10 @@ struct TokenizerSource {
   }
 };
 
-// Throws: kUnsupported naming the model or pre-tokenizer; kCorruptInput for lists that are missing,
-// of different lengths, empty tokens or tokens given twice, ids outside the vocabulary.
-TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata);
+// `pre_tokenizer`, where it is given, stands for tokenizer.ggml.pre. Throws: kUnsupported naming
+// the model or pre-tokenizer, and for a file that names none; kCorruptInput for lists that are
+// missing, of different lengths, empty tokens or tokens given twice, ids outside the vocabulary.
+TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata,
+                                    const std::optional<std::string>& pre_tokenizer);
 
 }  // namespace narrow
