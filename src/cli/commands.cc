@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/version.h"
 #include "cli/arguments.h"
 #include "cli/plan_command.h"
@@ -125,6 +126,7 @@ void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
       }
       std::string line;
       for (int64_t number = 1; std::getline(input, line); ++number) {
+        ThrowIfStopRequested("the lines so far are printed");
         const std::string what = fmt::format("{} line {}", flags->input_file, number);
         const Json object = ParseJson(line, what);
         const std::vector<int32_t> ids =

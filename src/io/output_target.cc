@@ -66,8 +66,10 @@ std::optional<OutputMarker> CheckReplaceable(const fs::path& path) {
   const std::vector<std::string> names = NamesIn(path);
   if (names.empty()) return std::nullopt;
   std::optional<OutputMarker> marker;
-  std::string found = fmt::format("it holds {} and no {}, so narrow cannot know it as its own",
-                                  Listed(names), kMarkerName);
+  const bool older = std::ranges::count(names, "narrow-report.json") > 0;
+  std::string found =
+      fmt::format("it holds {}{} and no {}, so narrow cannot know it as its own", Listed(names),
+                  older ? " (as from a version of narrow that wrote no marker)" : "", kMarkerName);
   try {
     marker = ReadOutputMarker(path);
     if (marker) found = FindForeign(path, *marker).value_or("");

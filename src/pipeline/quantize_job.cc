@@ -47,9 +47,11 @@ QuantizeJob::QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint
   if (!state_) work_.Clear();
   if (state_) kept_ = state_->kept;
   if (!state_ || state_->layers_done == 0) output_.StartOver();
-  if (output_.abandoned_state().empty()) return;
+  const std::filesystem::path abandoned = output_.abandoned_state().parent_path();
+  std::error_code error;
+  if (abandoned.empty() || !std::filesystem::exists(abandoned / kLockName, error)) return;
   try {
-    WorkDirectory(output_.abandoned_state().parent_path(), Named::kByUser).Remove();
+    WorkDirectory(abandoned, Named::kByUser).Remove();
   } catch (const Error&) {  // another run's by now
   }
 }
@@ -86,7 +88,11 @@ QuantizeJob::~QuantizeJob() {
 }
 
 PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
-  RunLog progress(work_.log_path(), display);
+  saved_ = state_.has_value();
+  resuming_ = state_ && state_->layers_done > 0;
+  std::optional<RunLog> log;
+  Attempt([&] { log.emplace(work_.log_path(), display); });
+  RunLog& progress = *log;
   progress.Line(
       fmt::format("narrow {} {}", request_.version, fmt::join(request_.command_line, " ")));
   pass.work_directory = work_.path();
@@ -98,10 +104,8 @@ PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
     SaveRunState(work_.state_path(), state);
     saved_ = true;
   };
-  if (state_) saved_ = true;
-  if (state_ && state_->layers_done > 0) {
+  if (resuming_) {
     pass.resume = &*state_;
-    resuming_ = true;
     pass.resumed = [this] { resuming_ = false; };
     progress.Info(fmt::format("Continuing after layer {} of {}, saved in {}", state_->layers_done,
                               pass.config.layers, work_.path().string()));

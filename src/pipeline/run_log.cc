@@ -24,7 +24,7 @@ std::string TimeOfDay() {
 RunLog::RunLog(const std::filesystem::path& path, ProgressSink& next)
     : file_(std::fopen(path.c_str(), "ae")), next_(next) {
   if (file_ == nullptr) {
-    Fail(ErrorCode::kIo, "{}: cannot be opened: {}", path.string(),
+    Fail(ErrorCode::kIo, "{}: cannot be opened: {}; start over with --resume never", path.string(),
          std::generic_category().message(errno));
   }
 }

@@ -247,7 +247,9 @@ void WorkDirectory::Clear() {
     if (IsOwnName(entry.path().filename().string())) ours.push_back(entry.path());
   }
   for (const std::filesystem::path& path : ours) std::filesystem::remove(path, error);
+  // Whatever a damaged file system made of them.
   std::filesystem::remove_all(state_path(), error);
+  std::filesystem::remove_all(log_path(), error);
 }
 
 void WorkDirectory::Remove() noexcept {

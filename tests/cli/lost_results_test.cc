@@ -187,6 +187,9 @@ TEST_F(LostResults, DamagedStateSaysHowToStartOver) {
   }
   fs::remove(hidden);
   ExpectRefused(Run("output", spilling), ErrorCode::kCorruptInput, "--resume never");
+  fs::remove(Work("output") / "narrow.log");
+  fs::create_directory(Work("output") / "narrow.log");
+  ExpectRefused(Run("output", spilling), ErrorCode::kIo, "--resume never");
   std::vector<std::string> anew = spilling;
   anew.insert(anew.end(), {"--resume", "never"});
   const CommandResult result = Run("output", anew);
