@@ -186,7 +186,12 @@ TemporaryDirectory::TemporaryDirectory(const fs::path& parent) {
     // Another run may take it for a dead one's before it is locked; then there is a next one.
     lock_ = DirectoryLock::Take(path_, DirectoryLock::Missing::kMake);
     if (!lock_) continue;
-    lock_->Write(Json::object());
+    try {
+      lock_->Write(Json::object());
+    } catch (const Error&) {
+      RemoveLocked(path_, *lock_);
+      throw;
+    }
     return;
   }
   Fail(ErrorCode::kIo, "{}: directories made there go away at once", parent.string());

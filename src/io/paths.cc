@@ -89,6 +89,12 @@ void CheckPair(const NamedPath& written, const Place& target, const NamedPath& r
 
 fs::path ResolvePath(const fs::path& path) {
   std::error_code error;
+  // Pipes of a shell (/dev/fd/63) and other descriptors have no place.
+  const fs::file_type type = fs::status(path, error).type();
+  if (type != fs::file_type::not_found && type != fs::file_type::none &&
+      type != fs::file_type::regular && type != fs::file_type::directory) {
+    return fs::absolute(path).lexically_normal();
+  }
   fs::path resolved = path;
   for (int links = 0; links <= kMaxLinks; ++links) {
     resolved = fs::weakly_canonical(fs::absolute(resolved), error);

@@ -8,7 +8,8 @@
 namespace narrow {
 
 // Absolute, without ".", ".." or links, as far as the path exists; a link that leads nowhere stands
-// for the place it names. A trailing slash is dropped. Throws: kIo for links that lead in a circle.
+// for the place it names. Pipes and devices stay as they are named. A trailing slash is dropped.
+// Throws: kIo for links that lead in a circle.
 std::filesystem::path ResolvePath(const std::filesystem::path& path);
 
 // Makes a directory with its missing parents. Returns the topmost one that was made, empty when all

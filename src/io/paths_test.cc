@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -63,6 +64,18 @@ TEST_F(CheckApartTest, ThroughLinks) {
   ExpectRefused(Path("model/sub/../../link/x"), Path("model"), "lies in");
   fs::create_symlink("circle", Path("circle"));
   ExpectError(ErrorCode::kIo, "circle", [&] { Check(Path("circle"), Path("model")); });
+}
+
+TEST_F(CheckApartTest, PipesHaveNoPlace) {
+  int ends[2] = {-1, -1};
+  ASSERT_EQ(::pipe(ends), 0);
+  for (const int end : ends) {
+    const fs::path pipe = fmt::format("/dev/fd/{}", end);
+    Check(pipe, Path("model"));
+    ExpectRefused(pipe, pipe, " is ");
+    ::close(end);
+  }
+  Check("/dev/null", Path("model"));
 }
 
 // A model directory made of links: what they lead to is read.

@@ -189,6 +189,16 @@ std::optional<RunState> LoadRunState(const std::filesystem::path& path,
 
 WorkDirectory::WorkDirectory(const std::filesystem::path& path, Named named)
     : path_(ResolvePath(path)), made_(MakeDirectories(path_)) {
+  try {
+    Open(named);
+  } catch (...) {
+    lock_.reset();
+    RemoveEmptyDirectories(path_, made_);
+    throw;
+  }
+}
+
+void WorkDirectory::Open(Named named) {
   lock_ = DirectoryLock::Take(path_, DirectoryLock::Missing::kMake);
   if (!lock_) {
     Fail(ErrorCode::kInvalidArgument, "{} is {}; wait for it or stop it", path_.string(),

@@ -72,6 +72,7 @@ class WorkDirectory {
   void Keep() { lock_->Keep(); }
 
  private:
+  void Open(Named named);
   bool IsOwnName(const std::string& name) const;
   void CheckForeign(Named named);
 

@@ -126,6 +126,8 @@ TEST_F(LostResults, LimitOnTheSizeOfFiles) {
   const CommandResult result = Run("output");
   ASSERT_EQ(result.status, 0) << result.error;
   ExpectSameResult("reference", "output");
+  // Where not even the lock files can be written.
+  ExpectRefused(Run("nothing", {}, {.file_size_limit = 0}), ErrorCode::kIo, "ulimit -f");
   const CommandResult made =
       RunNarrow({"synthesize", Path("made"), "--preset", "tiny"}, {.file_size_limit = 100 << 10});
   ExpectRefused(made, ErrorCode::kIo, "ulimit -f");
