@@ -127,7 +127,7 @@ TEST_F(LostResults, LimitOnTheSizeOfFiles) {
   ASSERT_EQ(result.status, 0) << result.error;
   ExpectSameResult("reference", "output");
   // Where not even the lock files can be written.
-  ExpectRefused(Run("nothing", {}, {.file_size_limit = 0}), ErrorCode::kIo, "ulimit -f");
+  ExpectRefused(Run("nothing", {}, {.file_size_limit = 4096}), ErrorCode::kIo, "ulimit -f");
   const CommandResult made =
       RunNarrow({"synthesize", Path("made"), "--preset", "tiny"}, {.file_size_limit = 100 << 10});
   ExpectRefused(made, ErrorCode::kIo, "ulimit -f");
