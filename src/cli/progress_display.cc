@@ -91,9 +91,12 @@ void ProgressDisplay::BeginPhase(std::string_view name, int64_t total, std::stri
   NARROW_CHECK(!in_phase_);
   in_phase_ = true;
   phase_ = OneLine(name);
-  unit_ = OneLine(unit);
+  const bool bytes = unit == "bytes";
+  const bool layers = unit == kLayerParts;
+  unit_ = bytes ? "MiB" : layers ? "layers" : OneLine(unit);
+  unit_size_ = bytes ? kMebibyte : layers ? static_cast<double>(kPartsPerLayer) : 1;
   total_ = std::max<int64_t>(total, 0);
-  done_ = 0;
+  done_ = skipped_ = 0;
   logged_tenths_ = 0;
   started_ = shown_ = options_.now();
   if (options_.style == Style::kTerminal) {
@@ -103,6 +106,13 @@ void ProgressDisplay::BeginPhase(std::string_view name, int64_t total, std::stri
   } else {
     ShowLine(phase_);
   }
+}
+
+void ProgressDisplay::Skip(int64_t done) {
+  NARROW_CHECK(in_phase_ && done >= 0);
+  done_ += done;
+  skipped_ += done;
+  if (total_ > 0) logged_tenths_ = done_ * 10 / total_;
 }
 
 void ProgressDisplay::Advance(int64_t done) {
@@ -122,7 +132,7 @@ void ProgressDisplay::EndPhase() {
   in_phase_ = false;
   const double elapsed = options_.now() - started_;
   const std::string rate = Rate(elapsed);
-  ShowLine(fmt::format("{}: {} in {}{}{}", phase_, Amount(done_), Clock(elapsed),
+  ShowLine(fmt::format("{}: {} in {}{}{}", phase_, Amount(done_ - skipped_), Clock(elapsed),
                        rate.empty() ? "" : ", ", rate));
 }
 
@@ -156,22 +166,23 @@ void ProgressDisplay::Log() {
 }
 
 std::string ProgressDisplay::Amount(int64_t units) const {
-  if (unit_ != "bytes") return fmt::format("{} {}", units, unit_);
-  return fmt::format("{:.1f} MiB", static_cast<double>(units) / kMebibyte);
+  const double shown = static_cast<double>(units) / unit_size_;
+  const bool whole = unit_ != "MiB" && shown == std::floor(shown);
+  return fmt::format("{:.{}f} {}", shown, whole ? 0 : 1, unit_);
 }
 
 std::string ProgressDisplay::Rate(double elapsed) const {
-  if (elapsed <= 0 || done_ == 0) return "";
-  const bool bytes = unit_ == "bytes";
-  const double rate = static_cast<double>(done_) / elapsed / (bytes ? kMebibyte : 1);
+  if (elapsed <= 0 || done_ == skipped_) return "";
+  const double rate = static_cast<double>(done_ - skipped_) / elapsed / unit_size_;
+  if (unit_ == "layers" && rate < 0.1) return fmt::format("{:.0f} s/layer", 1 / rate);
   const int decimals = rate < 10 ? 2 : rate < 100 ? 1 : 0;
-  return fmt::format("{:.{}f} {}/s", rate, decimals, bytes ? "MiB" : unit_);
+  return fmt::format("{:.{}f} {}/s", rate, decimals, unit_);
 }
 
 std::string ProgressDisplay::TimeLeft(double elapsed) const {
-  if (elapsed <= 0 || done_ == 0 || total_ == 0) return "";
+  if (elapsed <= 0 || done_ == skipped_ || total_ == 0) return "";
   const auto left = static_cast<double>(std::max<int64_t>(total_ - done_, 0));
-  return Clock(elapsed * left / static_cast<double>(done_)) + " left";
+  return Clock(elapsed * left / static_cast<double>(done_ - skipped_)) + " left";
 }
 
 // "Calibration  45 % [#####>      ] 1423 tokens/s, 0:18 left", cut to the width of the terminal.

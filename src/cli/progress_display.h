@@ -34,8 +34,9 @@ class ProgressDisplay final : public ProgressSink {
   void Info(std::string_view message) override;
   void Warning(std::string_view message) override;
   // A total of 0 or less means that it is unknown: units are counted, without bar and time left.
-  // The unit "bytes" is shown in MiB.
+  // The unit "bytes" is shown in MiB, kLayerParts in layers.
   void BeginPhase(std::string_view name, int64_t total, std::string_view unit) override;
+  void Skip(int64_t done) override;
   void Advance(int64_t done) override;
   void EndPhase() override;
 
@@ -46,8 +47,8 @@ class ProgressDisplay final : public ProgressSink {
   void ShowLine(std::string_view line);
   void Redraw();
   void Log();
-  std::string Amount(int64_t units) const;     // "45/100 tokens"
-  std::string Rate(double elapsed) const;      // "12.3 tokens/s"
+  std::string Amount(int64_t units) const;     // "45 tokens", "2.5 layers"
+  std::string Rate(double elapsed) const;      // "12.3 tokens/s", "340 s/layer"
   std::string TimeLeft(double elapsed) const;  // "2:05 left"; empty when nobody can know
   std::string TerminalLine(double elapsed) const;
 
@@ -56,9 +57,11 @@ class ProgressDisplay final : public ProgressSink {
   bool in_phase_ = false;
   bool bar_on_screen_ = false;
   std::string phase_;
-  std::string unit_;
+  std::string unit_;      // as shown
+  double unit_size_ = 1;  // of a unit as shown, in those that are counted
   int64_t total_ = 0;
   int64_t done_ = 0;
+  int64_t skipped_ = 0;  // of these, before the phase began
   double started_ = 0;
   double shown_ = 0;           // when the bar was drawn or the last line logged
   int64_t logged_tenths_ = 0;  // tenths of the total that the last logged line had reached

@@ -146,6 +146,36 @@ TEST_F(ProgressDisplayTest, UnknownTotalsAndEmptyPhasesHaveNoTimeLeft) {
             "Nothing: 0 layers in 0 s\n");
 }
 
+TEST_F(ProgressDisplayTest, LayersAreShownInTenthsAndSlowOnesBySeconds) {
+  Start(ProgressDisplay::Style::kLog);
+  display_->BeginPhase("Quantizing", 2 * kPartsPerLayer, kLayerParts);
+  now_ += 60;
+  display_->Advance(kPartsPerLayer / 4);
+  now_ += 420;
+  display_->Advance(2 * kPartsPerLayer - kPartsPerLayer / 4);
+  display_->EndPhase();
+  EXPECT_EQ(TakeScreen(),
+            "Quantizing: 2 layers\n"
+            "Quantizing: 12 %, 0.2 layers, 240 s/layer, 7:00 left\n"
+            "Quantizing: 100 %, 2 layers, 240 s/layer, 0 s left\n"
+            "Quantizing: 2 layers in 8:00, 240 s/layer\n");
+}
+
+TEST_F(ProgressDisplayTest, UnitsOfAnEarlierRunCountForNoTime) {
+  Start(ProgressDisplay::Style::kLog);
+  display_->BeginPhase("Quantizing", 10 * kPartsPerLayer, kLayerParts);
+  display_->Skip(5 * kPartsPerLayer);
+  now_ += 4;
+  display_->Advance(2 * kPartsPerLayer);
+  now_ += 6;
+  display_->Advance(3 * kPartsPerLayer);
+  display_->EndPhase();
+  EXPECT_EQ(TakeScreen(),
+            "Quantizing: 10 layers\n"
+            "Quantizing: 70 %, 7 layers, 0.50 layers/s, 6 s left\n"
+            "Quantizing: 5 layers in 10 s, 0.50 layers/s\n");
+}
+
 TEST_F(ProgressDisplayTest, PhasesDoNotNest) {
   Start(ProgressDisplay::Style::kLog);
   EXPECT_THROW(display_->Advance(1), Error);

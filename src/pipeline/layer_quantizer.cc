@@ -121,7 +121,7 @@ class LayerQuantizer {
         options_(options),
         scheme_(*options.scheme) {}
 
-  LayerFacts Run(const CodeSink& sink, const StepSink& step) {
+  LayerFacts Run(const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
     std::optional<HessianAccumulator>& attended = Hessian(LinearGroup::kAttentionOutput);
     basis_ = ChooseBasis(layer_, config_, statistics_.basis, attended ? &*attended : nullptr);
     statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, config_.heads);
@@ -133,7 +133,7 @@ class LayerQuantizer {
         if (step) step(std::nullopt);
       }
       if (!Quantized(group)) continue;
-      QuantizeOne(group, sink, facts.linears);
+      QuantizeOne(group, sink, factored, facts.linears);
       KeepFunctionAfter(group);
       if (step) step(group);
     }
@@ -156,7 +156,8 @@ class LayerQuantizer {
     layer_.SetAttendedMixing(between ? MixingBack(basis_) : std::vector<AlignedBuffer<float>>());
   }
 
-  void QuantizeOne(LinearGroup group, const CodeSink& sink, std::vector<LinearFacts>& facts) {
+  void QuantizeOne(LinearGroup group, const CodeSink& sink, const FactorSink& factored,
+                   std::vector<LinearFacts>& facts) {
     const RowsRewriter change = [&](int64_t first_row, MatrixView<float> rows) {
       ChangeWeights(basis_, config_.heads, layer_.Linears(group), first_row, rows);
     };
@@ -168,6 +169,7 @@ class LayerQuantizer {
       if (mixed) ChangeMoments(basis_, config_.heads, *hessian);
       factor.emplace(*std::move(hessian), kDamping, decision.column_energy);
     }
+    if (factored) factored(group);
     const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
     for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, change, scheme_, round, sink)) {
       facts.push_back(std::move(fact));
@@ -266,8 +268,8 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
-                         const CodeSink& sink, const StepSink& step) {
-  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step);
+                         const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
+  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step, factored);
 }
 
 Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
@@ -314,10 +316,10 @@ template LayerCalibration<Bfloat16> MakeCalibration<Bfloat16>(const LayerSpec&,
                                                               const LayerQuantizationOptions&);
 template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const DecoderConfig&, LayerStatistics,
                                          const LayerQuantizationOptions&, const CodeSink&,
-                                         const StepSink&);
+                                         const StepSink&, const FactorSink&);
 template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const DecoderConfig&,
                                             LayerStatistics, const LayerQuantizationOptions&,
-                                            const CodeSink&, const StepSink&);
+                                            const CodeSink&, const StepSink&, const FactorSink&);
 template void DeployLayer<float>(LoadedLayer<float>&, const QuantizationScheme&);
 template void DeployLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const QuantizationScheme&);
 

@@ -73,18 +73,23 @@ using CodeSink = std::function<void(const LinearSpec& linear, int64_t first_row,
 // the order of the forward step, so that rounding further on does not blur what a part changes.
 using StepSink = std::function<void(std::optional<LinearGroup> group)>;
 
+// Called when a group is about to be rounded: its statistics are in the form that takes.
+using FactorSink = std::function<void(LinearGroup group)>;
+
 // Accumulators for what quantizing a layer with these options needs to know.
 template <typename T>
 LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
                                     const LayerQuantizationOptions& options);
 
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
-// cache scales, with a call of `step` (may be empty) after each. The second-order statistics are
-// used up group by group. REQUIRES: excluded modules are whole groups.
+// cache scales, with a call of `step` (may be empty) after each and one of `factored` before each
+// group is rounded. The second-order statistics are used up group by group. REQUIRES: excluded
+// modules are whole groups.
 template <typename T>
 LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
-                         const CodeSink& sink, const StepSink& step = {});
+                         const CodeSink& sink, const StepSink& step = {},
+                         const FactorSink& factored = {});
 
 // Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
 // and the linears of a fused group are requantized with the group's largest scale. Source:

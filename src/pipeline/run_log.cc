@@ -51,8 +51,14 @@ void RunLog::BeginPhase(std::string_view name, int64_t total, std::string_view u
   total_ = total;
   done_ = 0;
   logged_ = std::chrono::steady_clock::now();
-  Line(fmt::format("{}: {} {}", name, total, unit));
+  unit_parts_ = unit == kLayerParts ? kPartsPerLayer : 1;
+  Line(fmt::format("{}: {} {}", name, total / unit_parts_, unit == kLayerParts ? "layers" : unit));
   next_.BeginPhase(name, total, unit);
+}
+
+void RunLog::Skip(int64_t done) {
+  done_ += done;
+  next_.Skip(done);
 }
 
 void RunLog::Advance(int64_t done) {
@@ -60,7 +66,9 @@ void RunLog::Advance(int64_t done) {
   const auto now = std::chrono::steady_clock::now();
   if (now - logged_ >= kInterval) {
     logged_ = now;
-    Line(fmt::format("{}: {} of {}", phase_, done_, total_));
+    Line(fmt::format("{}: {} of {}", phase_,
+                     static_cast<double>(done_) / static_cast<double>(unit_parts_),
+                     total_ / unit_parts_));
   }
   next_.Advance(done);
 }

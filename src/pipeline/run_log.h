@@ -22,6 +22,7 @@ class RunLog final : public ProgressSink {
   void Info(std::string_view message) override;
   void Warning(std::string_view message) override;
   void BeginPhase(std::string_view name, int64_t total, std::string_view unit) override;
+  void Skip(int64_t done) override;
   void Advance(int64_t done) override;
   void EndPhase() override;
   // A line for the log alone.
@@ -35,6 +36,7 @@ class RunLog final : public ProgressSink {
   ProgressSink& next_;
   std::string phase_;
   int64_t total_ = 0;
+  int64_t unit_parts_ = 1;  // of what `total_` counts, in a unit to show
   int64_t done_ = 0;
   std::chrono::steady_clock::time_point logged_;
 };

@@ -11,6 +11,7 @@
 #include "base/memory_use.h"
 #include "pipeline/calibration.h"
 #include "pipeline/layer_probe.h"
+#include "pipeline/layer_progress.h"
 #include "pipeline/loaded_layer.h"
 #include "pipeline/losses.h"
 
@@ -39,14 +40,14 @@ class Pass {
       : request_(request),
         config_(request.config),
         progress_(progress),
+        steps_(progress, &LayerProgress::SteadySeconds),
         rope_(config_.rope, config_.heads.head_size, LongestSequence(request)) {}
 
   PassResult Run() {
     OpenStreams();
     const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
     if (first_layer == 0) EmbedTexts();
-    progress_.BeginPhase(PhaseName(), TotalWork(), "layer-tokens");
-    progress_.Advance(TotalWork() / config_.layers * first_layer);
+    steps_.Begin(PhaseName(), config_.layers, first_layer);
     TakeTransfers();  // those of the embedding
     std::future<StoredLayer> next;
     if (first_layer < config_.layers) next = ReadAhead(first_layer);
@@ -54,10 +55,13 @@ class Pass {
       {
         LayerTimes& times = result_.layer_times.emplace_back();
         const PhaseTimer timer(times.seconds);
+        BeginSteps(layer);
         LoadedLayer<T> loaded = Load(next, times.loading_seconds);
         // Not before the layer is packed: what was read ahead and what is packed would add up.
         if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
+        steps_.Loaded();
         RunLayer(loaded);
+        steps_.EndLayer();
       }
       std::tie(result_.layer_times.back().read, result_.layer_times.back().written) =
           TakeTransfers();
@@ -65,7 +69,7 @@ class Pass {
       result_.layer_rss_bytes.push_back(CurrentResidentBytes());
       SaveAfter(layer + 1);
     }
-    progress_.EndPhase();
+    steps_.End();
     FinishModel();
     return std::move(result_);
   }
@@ -74,6 +78,7 @@ class Pass {
   // One text on its way through one version of the model.
   struct Stream {
     std::string name;
+    LayerWork work = LayerWork::kQuantized;  // that taking it through a layer is
     const TokenStream* tokens = nullptr;
     std::vector<Batch> batches;
     HiddenStore hidden;
@@ -101,18 +106,17 @@ class Pass {
                                           : "Calibrating, quantizing";
   }
 
-  int64_t TotalWork() const {
-    int64_t tokens = 0;
-    for (const std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) tokens += (*stream)->tokens->size();
+  void BeginSteps(int64_t layer) {
+    std::vector<LayerProgress::Text> texts;
+    for (std::optional<Stream>* stream : AllStreams()) {
+      if (*stream) texts.push_back({(*stream)->work, &(*stream)->batches});
     }
-    return tokens * config_.layers;
+    steps_.BeginLayer(LayerCosts(request_.family->layer(config_, layer), config_, request_.compute,
+                                 quantizing() ? &*request_.quantization : nullptr),
+                      texts);
   }
 
   std::array<std::optional<Stream>*, 7> AllStreams() {
-    return {&calibration_, &probe_, &stored_, &pseudo_, &weights_only_, &with_inputs_, &deployed_};
-  }
-  std::array<const std::optional<Stream>*, 7> AllStreams() const {
     return {&calibration_, &probe_, &stored_, &pseudo_, &weights_only_, &with_inputs_, &deployed_};
   }
 
@@ -136,8 +140,8 @@ class Pass {
   }
 
   void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens, const std::string& name,
-                  int64_t batch_rows) {
-    stream.emplace(Stream{name, &tokens, MakeBatches(tokens, batch_rows),
+                  int64_t batch_rows, LayerWork work = LayerWork::kQuantized) {
+    stream.emplace(Stream{name, work, &tokens, MakeBatches(tokens, batch_rows),
                           HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
                                       request_.work_directory / ("hidden-" + name))});
   }
@@ -145,13 +149,14 @@ class Pass {
   void OpenStreams() {
     const int64_t rows = request_.plan.batch_rows;
     if (request_.calibration != nullptr) {
-      OpenStream(calibration_, *request_.calibration, "calibration", rows);
+      OpenStream(calibration_, *request_.calibration, "calibration", rows, LayerWork::kCalibrating);
     }
     if (request_.probe != nullptr && quantizing()) {
-      OpenStream(probe_, *request_.probe, "probe", request_.probe->size());  // one batch
+      OpenStream(probe_, *request_.probe, "probe", request_.probe->size(),  // one batch
+                 LayerWork::kProbing);
     }
     if (request_.evaluation == nullptr) return;
-    OpenStream(stored_, *request_.evaluation, "original", rows);
+    OpenStream(stored_, *request_.evaluation, "original", rows, LayerWork::kOriginal);
     if (!quantizing()) return;
     OpenStream(deployed_, *request_.evaluation, "deployed", rows);
     // With shared scales vLLM's requantization changes nothing: the two models are one.
@@ -263,6 +268,7 @@ class Pass {
     if (pseudo_) Evaluate(layer, *pseudo_);
     if (deployed_) {
       DeployLayer(layer, *request_.scheme);
+      steps_.Deployed();
       EvaluateParts(layer);
       Evaluate(layer, *deployed_);
     }
@@ -273,15 +279,17 @@ class Pass {
     const Batch& batch = probe_->batches.front();
     const MatrixView<float> rows = probe_->hidden.Take(batch);
     LayerProbe<T> probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
-    Quantize(layer, std::move(statistics),
-             [&](std::optional<LinearGroup> part) { probe.Step(part); });
+    steps_.Passed(LayerWork::kProbing, batch);
+    Quantize(layer, std::move(statistics), [&](std::optional<LinearGroup> part) {
+      probe.Step(part);
+      steps_.Passed(LayerWork::kProbing, batch);
+    });
     result_.layers.back().errors = probe.Errors();
     for (int64_t row = 0; row < rows.rows; ++row) {
       std::copy_n(probe.original_output().Row(row), rows.columns, rows.Row(row));
     }
     probe_->hidden.Put(batch);
     probe_->hidden.Advance();
-    progress_.Advance(batch.rows);
   }
 
   void EvaluateParts(LoadedLayer<T>& layer) {
@@ -298,14 +306,14 @@ class Pass {
 
   void Quantize(LoadedLayer<T>& layer, LayerStatistics statistics, const StepSink& step) {
     const PhaseTimer timer(result_.quantization_seconds);
-    CodeSink sink;
-    if (request_.output != nullptr) {
-      sink = [this](const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes) {
-        request_.output->WriteCodes(linear, first_row, codes);
-      };
-    }
-    result_.layers.push_back(
-        QuantizeLayer(layer, config_, std::move(statistics), *request_.quantization, sink, step));
+    const CodeSink sink = [this](const LinearSpec& linear, int64_t first_row,
+                                 std::span<const std::byte> codes) {
+      if (request_.output != nullptr) request_.output->WriteCodes(linear, first_row, codes);
+      steps_.Rounded(linear.group, std::ssize(codes) / linear.columns);
+    };
+    result_.layers.push_back(QuantizeLayer(layer, config_, std::move(statistics),
+                                           *request_.quantization, sink, step,
+                                           [this](LinearGroup group) { steps_.Factored(group); }));
     if (request_.output == nullptr) return;
     request_.output->WriteScales(layer.spec(), result_.layers.back());
     layer.CopyUnchanged(
@@ -333,7 +341,7 @@ class Pass {
       for (const Sequence& sequence : batch.sequences) {
         flops += CausalAttentionFlops(config_.heads, sequence.count);
       }
-      progress_.Advance(batch.rows);
+      steps_.Passed(stream.work, batch);
     }
     stream.hidden.Advance();
     return flops;
@@ -398,6 +406,7 @@ class Pass {
   const PassRequest& request_;
   const DecoderConfig& config_;
   ProgressSink& progress_;
+  LayerProgress steps_;
   RopeTable rope_;
   BatchWorkspace<T> workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
