@@ -7,6 +7,7 @@ strings whose ids differ. Ends with 1 if there is one.
     compare_tokenizers.py build/narrow [--count 10000] [--seed 1] [--only PART] [--directory DIR ...]
 
 --directory: compare on the tokenizer.json of a directory instead.
+--golden FILE KEY: the ids of a directory against those that FILE's JSON lines hold under KEY.
 --write FILE: no comparison; a few strings of every kind with the package's ids, as tests read them
               (src/text/testdata/tokenizer_kinds.json was made with --count 2 and tokenizers 0.23.3).
 """
@@ -256,6 +257,9 @@ def kinds(byte_model, character_model):
         yield f'normalizer {name}', b if name == 'ByteLevel' else c, {'normalizer': item}
         if name in ('NFC', 'Lowercase'):
             yield f'normalizer {name}, ByteLevel', b, {'normalizer': item, 'pre_tokenizer': byte_level()}
+    for name, item in normalizers():
+        yield f'normalizer {name}, Metaspace first', c, {'normalizer': item, 'pre_tokenizer': metaspace(
+            prepend_scheme='first', split=True)}
     for name, item in byte_splitters():
         yield f'pre-tokenizer {name}', b, {'pre_tokenizer': item}
     for name, item in character_splitters():
@@ -310,6 +314,20 @@ def compare(narrow, directory, texts):
     return tokens, len(wrong), example
 
 
+def compare_golden(narrow, directory, file, key):
+    lines = [json.loads(line) for line in pathlib.Path(file).read_text(encoding='utf8').splitlines()]
+    wrong = 0
+    for member, special in (('with_special', True), ('without_special', False)):
+        rows = [line for line in lines if key in line.get(member, {})]
+        found = narrow_ids(narrow, directory, [line['text'] for line in rows], special)
+        if isinstance(found, str):
+            sys.exit(found)
+        wrong += sum(ids != line[member][key] for ids, line in zip(found, rows))
+        print(f'{key}, {member}: {len(rows)} strings')
+    print(f'{wrong} differ')
+    return 1 if wrong else 0
+
+
 def tiny(model, characters, size):
     """The part of a model over a few characters."""
     vocab = [t for t in model['vocab'] if set(t) <= set(characters)][:size]
@@ -321,7 +339,8 @@ def write(path, count, seed):
     table = {'byte_model': train(True, 330, 300), 'character_model': train(False, 330, 300)}
     rng = random.Random(seed)
     rows = [row for row in kinds(*table.values()) if row[1] and (
-        not row[0].startswith('added') or 'every' in row[0] or 'normalized' in row[0])]
+        not row[0].startswith('added') or 'every' in row[0] or 'normalized' in row[0]) and (
+            not row[0].endswith('Metaspace first') or 'Strip True True' in row[0] or 'Regex' in row[0])]
     small = [tiny(table[key], 'abdehlnortw, .ĠÃŁ', 48) for key in table]
     for name, model, splitter in models_of(*small):
         if 'fix' in name:  # the other options stand in tokenizer_variants.jsonl
@@ -330,7 +349,8 @@ def write(path, count, seed):
     for name, key, members in rows:
         reference = Tokenizer.from_str(json.dumps(whole(members, table.get(key, {}))))
         bare = Tokenizer.from_str(json.dumps(whole({}, table.get(key) or members['model'])))
-        lines_of_kind = [text(rng) for _ in range(100)]  # those on which the kind makes a difference come first
+        start = '  ' if name.endswith('Metaspace first') else ''
+        lines_of_kind = [start + text(rng) for _ in range(100)]  # those where the kind makes a difference first
         lines_of_kind.sort(key=lambda line: reference.encode(line).ids == bare.encode(line).ids)
         cases = []
         for line in lines_of_kind[:count]:
@@ -350,10 +370,13 @@ def main():
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--only', default='')
     parser.add_argument('--directory', action='append', type=pathlib.Path, default=[])
+    parser.add_argument('--golden', nargs=2)
     parser.add_argument('--write', type=pathlib.Path)
     flags = parser.parse_args()
     if flags.write:
         return write(flags.write, flags.count, flags.seed)
+    if flags.golden:
+        return compare_golden(flags.narrow, flags.directory[0], *flags.golden)
     rng = random.Random(flags.seed)
     total = 0
     print(f'{"kind":60} {"strings":>8} {"tokens":>9} {"differ":>7}')

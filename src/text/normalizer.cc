@@ -108,51 +108,53 @@ void Normalizer::Add(const Json& normalizer, std::string_view what, int depth) {
   }
 }
 
-std::string Normalizer::ReplaceAll(const Replace& step, const std::string& text,
-                                   std::size_t original_bytes) {
+void Normalizer::ReplaceAll(const Replace& step, std::size_t original_bytes, Result& result) {
+  const std::string text = std::move(result.text);
   std::string next;
   next.reserve(text.size() + text.size() / 4);
   MatchIterator matches(step.pattern, text);
   std::size_t copied = 0;
   while (const auto match = matches.Next()) {
+    // What replaces several characters counts as standing where the last of them stood.
+    if (match->begin == 0 && match->end > 0) {
+      result.keeps_start &= match->end == Utf8Length(text[0]) && !step.content.empty();
+    }
     next.append(text, copied, static_cast<std::size_t>(match->begin) - copied);
     next += step.content;
     CheckGrowth(next.size(), original_bytes);
     copied = static_cast<std::size_t>(match->end);
   }
   next.append(text, copied);
-  return next;
+  result.text = std::move(next);
 }
 
-std::string Normalizer::Apply(const Step& step, const std::string& text,
-                              std::size_t original_bytes) {
-  if (const auto* form = std::get_if<NormalForm>(&step)) return Normalized(text, *form);
-  if (const auto* strip = std::get_if<Strip>(&step)) {
-    return Trimmed(text, strip->left, strip->right);
+void Normalizer::Apply(const Step& step, std::size_t original_bytes, Result& result) {
+  std::string& text = result.text;
+  if (const auto* form = std::get_if<NormalForm>(&step)) {
+    text = Normalized(text, *form);
+  } else if (const auto* strip = std::get_if<Strip>(&step)) {
+    result.keeps_start &= !strip->left || !IsWhiteSpace(DecodeUtf8(text, 0));
+    text = Trimmed(text, strip->left, strip->right);
+  } else if (const auto* prepend = std::get_if<Prepend>(&step)) {
+    text.insert(0, prepend->content);
+  } else if (const auto* replace = std::get_if<Replace>(&step)) {
+    ReplaceAll(*replace, original_bytes, result);
+  } else if (const Whole whole = std::get<Whole>(step); whole == Whole::kStripAccents) {
+    result.keeps_start &= !IsMark(DecodeUtf8(text, 0));
+    text = WithoutMarks(text);
+  } else {
+    text = whole == Whole::kLowercase ? Lowercase(text) : SpellBytes(text);
   }
-  if (const auto* prepend = std::get_if<Prepend>(&step)) return prepend->content + text;
-  if (const auto* replace = std::get_if<Replace>(&step)) {
-    return ReplaceAll(*replace, text, original_bytes);
-  }
-  switch (std::get<Whole>(step)) {
-    case Whole::kLowercase:
-      return Lowercase(text);
-    case Whole::kStripAccents:
-      return WithoutMarks(text);
-    case Whole::kByteLevel:
-      break;
-  }
-  return SpellBytes(text);
 }
 
-std::string Normalizer::Normalize(std::string_view text) const {
-  std::string current(text);
+Normalizer::Result Normalizer::Normalize(std::string_view text) const {
+  Result result{std::string(text)};
   for (const Step& step : steps_) {
-    if (current.empty()) break;  // nothing is put in front of an empty text, or replaced in it
-    current = Apply(step, current, text.size());
-    CheckGrowth(current.size(), text.size());
+    if (result.text.empty()) break;  // nothing is put in front of an empty text, or replaced in it
+    Apply(step, text.size(), result);
+    CheckGrowth(result.text.size(), text.size());
   }
-  return current;
+  return result;
 }
 
 }  // namespace narrow

@@ -23,8 +23,14 @@ class Normalizer {
   bool empty() const { return steps_.empty(); }
   // Whether it spells bytes in the byte-level alphabet.
   bool byte_level() const { return byte_level_; }
+  struct Result {
+    std::string text;
+    // Whether it begins with what `text` began with: Metaspace asks, as the reference does by
+    // offsets.
+    bool keeps_start = true;
+  };
   // REQUIRES: `text` is valid UTF-8.
-  std::string Normalize(std::string_view text) const;
+  Result Normalize(std::string_view text) const;
 
  private:
   enum class Whole { kLowercase, kStripAccents, kByteLevel };  // what needs no more than the text
@@ -41,9 +47,8 @@ class Normalizer {
   };
   using Step = std::variant<NormalForm, Whole, Strip, Prepend, Replace>;
   void Add(const Json& normalizer, std::string_view what, int depth);
-  static std::string Apply(const Step& step, const std::string& text, std::size_t original_bytes);
-  static std::string ReplaceAll(const Replace& step, const std::string& text,
-                                std::size_t original_bytes);
+  static void Apply(const Step& step, std::size_t original_bytes, Result& result);
+  static void ReplaceAll(const Replace& step, std::size_t original_bytes, Result& result);
 
   std::vector<Step> steps_;
   bool byte_level_ = false;

@@ -42,7 +42,7 @@ std::vector<std::string> Patterns(const std::vector<AddedToken>& tokens,
                                   const Normalizer& normalizer) {
   std::vector<std::string> patterns;
   for (const AddedToken& token : tokens) {
-    patterns.push_back(token.normalized ? normalizer.Normalize(token.content) : token.content);
+    patterns.push_back(token.normalized ? normalizer.Normalize(token.content).text : token.content);
   }
   return patterns;
 }
@@ -119,10 +119,11 @@ std::vector<int32_t> Tokenizer::Implementation::Encode(std::string_view text,
   const auto add_text = [&](TextRange range) {
     const std::string_view section = text.substr(static_cast<std::size_t>(range.begin),
                                                  static_cast<std::size_t>(range.end - range.begin));
-    const std::string owned = normalizer.empty() ? std::string() : normalizer.Normalize(section);
-    const std::string_view normalized = normalizer.empty() ? section : owned;
+    const Normalizer::Result owned =
+        normalizer.empty() ? Normalizer::Result() : normalizer.Normalize(section);
+    const std::string_view normalized = normalizer.empty() ? section : owned.text;
     const auto add_part = [&](TextRange part) {
-      const bool start = range.begin == 0 && part.begin == 0;
+      const bool start = range.begin == 0 && part.begin == 0 && owned.keeps_start;
       pre_tokenizer.Split(normalized.substr(static_cast<std::size_t>(part.begin),
                                             static_cast<std::size_t>(part.end - part.begin)),
                           start ? PreTokenizer::Position::kStart : PreTokenizer::Position::kInside,

@@ -93,14 +93,6 @@ char32_t LowerCharacter(char32_t c) {
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
 }
 
-bool IsMark(char32_t c) {
-  if (c < 0x300 || IsNewToNormalForms(c)) return false;
-  const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
-         category == UTF8PROC_CATEGORY_ME || c == 0x1CF2 ||
-         c == 0x1CF3;  // letters since Unicode 12
-}
-
 }  // namespace
 
 std::string Normalized(std::string_view text, NormalForm form) {
@@ -150,6 +142,14 @@ std::string Lowercase(std::string_view text) {
     }
   }
   return output;
+}
+
+bool IsMark(char32_t c) {
+  if (c < 0x300 || IsNewToNormalForms(c)) return false;
+  const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME || c == 0x1CF2 ||
+         c == 0x1CF3;  // letters since Unicode 12
 }
 
 std::string WithoutMarks(std::string_view text) {

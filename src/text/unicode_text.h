@@ -18,7 +18,10 @@ std::string Normalized(std::string_view text, NormalForm form);
 // Every character in lower case by itself (Unicode 17); no rule looks at its neighbours.
 std::string Lowercase(std::string_view text);
 
-// Without the characters of general category M (Unicode 9).
+// Whether the character is of general category M (Unicode 9).
+bool IsMark(char32_t c);
+
+// Without such characters.
 std::string WithoutMarks(std::string_view text);
 
 }  // namespace narrow
