@@ -39,6 +39,18 @@ int64_t ParseByteSize(const std::string& text, const std::string& flag) {
   return static_cast<int64_t>(number * found->second);
 }
 
+CLI::Validator FiniteNumber(Bound bound, double smallest, double largest) {
+  const auto check = [=](const std::string& text) -> std::string {
+    double value = 0;
+    const bool number = CLI::detail::lexical_cast(text, value);
+    const bool inside = bound == Bound::kFrom ? value >= smallest : value > smallest;
+    if (number && inside && value <= largest) return {};
+    return fmt::format("{}: expected a number {} {:g} and at most {:g}", text,
+                       bound == Bound::kFrom ? "from" : "above", smallest, largest);
+  };
+  return {check, "FLOAT"};
+}
+
 void EvaluationFlags::AddTo(CLI::App& command) {
   command.add_option(
       "--eval_data", eval_data,
@@ -47,7 +59,7 @@ void EvaluationFlags::AddTo(CLI::App& command) {
   command.add_option("--data_dir", data_dir,
                      "Where named texts are (default: $NARROW_DATA_DIR, else the user's cache)");
   command.add_option("--eval_windows", windows, "Windows to evaluate; 0 means all (default: 0)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, kMaxWindows));
   command.add_option("--window_tokens", window_tokens, "Tokens of a window (default: 2048)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20));
   command

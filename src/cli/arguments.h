@@ -18,6 +18,13 @@ std::vector<std::string> NormalizeFlags(std::vector<std::string> arguments);
 // "5GB", "500MB", "1.5GiB", "123456": bytes. Throws: kInvalidArgument.
 int64_t ParseByteSize(const std::string& text, const std::string& flag);
 
+// Takes finite numbers from `smallest` (`above`: beyond it) to `largest`.
+enum class Bound { kFrom, kAbove };
+CLI::Validator FiniteNumber(Bound bound, double smallest, double largest);
+
+// Of --eval_windows and its kin: whatever the length of a window, what they need can be counted.
+inline constexpr int64_t kMaxWindows = int64_t{1} << 20;
+
 // Flags of everything that evaluates.
 struct EvaluationFlags {
   std::string eval_data;

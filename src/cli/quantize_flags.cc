@@ -1,6 +1,6 @@
 #include "cli/quantize_flags.h"
 
-#include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "base/version.h"
@@ -22,7 +22,7 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
       ->check(CLI::IsMember({"fp8"}));
   command
       .add_option("--min_kv_scale", flags.min_kv_scale, "Smallest scale of K and V (default: 0)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(FiniteNumber(Bound::kFrom, 0, std::numeric_limits<float>::max()));
   command
       .add_option("--quant_algo", flags.quant_algo,
                   "gptq: rounding with error compensation (default); none: to nearest")
@@ -43,7 +43,7 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
       .add_option("--max_kl", flags.max_kl,
                   "Leave as many of the worst groups as the KL of the deployed model needs to stay "
                   "below this; a second pass where it is above without")
-      ->check(CLI::PositiveNumber);
+      ->check(FiniteNumber(Bound::kAbove, 0, std::numeric_limits<double>::max()));
   command.add_option(
       "--dataset", flags.dataset,
       "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
@@ -81,7 +81,7 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command
       .add_option("--save_interval", flags.save_interval,
                   "Seconds between saved states while hidden states are in memory (default: 60)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(FiniteNumber(Bound::kFrom, 0, std::numeric_limits<double>::max()));
   command.add_flag("--multi_gpu", flags.multi_gpu,
                    "Accepted for compatibility; this build computes on all CPU cores");
   command.add_flag("--skip_quantization", flags.skip_quantization,
@@ -92,7 +92,7 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
       .add_option("--attribution_windows", flags.attribution_windows,
                   "Evaluation windows on which the cost of weights, inputs and KV cache is told "
                   "apart; 0: none (default: 4)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, kMaxWindows));
   flags.evaluation.AddTo(command);
   flags.compute.AddTo(command);
 }
@@ -116,10 +116,6 @@ void CheckKeepFlags(const QuantizeFlags& flags) {
   if (flags.keep_layers > 0 && flags.max_kl > 0) {
     Fail(ErrorCode::kInvalidArgument,
          "--keep_layers and --max_kl both say how much to keep; give one");
-  }
-  if (!std::isfinite(flags.max_kl)) {
-    Fail(ErrorCode::kInvalidArgument, "--max_kl {}: expected a number of nats per token",
-         flags.max_kl);
   }
   if (flags.skip_quantization && (flags.keep_layers > 0 || flags.max_kl > 0)) {
     Fail(ErrorCode::kInvalidArgument,

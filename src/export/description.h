@@ -28,11 +28,6 @@ enum class KvCacheQuantization { kNone, kFp8 };
 // Patterns of linears that share one weight scale ("*q_proj"), group by group.
 using WeightMergeGroups = std::vector<std::vector<std::string>>;
 
-// The groups an inference engine fuses: gate with up, and q with k and v.
-inline WeightMergeGroups FusedWeightMergeGroups() {
-  return {{"*up_proj", "*gate_proj"}, {"*q_proj", "*k_proj", "*v_proj"}};
-}
-
 struct QuantizedCheckpointDescription {
   bool own_head = true;     // lm_head is a matrix of its own, not the embedding
   std::string model_dtype;  // of the unquantized tensors, as in config.json: "bfloat16"
@@ -40,6 +35,8 @@ struct QuantizedCheckpointDescription {
   std::vector<std::string> excluded_linears;  // full module names left unquantized, "lm_head" too
   KvCacheQuantization kv_cache = KvCacheQuantization::kNone;
   std::vector<AttentionModule> attention;  // all of the model; empty without KV quantization
+  std::vector<std::string>
+      cache_patterns;  // of their key and value projections: "*k_proj", "*v_proj"
   double min_kv_scale = 0.0;
   std::optional<WeightMergeGroups> weight_merge_groups;  // nothing: every matrix its own scale
 };

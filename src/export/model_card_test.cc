@@ -68,7 +68,7 @@ TEST(ModelCard, SaysWhenCompensationIsLostAtLoad) {
   const auto lost = HasSubstr("most of the gain of compensated rounding is lost");
   EXPECT_THAT(card("gptq", std::nullopt), lost);
   EXPECT_THAT(card("gptq", std::nullopt), HasSubstr("leave out --no_weight_matrix_merge\n"));
-  EXPECT_THAT(card("gptq", FusedWeightMergeGroups()), Not(lost));
+  EXPECT_THAT(card("gptq", WeightMergeGroups{{"*up_proj", "*gate_proj"}}), Not(lost));
   EXPECT_THAT(card("none", std::nullopt), Not(lost));
   EXPECT_THAT(card("none", std::nullopt), HasSubstr("- Rounding of weights: to nearest\n"));
 }

@@ -30,17 +30,11 @@ void Report(std::vector<Finding> findings, const char* what, std::vector<std::st
   }
 }
 
-std::string_view Parent(std::string_view module) { return module.substr(0, module.rfind('.')); }
-std::string_view LastName(std::string_view module) { return module.substr(module.rfind('.') + 1); }
-
-// The flag that leaves a linear as it is, with those that are fused with it: they read one input.
+// The flag that leaves a linear as it is, with those that are fused with it.
 std::string ExcludeFlag(const LayerFacts& layer, const LinearFacts& linear) {
   std::string flag = "--exclude_layers";
   for (const LinearFacts& other : layer.linears) {
-    if (Parent(other.module) == Parent(linear.module) && other.input_amax == linear.input_amax &&
-        other.input_scale == linear.input_scale) {
-      flag += ' ' + other.module;
-    }
+    if (other.group == linear.group) flag += ' ' + other.module;
   }
   return flag;
 }
@@ -95,38 +89,58 @@ std::vector<Finding> Dead(std::span<const LayerFacts> layers) {
   return findings;
 }
 
-// A scale that all layers have, each of its own.
+// A scale that all layers have, each of its own. Fused linears share their inputs, and perhaps a
+// scale of their weights: what they share is one scale, that of the first of them.
+enum class ScaleKind { kWeight, kInput, kKey, kValue };
+struct ScaleOf {
+  ScaleKind kind;
+  WeightRole role = WeightRole::kKey;
+  auto operator<=>(const ScaleOf&) const = default;
+};
+
+const char* Name(ScaleKind kind) {
+  switch (kind) {
+    case ScaleKind::kWeight:
+      return "weight scale";
+    case ScaleKind::kInput:
+      return "input scale";
+    case ScaleKind::kKey:
+      return "K scale";
+    case ScaleKind::kValue:
+      break;
+  }
+  return "V scale";
+}
+
 struct NamedScale {
   std::string module;
   float scale = 0.0f;
   std::string remedy;
 };
-using ScalesByRole = std::map<std::string, std::vector<NamedScale>>;  // "weight scale of q_proj"
+using ScalesByRole = std::map<ScaleOf, std::vector<NamedScale>>;
 
 ScalesByRole CollectScales(std::span<const LayerFacts> layers) {
   ScalesByRole scales;
   for (const LayerFacts& layer : layers) {
-    // Fused linears share their inputs, and perhaps a scale: one finding is enough.
-    std::set<float> inputs, weights;
+    std::set<std::pair<LinearGroup, float>> inputs, weights;
     for (const LinearFacts& linear : layer.linears) {
-      const std::string_view role = LastName(linear.module);
       const std::string remedy =
           "if the loss suffers, keep it as it is with " + ExcludeFlag(layer, linear);
-      if (weights.insert(linear.weight_scale).second) {
-        scales[fmt::format("weight scale of {}", role)].push_back(
+      if (weights.insert({linear.group, linear.weight_scale}).second) {
+        scales[{ScaleKind::kWeight, linear.role}].push_back(
             {linear.module, linear.weight_scale, remedy});
       }
       // The scale of an input that was always zero has a warning of its own.
-      if (linear.input_amax > 0.0f && inputs.insert(linear.input_scale).second) {
-        scales[fmt::format("input scale of {}", role)].push_back(
+      if (linear.input_amax > 0.0f && inputs.insert({linear.group, linear.input_scale}).second) {
+        scales[{ScaleKind::kInput, linear.role}].push_back(
             {linear.module, linear.input_scale, remedy});
       }
     }
     if (!layer.cache) continue;
     const std::string& attention = layer.cache->attention_module;
     const std::string remedy = "compare the loss with that of a run without --kv_cache_dtype";
-    scales["K scale"].push_back({attention, layer.cache->key_scale, remedy});
-    scales["V scale"].push_back({attention, layer.cache->value_scale, remedy});
+    scales[{ScaleKind::kKey}].push_back({attention, layer.cache->key_scale, remedy});
+    scales[{ScaleKind::kValue}].push_back({attention, layer.cache->value_scale, remedy});
   }
   return scales;
 }
@@ -137,7 +151,7 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
-void AddOutliers(const std::string& role, const std::vector<NamedScale>& scales,
+void AddOutliers(ScaleKind kind, const std::vector<NamedScale>& scales,
                  std::vector<Finding>& findings) {
   constexpr std::size_t kFewestLayers = 5;     // for "usual" to mean anything
   constexpr double kNormalDeviation = 1.4826;  // standard deviations of a normal law in its MAD
@@ -157,7 +171,7 @@ void AddOutliers(const std::string& role, const std::vector<NamedScale>& scales,
     findings.push_back(
         {std::fabs(distance),
          fmt::format("{}: the {} {:.3g} is {:.0f} times {} than is usual in the other layers; {}",
-                     scale.module, role, scale.scale, std::exp(std::fabs(distance)),
+                     scale.module, Name(kind), scale.scale, std::exp(std::fabs(distance)),
                      distance > 0 ? "larger" : "smaller", scale.remedy)});
   }
 }
@@ -186,7 +200,7 @@ std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers
   Report(Tiny(layers), "linears", warnings);
   Report(Dead(layers), "linears", warnings);
   std::vector<Finding> outliers;
-  for (const auto& [role, scales] : CollectScales(layers)) AddOutliers(role, scales, outliers);
+  for (const auto& [of, scales] : CollectScales(layers)) AddOutliers(of.kind, scales, outliers);
   Report(std::move(outliers), "scales", warnings);
   return warnings;
 }

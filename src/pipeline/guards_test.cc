@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+
 namespace narrow {
 namespace {
 
@@ -14,11 +17,18 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
+const std::map<WeightRole, std::string> kNames = {{WeightRole::kQuery, "wq"},
+                                                  {WeightRole::kKey, "a.wk"},
+                                                  {WeightRole::kValue, "wv.linear"},
+                                                  {WeightRole::kDown, "wq.w2"}};
 constexpr TokenVariety kVaried = {46026, 9000, 49152};
 
-LinearFacts Linear(int layer, const char* name, float scale, float input_scale) {
+// Names say nothing: only roles and groups do.
+LinearFacts Linear(int layer, WeightRole role, float scale, float input_scale) {
   LinearFacts linear;
-  linear.module = fmt::format("model.layers.{}.{}", layer, name);
+  linear.role = role;
+  linear.group = role == WeightRole::kDown ? LinearGroup::kDown : LinearGroup::kQueryKeyValue;
+  linear.module = fmt::format("blocks.{}.{}", layer, kNames.at(role));
   linear.weight_scale = scale;
   linear.weight_amax = 448 * scale;
   linear.input_scale = input_scale;
@@ -33,12 +43,11 @@ std::vector<LayerFacts> Ordinary(int layers) {
   for (int i = 0; i < layers; ++i) {
     const float spread = 1.0F + 0.1F * static_cast<float>(i % 6);
     LayerFacts& layer = facts.emplace_back();
-    for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
-      layer.linears.push_back(Linear(i, name, 0.004F * spread, 0.016F * spread));
+    for (const WeightRole role : {WeightRole::kQuery, WeightRole::kKey, WeightRole::kValue}) {
+      layer.linears.push_back(Linear(i, role, 0.004F * spread, 0.016F * spread));
     }
-    layer.linears.push_back(Linear(i, "mlp.down_proj", 0.007F * spread, 0.08F * spread));
-    layer.cache = {fmt::format("model.layers.{}.self_attn", i), 20, 0.04F * spread, 7,
-                   0.016F * spread};
+    layer.linears.push_back(Linear(i, WeightRole::kDown, 0.007F * spread, 0.08F * spread));
+    layer.cache = {fmt::format("blocks.{}.attention", i), 20, 0.04F * spread, 7, 0.016F * spread};
   }
   return facts;
 }
@@ -53,19 +62,18 @@ TEST(Guards, SaturationAboveTheLimit) {
   EXPECT_THAT(QuantizationWarnings(layers, kVaried), IsEmpty());
   layers[2].linears[3].saturated = 250;
   EXPECT_THAT(QuantizationWarnings(layers, kVaried),
-              ElementsAre(AllOf(HasSubstr("model.layers.2.mlp.down_proj: 0.25 % of the weights"),
-                                HasSubstr("--exclude_layers model.layers.2.mlp.down_proj"))));
+              ElementsAre(AllOf(HasSubstr("blocks.2.wq.w2: 0.25 % of the weights"),
+                                HasSubstr("--exclude_layers blocks.2.wq.w2"))));
 }
 
 TEST(Guards, RemedyNamesTheWholeFusedGroup) {
   std::vector<LayerFacts> layers = Ordinary(6);
   layers[1].linears[1].saturated = 1000;
   EXPECT_THAT(QuantizationWarnings(layers, kVaried),
-              ElementsAre(AllOf(
-                  HasSubstr("model.layers.1.self_attn.k_proj: 1.00 %"),
-                  HasSubstr("--exclude_layers model.layers.1.self_attn.q_proj "
-                            "model.layers.1.self_attn.k_proj model.layers.1.self_attn.v_proj"),
-                  Not(HasSubstr("down_proj")))));
+              ElementsAre(AllOf(HasSubstr("blocks.1.a.wk: 1.00 %"),
+                                HasSubstr("--exclude_layers blocks.1.wq "
+                                          "blocks.1.a.wk blocks.1.wv.linear"),
+                                Not(HasSubstr("wq.w2")))));
 }
 
 TEST(Guards, ScaleBelowTheFloat16Step) {
@@ -73,10 +81,9 @@ TEST(Guards, ScaleBelowTheFloat16Step) {
   layers[3].linears[0].weight_scale = kSmallestExactScale;
   EXPECT_THAT(QuantizationWarnings(layers, kVaried), IsEmpty());
   layers[3].linears[0].weight_scale = 3e-5F;
-  EXPECT_THAT(
-      QuantizationWarnings(layers, kVaried),
-      ElementsAre(AllOf(HasSubstr("model.layers.3.self_attn.q_proj: the weight scale 3e-05"),
-                        HasSubstr("--exclude_layers"))));
+  EXPECT_THAT(QuantizationWarnings(layers, kVaried),
+              ElementsAre(AllOf(HasSubstr("blocks.3.wq: the weight scale 3e-05"),
+                                HasSubstr("--exclude_layers"))));
 }
 
 TEST(Guards, InputThatWasAlwaysZero) {
@@ -84,7 +91,7 @@ TEST(Guards, InputThatWasAlwaysZero) {
   layers[5].linears[3].input_amax = 0.0F;
   layers[5].linears[3].input_scale = 1e-9F;  // whatever it got: told once
   EXPECT_THAT(QuantizationWarnings(layers, kVaried),
-              ElementsAre(AllOf(HasSubstr("model.layers.5.mlp.down_proj: its input was zero"),
+              ElementsAre(AllOf(HasSubstr("blocks.5.wq.w2: its input was zero"),
                                 HasSubstr("--num_calib_data"))));
 }
 
@@ -94,12 +101,24 @@ TEST(Guards, ScaleFarFromItsNeighbours) {
   EXPECT_THAT(QuantizationWarnings(layers, kVaried), IsEmpty());
   layers[7].linears[3].input_scale = 0.104F * 40;
   layers[9].cache->value_scale = 0.0192F / 100;
-  EXPECT_THAT(
-      QuantizationWarnings(layers, kVaried),
-      ElementsAre(AllOf(HasSubstr("model.layers.9.self_attn: the V scale"),
-                        HasSubstr("100 times smaller"), HasSubstr("--kv_cache_dtype")),
-                  AllOf(HasSubstr("model.layers.7.mlp.down_proj: the input scale of down_proj"),
-                        HasSubstr("40 times larger"), HasSubstr("--exclude_layers"))));
+  EXPECT_THAT(QuantizationWarnings(layers, kVaried),
+              ElementsAre(AllOf(HasSubstr("blocks.9.attention: the V scale"),
+                                HasSubstr("100 times smaller"), HasSubstr("--kv_cache_dtype")),
+                          AllOf(HasSubstr("blocks.7.wq.w2: the input scale 4.16"),
+                                HasSubstr("40 times larger"), HasSubstr("--exclude_layers"))));
+}
+
+// A group is no outlier, nor hidden, because another one has the same scale.
+TEST(Guards, EqualScalesOfOtherGroupsHideNothing) {
+  std::vector<LayerFacts> layers = Ordinary(30);
+  for (LayerFacts& layer : layers) {
+    for (LinearFacts& linear : layer.linears) linear.input_scale = 0.125F;
+  }
+  for (LinearFacts& linear : layers[4].linears) linear.input_scale = 4.0F;
+  EXPECT_THAT(QuantizationWarnings(layers, kVaried),
+              ElementsAre(HasSubstr("blocks.4.wq: the input scale 4 is 32 times larger"),
+                          AllOf(HasSubstr("blocks.4.wq.w2: the input scale 4 is 32 times larger"),
+                                Not(HasSubstr("blocks.4.a.wk")))));
 }
 
 TEST(Guards, ScalesThatVaryAnywayAreNoOutliers) {
@@ -113,7 +132,7 @@ TEST(Guards, FusedLinearsAreOneOutlier) {
   std::vector<LayerFacts> layers = Ordinary(30);
   for (int i = 0; i < 3; ++i) layers[4].linears[i].input_scale = 2.0F;
   EXPECT_THAT(QuantizationWarnings(layers, kVaried),
-              ElementsAre(HasSubstr("model.layers.4.self_attn.q_proj: the input scale")));
+              ElementsAre(HasSubstr("blocks.4.wq: the input scale")));
 }
 
 TEST(Guards, CalibrationTextOfFewTokens) {
@@ -136,7 +155,7 @@ TEST(Guards, NineSentencesAreTheMost) {
   }
   const std::vector<std::string> warnings = QuantizationWarnings(layers, {5, 1, 49152});
   EXPECT_THAT(warnings, SizeIs(9));
-  EXPECT_THAT(warnings[1], HasSubstr("model.layers.19."));  // the worst first
+  EXPECT_THAT(warnings[1], HasSubstr("blocks.19."));  // the worst first
   EXPECT_THAT(warnings[2], HasSubstr("(78 more linears like these"));
 }
 

@@ -223,6 +223,11 @@ TEST(WeightScales, OwnScalesOfPowersOfTwoCoverTheirRange) {
   for (std::size_t i = 0; i < amax.size(); ++i) EXPECT_LE(amax[i], 448.0f * own[i]) << i;
   EXPECT_EQ(ChooseWeightScales(amax, scheme, WeightScales::kPerFusedGroup, OwnScales::kPowersOfTwo),
             std::vector<float>(5, largest));
+  // However small the weights: a scale that is not normal has no reciprocal.
+  for (const float scale : ChooseWeightScales({1.0f, 1e-37f, 1e-44f}, scheme,
+                                              WeightScales::kPerMatrix, OwnScales::kPowersOfTwo)) {
+    EXPECT_GE(scale, 0x1p-126f);
+  }
 }
 
 }  // namespace

@@ -36,6 +36,8 @@ std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
   for (std::size_t i = 0; i < linears.size(); ++i) {
     LinearFacts fact;
     fact.module = linears[i].spec.module;
+    fact.role = linears[i].spec.role;
+    fact.group = linears[i].spec.group;
     fact.weight_amax = decision.weight_amax[i];
     fact.weight_scale = decision.weight_scales[i];
     fact.input_amax = decision.input_amax;

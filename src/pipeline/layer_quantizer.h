@@ -48,6 +48,8 @@ struct LinearFacts {
   // nearest; both 0 otherwise.
   double output_error = 0.0;
   double nearest_output_error = 0.0;
+  WeightRole role = WeightRole::kQuery;
+  LinearGroup group = LinearGroup::kQueryKeyValue;
 };
 
 struct CacheFacts {

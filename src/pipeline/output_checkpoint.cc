@@ -33,6 +33,20 @@ AttentionModule DescribeAttention(const LayerSpec& layer) {
   return attention;
 }
 
+// What fits the linear of this role in every layer: the last part of its name.
+std::string PatternOf(const LayerSpec& layer, WeightRole role) {
+  const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);
+  NARROW_CHECK(linear != layer.linears.end());
+  return fmt::format("*{}", linear->module.substr(linear->module.rfind('.') + 1));
+}
+
+// The linears that an inference engine fuses, in Quark's order.
+WeightMergeGroups FusedGroups(const LayerSpec& layer) {
+  const auto pattern = [&](WeightRole role) { return PatternOf(layer, role); };
+  return {{pattern(WeightRole::kUp), pattern(WeightRole::kGate)},
+          {pattern(WeightRole::kQuery), pattern(WeightRole::kKey), pattern(WeightRole::kValue)}};
+}
+
 TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
   const SafetensorsEntry& entry = source.Get(name).entry;
   return {entry.name, entry.dtype, entry.shape};
@@ -90,10 +104,15 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
   description.own_head = config.lm_head == DecoderConfig::LmHead::kOwn;
   description.model_dtype = ConfigDtypeName(config.dtype);
   description.min_kv_scale = quantization.min_cache_scale;
+  const LayerSpec first = family.layer(config, 0);
   if (quantization.weight_scales == WeightScales::kPerFusedGroup) {
-    description.weight_merge_groups = FusedWeightMergeGroups();
+    description.weight_merge_groups = FusedGroups(first);
   }
-  if (quantization.cache == CacheScheme::kFp8) description.kv_cache = KvCacheQuantization::kFp8;
+  if (quantization.cache == CacheScheme::kFp8) {
+    description.kv_cache = KvCacheQuantization::kFp8;
+    description.cache_patterns = {PatternOf(first, WeightRole::kKey),
+                                  PatternOf(first, WeightRole::kValue)};
+  }
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
     for (const LinearSpec& linear : layer.linears) {

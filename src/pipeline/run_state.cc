@@ -10,7 +10,7 @@
 namespace narrow {
 namespace {
 
-constexpr int kStateFormat = 3;
+constexpr int kStateFormat = 4;
 
 Json ToJson(const LayerFacts& facts) {
   Json json = Json::object();
@@ -18,7 +18,8 @@ Json ToJson(const LayerFacts& facts) {
   for (const LinearFacts& linear : facts.linears) {
     json["linears"].push_back({linear.module, linear.weight_amax, linear.weight_scale,
                                linear.input_amax, linear.input_scale, linear.elements,
-                               linear.saturated, linear.output_error, linear.nearest_output_error});
+                               linear.saturated, linear.output_error, linear.nearest_output_error,
+                               static_cast<int>(linear.role), static_cast<int>(linear.group)});
   }
   json["cache"] = nullptr;
   if (facts.cache) {
@@ -35,7 +36,9 @@ LayerFacts LayerFactsFromJson(const Json& json) {
   LayerFacts facts;
   for (const Json& linear : json.at("linears")) {
     facts.linears.push_back({linear.at(0), linear.at(1), linear.at(2), linear.at(3), linear.at(4),
-                             linear.at(5), linear.at(6), linear.at(7), linear.at(8)});
+                             linear.at(5), linear.at(6), linear.at(7), linear.at(8),
+                             static_cast<WeightRole>(linear.at(9).get<int>()),
+                             static_cast<LinearGroup>(linear.at(10).get<int>())});
   }
   if (const Json& cache = json.at("cache"); !cache.is_null()) {
     facts.cache = CacheFacts{cache.at(0), cache.at(1), cache.at(2), cache.at(3), cache.at(4)};

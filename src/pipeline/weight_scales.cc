@@ -1,6 +1,7 @@
 #include "pipeline/weight_scales.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
@@ -67,7 +68,11 @@ std::vector<float> ChooseWeightScales(const std::vector<float>& amax,
       continue;
     }
     if (amax[i] == 0.0f) continue;  // any scale represents zeros
-    for (float covered = largest; covered * 0.5f >= amax[i]; covered *= 0.5f) scales[i] *= 0.5f;
+    for (float covered = largest;
+         covered * 0.5f >= amax[i] && scales[i] * 0.5f >= std::numeric_limits<float>::min();
+         covered *= 0.5f) {
+      scales[i] *= 0.5f;
+    }
   }
   return scales;
 }

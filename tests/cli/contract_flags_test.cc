@@ -125,6 +125,22 @@ TEST_F(Flags, SmallestCacheScale) {
   EXPECT_NEAR(config["export"]["min_kv_scale"].get<double>(), minimum, 1e-8);
 }
 
+TEST_F(Flags, NumbersThatCannotBeMeantAreRefused) {
+  for (const std::string value : {"nan", "inf", "-inf", "1e39", "-1", "-1e-9", "x", ""}) {
+    ExpectRefused({"--min_kv_scale", value}, "--min_kv_scale");
+  }
+  for (const std::string flag : {"--save_interval", "--max_kl"}) {
+    for (const std::string value : {"nan", "inf", "1e309", "-1"})
+      ExpectRefused({flag, value}, flag);
+  }
+  for (const std::string flag : {"--eval_windows", "--attribution_windows", "--num_calib_data",
+                                 "--seq_len", "--window_tokens", "--threads"}) {
+    for (const std::string value : {"9223372036854775807", "99999999999999999999", "-1", "1.5"}) {
+      ExpectRefused({flag, value}, flag);
+    }
+  }
+}
+
 TEST_F(Flags, SkipEvaluation) {
   Quantize({});
   const Json report = ReadJsonFile(output() + "/narrow-report.json");

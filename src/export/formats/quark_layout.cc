@@ -15,13 +15,8 @@ TensorSpec ScalarScale(std::string name) {
 }
 
 Json QuarkExportBlock(const QuantizedCheckpointDescription& description) {
-  Json kv_cache_group = Json::array();
-  if (description.kv_cache == KvCacheQuantization::kFp8) {
-    kv_cache_group.push_back("*k_proj");
-    kv_cache_group.push_back("*v_proj");
-  }
   Json block = Json::object();
-  block["kv_cache_group"] = std::move(kv_cache_group);
+  block["kv_cache_group"] = description.cache_patterns;
   block["min_kv_scale"] = description.min_kv_scale;
   block["pack_method"] = "reorder";
   block["weight_format"] = "real_quantized";

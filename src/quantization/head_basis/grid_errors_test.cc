@@ -86,5 +86,16 @@ TEST(GridErrorsTest, PowersOfTwoCoverTheRange) {
   EXPECT_EQ(scheme.power_of_two_scale(0x1p-149f), 0x1p-126f);
 }
 
+// The reciprocal of every scale is finite, as who divides by it expects.
+TEST(GridErrorsTest, NoScaleIsZeroOrSubnormal) {
+  const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
+  for (float amax = 0x1p-149f; amax < 0x1p-100f; amax *= 1.5f) {
+    if (amax < 0x1p-148f) amax = 0x1p-148f;  // 1.5 times the smallest number is itself or twice it
+    ASSERT_GE(scheme.scale(amax), 0x1p-126f) << amax;
+    ASSERT_LE(amax, scheme.scale(amax) * 448.0f * 1.0000002f) << amax;
+    ASSERT_GE(scheme.power_of_two_scale(amax), 0x1p-126f) << amax;
+  }
+}
+
 }  // namespace
 }  // namespace narrow

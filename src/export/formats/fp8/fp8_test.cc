@@ -25,6 +25,7 @@ QuantizedCheckpointDescription Description(KvCacheQuantization kv_cache) {
   description.model_dtype = "bfloat16";
   description.excluded_linears = {"lm_head"};
   description.kv_cache = kv_cache;
+  if (kv_cache == KvCacheQuantization::kFp8) description.cache_patterns = {"*k_proj", "*v_proj"};
   return description;
 }
 
@@ -42,7 +43,7 @@ TEST(Fp8Format, WithoutKvCacheHasNoSchemeAndNoGroup) {
 
 TEST(Fp8Format, RecordsMergeGroupsAndLeastKvScale) {
   QuantizedCheckpointDescription description = Description(KvCacheQuantization::kFp8);
-  description.weight_merge_groups = FusedWeightMergeGroups();
+  description.weight_merge_groups = {{"*up_proj", "*gate_proj"}, {"*q_proj", "*k_proj", "*v_proj"}};
   description.min_kv_scale = 0.25;
   const Json block = Fp8QuantizationConfig(description).at("export");
   EXPECT_EQ(block.at("weight_merge_groups").dump(),

@@ -1,5 +1,6 @@
 #include "export/formats/quark/quark.h"
 
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -49,9 +50,8 @@ Json LinearQuantizers(Json outputs) {
 
 Json QuarkQuantizationConfig(const QuantizedCheckpointDescription& description) {
   Json cache_layers = Json::object();
-  if (description.kv_cache == KvCacheQuantization::kFp8) {
-    cache_layers["*k_proj"] = LinearQuantizers(TensorQuantizer(nullptr));
-    cache_layers["*v_proj"] = LinearQuantizers(TensorQuantizer(nullptr));
+  for (const std::string& pattern : description.cache_patterns) {
+    cache_layers[pattern] = LinearQuantizers(TensorQuantizer(nullptr));
   }
   Json config = Json::object();
   config["algo_config"] = nullptr;

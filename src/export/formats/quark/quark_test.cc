@@ -51,6 +51,7 @@ QuantizedCheckpointDescription Description(KvCacheQuantization kv_cache) {
   QuantizedCheckpointDescription description;
   description.excluded_linears = {"lm_head"};
   description.kv_cache = kv_cache;
+  if (kv_cache == KvCacheQuantization::kFp8) description.cache_patterns = {"*k_proj", "*v_proj"};
   return description;
 }
 

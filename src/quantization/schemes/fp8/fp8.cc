@@ -8,6 +8,8 @@
 namespace narrow::fp8 {
 namespace {
 
+// Of smaller scales the reciprocal would be infinite in f32.
+constexpr float kSmallestScale = 0x1p-126f;
 static_assert(sizeof(Float8E4M3) == 1);
 
 std::span<Float8E4M3> AsCodes(std::span<std::byte> bytes) {
@@ -19,14 +21,16 @@ std::span<const Float8E4M3> AsCodes(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-float Scale(float amax) { return amax > 0.0f ? amax / kFloat8E4M3Max : 0x1p-23f; }
+float Scale(float amax) {
+  return amax > 0.0f ? std::max(amax / kFloat8E4M3Max, kSmallestScale) : 0x1p-23f;
+}
 
 float PowerOfTwoScale(float amax) {
   if (amax == 0.0f) return 0x1p-23f;
   int exponent = 0;
   const double mantissa = std::frexp(amax / double{kFloat8E4M3Max}, &exponent);  // in [0.5, 1)
   const double scale = std::ldexp(mantissa == 0.5 ? 0.5 : 1.0, exponent);
-  return static_cast<float>(std::max(scale, 0x1p-126));
+  return static_cast<float>(std::max(scale, double{kSmallestScale}));
 }
 
 int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte> codes) {
