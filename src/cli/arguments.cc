@@ -45,8 +45,9 @@ CLI::Validator FiniteNumber(Bound bound, double smallest, double largest) {
     const bool number = CLI::detail::lexical_cast(text, value);
     const bool inside = bound == Bound::kFrom ? value >= smallest : value > smallest;
     if (number && inside && value <= largest) return {};
-    return fmt::format("{}: expected a number {} {:g} and at most {:g}", text,
-                       bound == Bound::kFrom ? "from" : "above", smallest, largest);
+    return fmt::format("{}: expected a number {} {:g} {} {:g}", text,
+                       bound == Bound::kFrom ? "from" : "above", smallest,
+                       bound == Bound::kFrom ? "to" : "and at most", largest);
   };
   return {check, "FLOAT"};
 }
