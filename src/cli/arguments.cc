@@ -82,7 +82,7 @@ void ComputeFlags::AddTo(CLI::App& command) {
   command
       .add_option("--data_type", data_type,
                   "Type of the matrix products: auto (bfloat16 where the CPU has it), bfloat16, "
-                  "float32")
+                  "float32; float16 is refused")
       ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}));
   command.add_option("--device", device, "cpu is the only device of this build");
   command.add_option("--threads", threads, "Threads; 0 means one per core (default: 0)")

@@ -13,12 +13,16 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command.option_defaults()->take_last();  // as Python's argparse does
   command.add_option("--model_dir", flags.model_dir, "Hugging Face checkpoint to quantize")
       ->required();
-  command.add_option("--output_dir", flags.output_dir, "Directory to make");
+  command.add_option("--output_dir", flags.output_dir,
+                     "Directory to make (not with --skip_quantization)");
   command.add_flag("--overwrite", flags.overwrite,
                    "Replace an existing output directory if narrow made all that is in it");
   command.add_option("--quant_scheme", flags.quant_scheme,
-                     "fp8 (or w_fp8_a_fp8): FP8 E4M3 weights and inputs, one scale per tensor");
-  command.add_option("--kv_cache_dtype", flags.kv_cache_dtype, "fp8: quantize the KV cache too")
+                     "fp8 (or w_fp8_a_fp8): FP8 E4M3 weights and inputs, one scale per tensor "
+                     "(default)");
+  command
+      .add_option("--kv_cache_dtype", flags.kv_cache_dtype,
+                  "fp8: quantize the KV cache too (default: it is left)")
       ->check(CLI::IsMember({"fp8"}));
   command
       .add_option("--min_kv_scale", flags.min_kv_scale, "Smallest scale of K and V (default: 0)")
@@ -41,8 +45,8 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
       ->check(CLI::NonNegativeNumber);
   command
       .add_option("--max_kl", flags.max_kl,
-                  "Leave as many of the worst groups as the KL of the deployed model needs to stay "
-                  "below this; a second pass where it is above without")
+                  "Leave as many of the worst groups as, by a prediction, bring the KL of the "
+                  "deployed model to this; a second pass where it is above without")
       ->check(FiniteNumber(Bound::kAbove, 0, std::numeric_limits<double>::max()));
   command.add_option(
       "--dataset", flags.dataset,
@@ -87,7 +91,7 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_flag("--skip_quantization", flags.skip_quantization,
                    "Only evaluate the original; writes nothing");
   command.add_flag("--skip_evaluation", flags.skip_evaluation,
-                   "No perplexity, and no error of layers: nothing is measured");
+                   "No perplexity, and errors of layers only where --keep_layers needs them");
   command
       .add_option("--attribution_windows", flags.attribution_windows,
                   "Evaluation windows on which the cost of weights, inputs and KV cache is told "

@@ -1,5 +1,5 @@
-// What a tensor is for. Everything that treats tensors differently asks for the role, never for a
-// part of a name.
+// What a tensor is for. What treats tensors differently in model, pipeline and export asks for the
+// role, never for a part of a name.
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
-// A decoder layer in memory: packed for products once, rewritten in place as it becomes quantized,
-// so that a layer never exists twice.
+// A decoder layer in memory: packed for products once, rewritten in place as it becomes quantized.
+// The stored weights are released when they are packed, unless the operands do not hold them
+// exactly (F16 and F32 in bf16): those stay until their group is quantized.
 #pragma once
 
 #include <algorithm>
