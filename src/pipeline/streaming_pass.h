@@ -1,6 +1,7 @@
-// A pass over the weights, as a rule the only one: every decoder layer is read once, and calibration, the evaluation
-// of the original, quantization, writing, and the evaluation of the quantized model happen while it
-// is in memory. What travels from layer to layer are the hidden states of the texts.
+// A pass over the weights, as a rule the only one: every decoder layer is read once, and
+// calibration, the evaluation of the original, quantization, writing, and the evaluation of the
+// quantized model happen while it is in memory. What travels from layer to layer are the hidden
+// states of the texts.
 #pragma once
 
 #include <filesystem>
