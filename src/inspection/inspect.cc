@@ -9,6 +9,7 @@
 #include "inspection/inventory.h"
 #include "inspection/llama_tensors.h"
 #include "inspection/quantization_checks.h"
+#include "inspection/side_checks.h"
 
 namespace narrow {
 namespace {
@@ -47,6 +48,8 @@ InspectionReport Inspect(const std::filesystem::path& directory) {
   }
   const std::optional<LlamaTensors> llama = ExpectedLlamaTensors(inventory.config, findings);
   if (llama) CheckLlamaTensors(*llama, inventory, findings);
+  CheckSideFiles(directory, findings);
+  if (auto note = BasisNote(directory)) report.notes.push_back(*std::move(note));
   CheckQuantization(inventory, llama ? &*llama : nullptr, findings);
 
   report.tensors = std::move(inventory.tensors);

@@ -42,7 +42,8 @@ struct InspectionReport {
   std::vector<InspectedTensor> tensors;  // by name
   std::vector<DtypeTotal> totals;        // most bytes first
   int64_t files = 0;
-  int64_t bytes = 0;  // of all tensors
+  int64_t bytes = 0;               // of all tensors
+  std::vector<std::string> notes;  // what is no problem, but to be known
   std::vector<Finding> problems;
 
   bool HasErrors() const {
@@ -53,7 +54,8 @@ struct InspectionReport {
 
 // Errors are what keeps vLLM from loading the checkpoint or makes it compute with other numbers
 // than meant; warnings are what it ignores. Damaged weights and an index that does not fit the
-// files are errors in the report, beside the tensors of the files that can be read. Throws:
+// files are errors in the report, beside the tensors of the files that can be read. Of the files
+// beside the weights, a missing or incomplete tokenizer and an adapter are warnings. Throws:
 // kNotFound without directory, config.json or any weights; kCorruptInput for a config.json that is
 // no JSON object; kIo. Source: docs/formats/checkpoint.md, loading rules of vLLM 0.32.
 InspectionReport Inspect(const std::filesystem::path& directory);
@@ -64,7 +66,7 @@ std::string RenderInspection(const InspectionReport& report);
 
 // {"directory", "model_type", "quant_method", "files", "bytes", "totals": [{"dtype", "tensors",
 // "elements", "bytes"}], "tensors": [{"name", "dtype", "shape", "bytes", "file", "scale"?}],
-// "problems": [{"severity", "text"}]}. A scale that is not finite is null.
+// "notes": [text], "problems": [{"severity", "text"}]}. A scale that is not finite is null.
 std::string RenderInspectionJson(const InspectionReport& report);
 
 }  // namespace narrow

@@ -97,22 +97,58 @@ void ReadFileByFile(const fs::path& directory, const std::string& damage, Invent
   }
 }
 
-// transformers writes the sum of all tensor bytes into the index.
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
+bool TiedHeadDiffers(const CheckpointReader& reader) {
+  const auto tied = reader.config().find("tie_word_embeddings");
+  if (tied == reader.config().end() || *tied != Json(true)) return false;
+  if (reader.Find(kHead) == nullptr || reader.Find(kEmbedding) == nullptr) return false;
+  return !reader.SameContents(kHead, kEmbedding);
+}
+
+// What index and files disagree on, beyond what keeps the checkpoint from being read.
+void CheckIndex(const CheckpointReader& reader, Findings& findings) {
+  for (const std::string& remark : reader.remarks()) findings.Warning("remarks", remark);
+  for (const auto& location : reader.tensors()) {
+    if (location.listed) continue;
+    findings.Warning("tensors that the index does not list",
+                     fmt::format("tensor {} of {} is not in the index; vLLM reads it all the same",
+                                 Quoted(location.entry.name),
+                                 Quoted(location.file->path().filename().string())));
+  }
+  for (const auto& [tensor, file] : reader.absent()) {
+    findings.Warning("tensors that no file has",
+                     fmt::format("the index places tensor {} in {}, which has no such tensor",
+                                 Quoted(tensor), Quoted(file)));
+  }
+}
+
+// transformers writes the sum of all tensor bytes into the index, and reads "metadata".
 void CheckTotalSize(const fs::path& directory, const Inventory& inventory, Findings& findings) {
   const fs::path path = directory / "model.safetensors.index.json";
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return;
   try {
     const Json index = ReadJsonFile(path.string());
-    const Json* metadata = OptionalObject(index, "metadata", path.string());
-    if (metadata == nullptr) return;
-    const std::optional<double> total = OptionalNumber(*metadata, "total_size", path.string());
+    const auto metadata = index.find("metadata");
+    if (metadata == index.end() || !metadata->is_object()) {
+      findings.Warning(
+          "sizes",
+          "the index has no object \"metadata\", without which transformers 5 does not "
+          "load it");
+      return;
+    }
+    const auto size = metadata->find("total_size");
+    if (size == metadata->end()) return;
+    const std::optional<double> total =
+        size->is_number() ? std::optional(size->get<double>()) : std::nullopt;
     int64_t bytes = 0;
     for (const InspectedTensor& tensor : inventory.tensors) bytes += tensor.bytes;
-    if (total && *total != static_cast<double>(bytes)) {
-      findings.Warning("sizes", fmt::format("the index says total_size {:.0f}, the tensors have {} "
-                                            "bytes",
-                                            *total, bytes));
+    if (total != static_cast<double>(bytes)) {
+      findings.Warning(
+          "sizes", fmt::format("the index says total_size {}, the tensors have {} bytes",
+                               total ? fmt::format("{:.0f}", *total) : size->type_name(), bytes));
     }
   } catch (const Error& error) {
     findings.Error("damaged files", error.what());
@@ -130,6 +166,8 @@ Inventory ReadInventory(const fs::path& directory, Findings& findings) {
     for (const CheckpointReader::TensorLocation& location : reader.tensors()) {
       Add(*location.file, location.entry, inventory);
     }
+    inventory.tied_head_differs = TiedHeadDiffers(reader);
+    CheckIndex(reader, findings);
     CheckTotalSize(directory, inventory, findings);
   } catch (const Error& error) {
     std::error_code ignored;

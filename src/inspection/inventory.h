@@ -18,6 +18,9 @@ struct Inventory {
   std::vector<InspectedTensor> tensors;  // by name
   std::map<std::string, std::size_t, std::less<>> index;
   int64_t files = 0;
+  // lm_head.weight and the embedding are both stored although the configuration ties them, and
+  // differ.
+  bool tied_head_differs = false;
 
   // Null when there is no such tensor.
   const InspectedTensor* Find(std::string_view name) const {

@@ -8,12 +8,17 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "io/wrapped_names.h"
 
 namespace narrow {
 namespace {
 
 // Bounds the work a lying configuration can ask for; the largest Llama has 126 layers.
 constexpr int64_t kMaxLayers = 10'000;
+// Missing tensors whose absence is explained: each takes a walk over all names.
+constexpr int64_t kMaxExplained = Findings::kMaxPerKind;
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 bool IsLlama(const Json& config) {
   if (const auto type = OptionalString(config, "model_type", "config.json")) {
@@ -61,7 +66,8 @@ LlamaTensors Expected(const Json& config) {
   const bool mlp_bias = flag("mlp_bias");
   required.push_back({"model.embed_tokens.weight", {vocabulary, hidden}});
   required.push_back({"model.norm.weight", {hidden}});
-  if (!flag("tie_word_embeddings")) linear("lm_head", vocabulary, hidden, false);
+  expected.tied = flag("tie_word_embeddings");
+  if (!expected.tied) linear("lm_head", vocabulary, hidden, false);
   for (int64_t i = 0; i < expected.layers; ++i) {
     const std::string layer = LayerName(i);
     required.push_back({layer + ".input_layernorm.weight", {hidden}});
@@ -104,12 +110,42 @@ std::set<std::string, std::less<>> ScaleNames(int64_t layers) {
   return names;
 }
 
+// Why a tensor that is not there may be missing; "" when nothing shows it.
+std::string MissingHint(const std::string& name, const LlamaTensors& expected,
+                        const Inventory& inventory) {
+  for (const InspectedTensor& tensor : inventory.tensors) {
+    if (const auto why = ExplainName(tensor.name, name)) {
+      return fmt::format(", but {}: {}", Quoted(tensor.name), *why);
+    }
+  }
+  const bool head = name == kHead && inventory.Find(kEmbedding) != nullptr;
+  const bool embedding = name == kEmbedding && inventory.Find(kHead) != nullptr;
+  if (!head && !embedding) return "";
+  if (expected.tied) {
+    return fmt::format(
+        ", only {}; transformers 5 takes it for both, vLLM does not: quantize writes it under the "
+        "name it needs",
+        kHead);
+  }
+  return fmt::format(", only {}; if they are one matrix, set \"tie_word_embeddings\": true",
+                     head ? kEmbedding : kHead);
+}
+
 std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 void CheckUnknown(const InspectedTensor& tensor, Findings& findings) {
-  constexpr std::array<std::string_view, 8> kIgnored = {
-      ".bias",         ".q_scale",      ".k_scale",      ".v_scale",
-      ".q_zero_point", ".k_zero_point", ".v_zero_point", ".rotary_emb.inv_freq"};
+  constexpr std::array<std::string_view, 12> kIgnored = {".bias",
+                                                         ".q_scale",
+                                                         ".k_scale",
+                                                         ".v_scale",
+                                                         ".q_zero_point",
+                                                         ".k_zero_point",
+                                                         ".v_zero_point",
+                                                         "rotary_emb.inv_freq",
+                                                         "rotary_pos_emb.inv_freq",
+                                                         "rotary_emb.original_inv_freq",
+                                                         "rotary_emb.cos_cached",
+                                                         "rotary_emb.sin_cached"};
   const bool ignored = std::any_of(kIgnored.begin(), kIgnored.end(), [&](std::string_view suffix) {
     return tensor.name.ends_with(suffix);
   });
@@ -117,8 +153,12 @@ void CheckUnknown(const InspectedTensor& tensor, Findings& findings) {
     findings.Warning("tensors that vLLM ignores",
                      fmt::format("tensor {} is ignored by vLLM", Quoted(tensor.name)));
   } else if (tensor.name != "lm_head.weight") {  // a tied model may still carry its copy
-    findings.Error("unknown tensors", fmt::format("unknown tensor {}: vLLM has no parameter for it",
-                                                  Quoted(tensor.name)));
+    const bool probability = tensor.name.ends_with(".prob_scale");
+    findings.Error(
+        "unknown tensors",
+        fmt::format("unknown tensor {}: vLLM has no parameter for it{}", Quoted(tensor.name),
+                    probability ? "; it knows the scale as prob_output_scale"
+                                : UnknownTensorHint(tensor.name)));
   }
 }
 
@@ -150,11 +190,24 @@ std::vector<std::string> LinearModules(const std::string& layer) {
 void CheckLlamaTensors(const LlamaTensors& expected, const Inventory& inventory,
                        Findings& findings) {
   std::set<std::string, std::less<>> known = ScaleNames(expected.layers);
+  int64_t explained = 0;
+  if (inventory.tied_head_differs) {
+    findings.Warning("heads",
+                     fmt::format("config.json ties {} to {}, but both are stored and differ; vLLM "
+                                 "0.32 and transformers 5 use the stored head, older ones drop it: "
+                                 "set \"tie_word_embeddings\": false",
+                                 kHead, kEmbedding));
+  }
   for (const ExpectedTensor& required : expected.required) {
     known.insert(required.name);
     const InspectedTensor* tensor = inventory.Find(required.name);
     if (tensor == nullptr) {
-      findings.Error("missing tensors", fmt::format("tensor {} is missing", required.name));
+      findings.Error(
+          "missing tensors",
+          fmt::format(
+              "tensor {} is missing{}", required.name,
+              explained < kMaxExplained ? MissingHint(required.name, expected, inventory) : ""));
+      ++explained;
     } else if (tensor->shape != required.shape) {
       findings.Error("wrong shapes",
                      fmt::format("tensor {} has shape {}, config.json makes it {}", required.name,

@@ -17,6 +17,7 @@ struct ExpectedTensor {
 
 struct LlamaTensors {
   int64_t layers = 0;
+  bool tied = false;  // the head to the embedding
   std::vector<ExpectedTensor> required;
 };
 

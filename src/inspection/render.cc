@@ -75,6 +75,7 @@ std::string RenderInspection(const InspectionReport& report) {
     text += fmt::format("  {:<8} {:>6} tensors {:>15} elements {:>10}\n", Name(total.dtype),
                         total.tensors, total.elements, SizeText(total.bytes));
   }
+  for (const std::string& note : report.notes) text += fmt::format("note: {}\n", note);
   for (const Finding& finding : report.problems) {
     text += fmt::format("{}: {}\n", SeverityText(finding.severity), finding.text);
   }
@@ -90,6 +91,7 @@ std::string RenderInspectionJson(const InspectionReport& report) {
                {"bytes", report.bytes},
                {"totals", Json::array()},
                {"tensors", Json::array()},
+               {"notes", report.notes},
                {"problems", Json::array()}};
   for (const DtypeTotal& total : report.totals) {
     json["totals"].push_back({{"dtype", Name(total.dtype)},

@@ -1,6 +1,7 @@
 #include "io/checkpoint_reader.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 #include <utility>
@@ -16,6 +17,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kSingleName = "model.safetensors";
 constexpr std::string_view kSuffix = ".safetensors";
+constexpr int64_t kCompareBytes = int64_t{1} << 22;
 
 // Tensor name -> file name, as the index says.
 using WeightMap = std::map<std::string, std::string>;
@@ -241,6 +243,24 @@ void CheckpointReader::ReadPart(const TensorLocation& location, int64_t offset,
                static_cast<int64_t>(bytes.size()) <= location.entry.bytes() - offset);
   traffic_->Measure(static_cast<int64_t>(bytes.size()),
                     [&] { location.file->ReadAt(location.entry.begin + offset, bytes); });
+}
+
+bool CheckpointReader::SameContents(std::string_view a, std::string_view b) const {
+  const TensorLocation& first = Get(a);
+  const TensorLocation& second = Get(b);
+  if (first.entry.dtype != second.entry.dtype || first.entry.shape != second.entry.shape) {
+    return false;
+  }
+  const int64_t bytes = first.entry.bytes();
+  std::vector<std::byte> left(static_cast<std::size_t>(std::min(kCompareBytes, bytes)));
+  std::vector<std::byte> right(left.size());
+  for (int64_t offset = 0; offset < bytes; offset += kCompareBytes) {
+    const auto count = static_cast<std::size_t>(std::min(kCompareBytes, bytes - offset));
+    ReadPart(first, offset, std::span(left).first(count));
+    ReadPart(second, offset, std::span(right).first(count));
+    if (std::memcmp(left.data(), right.data(), count) != 0) return false;
+  }
+  return true;
 }
 
 std::vector<CheckpointReader::FileFacts> CheckpointReader::files() const {

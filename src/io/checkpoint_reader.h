@@ -59,6 +59,10 @@ class CheckpointReader {
   // Copies bytes [offset, offset + bytes.size()) of the tensor (for slices of rows).
   void ReadPart(const TensorLocation& location, int64_t offset, std::span<std::byte> bytes) const;
 
+  // Whether two tensors have the same type, shape and bytes. Reads both up to the first difference.
+  // REQUIRES: there are such tensors.
+  bool SameContents(std::string_view a, std::string_view b) const;
+
   // Everything Read and ReadPart read so far.
   Traffic traffic() const { return traffic_->total(); }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <set>
 
+#include "io/wrapped_names.h"
 #include "model/cache_scales.h"
 #include "model/llama/llama.h"
 #include "model/missing_tensor.h"

@@ -1,37 +1,9 @@
 #include "model/head.h"
 
-#include <algorithm>
-#include <cstring>
-#include <vector>
-
 #include "base/error.h"
 #include "model/missing_tensor.h"
 
 namespace narrow {
-namespace {
-
-constexpr int64_t kChunkBytes = int64_t{1} << 22;
-
-bool SameBytes(const CheckpointReader& checkpoint, const std::string& a, const std::string& b) {
-  const auto& first = checkpoint.Get(a);
-  const auto& second = checkpoint.Get(b);
-  if (first.entry.dtype != second.entry.dtype || first.entry.shape != second.entry.shape) {
-    return false;
-  }
-  std::vector<std::byte> left(static_cast<std::size_t>(std::min(kChunkBytes, first.entry.bytes())));
-  std::vector<std::byte> right(left.size());
-  for (int64_t offset = 0; offset < first.entry.bytes(); offset += kChunkBytes) {
-    const auto count =
-        static_cast<std::size_t>(std::min(kChunkBytes, first.entry.bytes() - offset));
-    checkpoint.ReadPart(first, offset, std::span(left).first(count));
-    checkpoint.ReadPart(second, offset, std::span(right).first(count));
-    if (std::memcmp(left.data(), right.data(), count) != 0) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 std::vector<std::string> SettleHead(const ModelFamily& family, DecoderConfig& config,
                                     CheckpointReader& checkpoint) {
   const std::string head = family.model(config).lm_head_module + ".weight";
@@ -58,7 +30,7 @@ std::vector<std::string> SettleHead(const ModelFamily& family, DecoderConfig& co
                     "two, so it is both",
                     embedding, head)};
   }
-  if (SameBytes(checkpoint, embedding, head)) return {};
+  if (checkpoint.SameContents(embedding, head)) return {};
   config.lm_head = DecoderConfig::LmHead::kOwn;
   return {fmt::format(
       "config.json ties {} to {}, but both are stored and differ: the stored head is used, as "

@@ -18,8 +18,4 @@ std::optional<std::string> ExplainMissing(const CheckpointReader& checkpoint,
 // `name`.
 [[noreturn]] void FailMissingTensor(const CheckpointReader& checkpoint, const std::string& name);
 
-// What a tensor is that belongs to no model of the family, where its name shows it: "; it is part
-// of an adapter ...", else "".
-std::string UnknownTensorHint(const std::string& name);
-
 }  // namespace narrow
