@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "io/checkpoint_reader.h"
 #include "io/checkpoint_writer.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
@@ -84,6 +85,8 @@ Model GoodModel() {
 
 void WriteModel(const Model& model, const ScratchDirectory& scratch, int64_t max_shard_bytes) {
   scratch.Put("config.json", model.config.dump());
+  scratch.Put("tokenizer.json", "{}");
+  scratch.Put("tokenizer_config.json", "{}");
   std::vector<TensorSpec> specs;
   for (const auto& [name, spec] : model.tensors) specs.push_back(spec);
   CheckpointWriter writer(scratch.path(), PlanShards(specs, max_shard_bytes));
@@ -180,6 +183,8 @@ const Case kCases[] = {
      "although other layers do"},
     {"OldKvScale", [](Model& m) { m.PutScale("model.layers.0.self_attn.kv_scale", 1); },
      "warning: model.layers.0.self_attn.kv_scale is deprecated"},
+    {"TwoScalesForK", [](Model& m) { m.PutScale("model.layers.0.self_attn.kv_scale", 1); },
+     "error: model.layers.0.self_attn has a kv_scale and another scale for K"},
     {"MissingTensor", [](Model& m) { m.Remove("model.norm.weight"); },
      "error: tensor model.norm.weight is missing"},
     {"MissingHead", [](Model& m) { m.Remove("lm_head.weight"); }, "lm_head.weight is missing"},
@@ -295,6 +300,62 @@ TEST(Inspect, WhatVllmAcceptsIsNoProblem) {
     skipped.Remove(module + ".input_scale");
   }
   EXPECT_THAT(Problems(skipped), IsEmpty());
+}
+
+TEST(Inspect, ATiedHeadThatDiffersIsAWarning) {
+  const ScratchDirectory scratch;
+  Model model = GoodModel();
+  model.config["tie_word_embeddings"] = true;
+  WriteModel(model, scratch, 1 << 20);
+  EXPECT_THAT(Inspect(scratch.path()).problems, IsEmpty());
+  const int64_t end = CheckpointReader(scratch.path()).Get("lm_head.weight").entry.end;
+  std::string file = scratch.Get("model.safetensors");
+  file[static_cast<std::size_t>(end - 1)] = 1;
+  scratch.Put("model.safetensors", file);
+  const InspectionReport differing = Inspect(scratch.path());
+  ASSERT_EQ(differing.problems.size(), 1u);
+  EXPECT_THAT(differing.problems[0].text, HasSubstr("\"tie_word_embeddings\": false"));
+  EXPECT_FALSE(differing.HasErrors());
+}
+
+// All that is said of the good model after a change to its directory.
+std::string Said(const std::function<void(const ScratchDirectory&)>& change) {
+  const ScratchDirectory scratch;
+  WriteModel(GoodModel(), scratch, 1 << 20);
+  change(scratch);
+  const InspectionReport report = Inspect(scratch.path());
+  EXPECT_FALSE(report.HasErrors());
+  std::string all;
+  for (const Finding& finding : report.problems) all += finding.text + "\n";
+  for (const std::string& note : report.notes) all += "note " + note + "\n";
+  return all;
+}
+
+TEST(Inspect, SaysWhatLiesBesideTheWeights) {
+  const auto remove = [](const char* name) {
+    return
+        [name](const ScratchDirectory& scratch) { std::filesystem::remove(scratch.path() / name); };
+  };
+  const auto put = [](const char* name, const std::string& contents) {
+    return [=](const ScratchDirectory& scratch) { scratch.Put(name, contents); };
+  };
+  EXPECT_EQ(Said([](const ScratchDirectory&) {}), "");
+  EXPECT_THAT(Said(remove("tokenizer.json")), HasSubstr("there is no tokenizer ("));
+  EXPECT_THAT(Said(remove("tokenizer_config.json")), HasSubstr("no tokenizer_config.json"));
+  EXPECT_THAT(Said([&](const ScratchDirectory& scratch) {
+                remove("tokenizer.json")(scratch);
+                scratch.Put("tokenizer.model", "x");
+              }),
+              HasSubstr("only tokenizer.model"));
+  EXPECT_THAT(Said([](const ScratchDirectory& scratch) {
+                std::filesystem::create_symlink("gone", scratch.path() / "merges.txt");
+              }),
+              HasSubstr("merges.txt (a symbolic link to gone"));
+  EXPECT_THAT(Said(put("adapter_config.json", "{}")), HasSubstr("adapter_config.json"));
+  EXPECT_THAT(Said(put("narrow-report.json", R"({"strategy":{"head_basis":"fitted"}})")),
+              HasSubstr("--head_basis none"));
+  EXPECT_EQ(Said(put("narrow-report.json", R"({"strategy":{"head_basis":"none"}})")), "");
+  EXPECT_EQ(Said(put("narrow-report.json", "{")), "");
 }
 
 TEST(Inspect, QuarkLayout) {

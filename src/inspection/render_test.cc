@@ -33,6 +33,15 @@ TEST(RenderInspection, AlignsTheTable) {
             "no problems found\n");
 }
 
+TEST(RenderInspection, ShowsNotesThatAreNoProblems) {
+  InspectionReport report = Sample();
+  report.notes = {"to be known"};
+  EXPECT_NE(RenderInspection(report).find("note: to be known\nno problems found\n"),
+            std::string::npos);
+  EXPECT_EQ(ParseJson(RenderInspectionJson(report), "report")["notes"].dump(),
+            R"(["to be known"])");
+}
+
 TEST(RenderInspection, ListsProblemsAndHidesControlCharacters) {
   InspectionReport report = Sample();
   report.tensors[0].name = "\x1B[2Jx\n";

@@ -99,13 +99,15 @@ void CheckKvScales(const Inventory& inventory, int64_t layers, KvScales promise,
     const bool v =
         merged || HasAny(inventory, attention,
                          {"v_scale", "v_proj.output_scale", "v_proj.v_scale", "qkv_proj.v_scale"});
-    if (merged && HasAny(inventory, attention,
-                         {"k_scale", "v_scale", "k_proj.output_scale", "v_proj.output_scale"})) {
+    if (merged &&
+        HasAny(inventory, attention,
+               {"k_scale", "k_proj.output_scale", "k_proj.k_scale", "qkv_proj.k_scale"})) {
       findings.Error("scales in two spellings",
-                     fmt::format("{0} has a kv_scale and scales of its own for K or V: which of "
-                                 "them counts depends on the order of loading",
+                     fmt::format("{} has a kv_scale and another scale for K: which of them counts "
+                                 "depends on the order of loading",
                                  attention));
-    } else if (merged) {
+    }
+    if (merged) {
       findings.Warning("deprecated scales",
                        fmt::format("{}.kv_scale is deprecated: one scale for K and V", attention));
     }

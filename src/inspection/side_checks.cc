@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/model_directory.h"
+#include "io/output_marker.h"
 
 namespace narrow {
 namespace {
@@ -46,6 +47,24 @@ void CheckTokenizer(const fs::path& directory, Findings& findings) {
                    "serves the checkpoint only with --tokenizer");
 }
 
+// As the marker or, without one, the report of the job says; "" when neither does. Both are for
+// people and for narrow: nobody loads a damaged one.
+std::string HeadBasisOf(const fs::path& directory) {
+  try {
+    if (const auto marker = ReadOutputMarker(directory); marker && marker->head_basis) {
+      return *marker->head_basis;
+    }
+    if (!Has(directory, "narrow-report.json")) return "";
+    const Json report =
+        ReadJsonFile((directory / "narrow-report.json").string(), {.max_bytes = kMaxReportBytes});
+    const Json* strategy = OptionalObject(report, "strategy", "narrow-report.json");
+    if (strategy == nullptr) return "";
+    return OptionalString(*strategy, "head_basis", "narrow-report.json").value_or("");
+  } catch (const Error&) {
+    return "";
+  }
+}
+
 }  // namespace
 
 void CheckSideFiles(const fs::path& directory, Findings& findings) {
@@ -65,18 +84,7 @@ void CheckSideFiles(const fs::path& directory, Findings& findings) {
 }
 
 std::optional<std::string> BasisNote(const fs::path& directory) {
-  try {
-    if (!Has(directory, "narrow-report.json")) return std::nullopt;
-    const Json report =
-        ReadJsonFile((directory / "narrow-report.json").string(), {.max_bytes = kMaxReportBytes});
-    const Json* strategy = OptionalObject(report, "strategy", "narrow-report.json");
-    if (strategy == nullptr ||
-        OptionalString(*strategy, "head_basis", "narrow-report.json") != "fitted") {
-      return std::nullopt;
-    }
-  } catch (const Error&) {
-    return std::nullopt;  // a report for people, nobody loads it
-  }
+  if (HeadBasisOf(directory) != "fitted") return std::nullopt;
   return "made with --head_basis fitted: q, k, v and o are in a basis of their own, in which an "
          "adapter (LoRA) trained for the original model is silently wrong; to serve adapters, "
          "quantize with --head_basis none";

@@ -14,8 +14,8 @@ namespace narrow {
 // adapter.
 void CheckSideFiles(const std::filesystem::path& directory, Findings& findings);
 
-// What an adapter for the original model meets in this checkpoint: a sentence when
-// narrow-report.json says that the heads are in a basis of their own.
+// What an adapter for the original model meets in this checkpoint: a sentence when the marker of
+// narrow's output, or narrow-report.json, says that the heads are in a basis of their own.
 std::optional<std::string> BasisNote(const std::filesystem::path& directory);
 
 }  // namespace narrow

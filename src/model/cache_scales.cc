@@ -12,40 +12,43 @@ std::string ModuleOf(const LayerSpec& layer, WeightRole role) {
   Fail(ErrorCode::kInternal, "{} has no linear of the role asked for", layer.attention_module);
 }
 
-std::vector<CacheScaleNames> Spellings(const LayerSpec& layer) {
-  const std::string& attention = layer.attention_module;
-  const std::string key = ModuleOf(layer, WeightRole::kKey);
-  const std::string value = ModuleOf(layer, WeightRole::kValue);
-  const std::string fused = attention + ".qkv_proj";
-  return {{attention + ".k_scale", attention + ".v_scale"},
-          {key + ".output_scale", value + ".output_scale"},
-          {key + ".k_scale", value + ".v_scale"},
-          {fused + ".k_scale", fused + ".v_scale"},
-          {attention + ".kv_scale", attention + ".kv_scale"}};
+// The only one of the names that the checkpoint has; "" when it has none.
+std::string Only(const CheckpointReader& checkpoint, const std::vector<std::string>& names) {
+  std::string found;
+  for (const std::string& name : names) {
+    if (checkpoint.Find(name) == nullptr) continue;
+    if (!found.empty()) {
+      Fail(ErrorCode::kCorruptInput,
+           "the checkpoint has the cache scales {} and {}, and which of them counts depends on who "
+           "reads it; remove one",
+           found, name);
+    }
+    found = name;
+  }
+  return found;
 }
 
 }  // namespace
 
 std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoint,
                                                const LayerSpec& layer) {
-  std::optional<CacheScaleNames> found;
-  for (CacheScaleNames& names : Spellings(layer)) {
-    const bool key = checkpoint.Find(names.key) != nullptr;
-    const bool value = checkpoint.Find(names.value) != nullptr;
-    if (!key && !value) continue;
-    if (key != value) {
-      Fail(ErrorCode::kCorruptInput, "the checkpoint has the scale {} but no {}",
-           key ? names.key : names.value, key ? names.value : names.key);
-    }
-    if (found) {
-      Fail(ErrorCode::kCorruptInput,
-           "the checkpoint has the cache scales {} and {}, and which of them counts depends on who "
-           "reads it; remove one",
-           found->key, names.key);
-    }
-    found = std::move(names);
+  const std::string& attention = layer.attention_module;
+  const std::string key_module = ModuleOf(layer, WeightRole::kKey);
+  const std::string value_module = ModuleOf(layer, WeightRole::kValue);
+  const std::string both = attention + ".kv_scale";
+  const std::string key =
+      Only(checkpoint, {attention + ".k_scale", key_module + ".output_scale",
+                        key_module + ".k_scale", attention + ".qkv_proj.k_scale", both});
+  std::string value =
+      Only(checkpoint, {attention + ".v_scale", value_module + ".output_scale",
+                        value_module + ".v_scale", attention + ".qkv_proj.v_scale"});
+  if (key.empty() && value.empty()) return std::nullopt;
+  if (value.empty() && key == both) value = both;
+  if (key.empty() || value.empty()) {
+    Fail(ErrorCode::kCorruptInput, "{} has the cache scale {}, but none for {}", attention,
+         key.empty() ? value : key, key.empty() ? "K" : "V");
   }
-  return found;
+  return CacheScaleNames{key, value};
 }
 
 std::vector<std::string> AttentionScales(const LayerSpec& layer) {

@@ -16,10 +16,11 @@ struct CacheScaleNames {
 };
 
 // The tensors that vLLM takes for the scales of K and V: k_scale and v_scale of the attention
-// module, output_scale or k_scale and v_scale of the projections, or one kv_scale (AutoFP8) for
-// both. Nothing when there are none. Throws: kCorruptInput when only one of a pair is there, or
-// more than one spelling, of which the last to be loaded would count. Source: vLLM 0.32,
-// quantization/base_config.py and fp8.py (get_cache_scale_mapper), kv_cache.py.
+// module, output_scale or k_scale and v_scale of the projections, or one kv_scale (AutoFP8), which
+// is for both where V has none. Nothing when there are none. Throws: kCorruptInput when only one of
+// K and V has a scale, and when one has two, of which the last to be loaded would count.
+//
+// Source: vLLM 0.32, quantization/base_config.py and fp8.py (get_cache_scale_mapper), kv_cache.py.
 std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoint,
                                                const LayerSpec& layer);
 
