@@ -155,23 +155,23 @@ void AddOutliers(ScaleKind kind, const std::vector<NamedScale>& scales,
                  std::vector<Finding>& findings) {
   constexpr std::size_t kFewestLayers = 5;     // for "usual" to mean anything
   constexpr double kNormalDeviation = 1.4826;  // standard deviations of a normal law in its MAD
-  std::vector<double> logs, deviations;
+  std::vector<double> logs, deviations;        // to base 2, in which powers of two are exact
   for (const NamedScale& scale : scales) {
-    if (scale.scale > 0.0f) logs.push_back(std::log(scale.scale));
+    if (scale.scale > 0.0f) logs.push_back(std::log2(scale.scale));
   }
   if (logs.size() < kFewestLayers) return;
   const double median = Median(logs);
   for (const double log : logs) deviations.push_back(std::fabs(log - median));
-  const double limit = std::max(std::log(kOutlierFactor),
+  const double limit = std::max(std::log2(kOutlierFactor),
                                 kOutlierDeviations * kNormalDeviation * Median(deviations));
   for (const NamedScale& scale : scales) {
     if (!(scale.scale > 0.0f)) continue;
-    const double distance = std::log(scale.scale) - median;
-    if (std::fabs(distance) <= limit) continue;
+    const double distance = std::log2(scale.scale) - median;
+    if (std::fabs(distance) < limit) continue;
     findings.push_back(
         {std::fabs(distance),
          fmt::format("{}: the {} {:.3g} is {:.0f} times {} than is usual in the other layers; {}",
-                     scale.module, Name(kind), scale.scale, std::exp(std::fabs(distance)),
+                     scale.module, Name(kind), scale.scale, std::exp2(std::fabs(distance)),
                      distance > 0 ? "larger" : "smaller", scale.remedy)});
   }
 }

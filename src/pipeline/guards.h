@@ -28,7 +28,8 @@ inline constexpr double kSaturationLimit = 1e-3;
 // load".
 inline constexpr float kSmallestExactScale = 3.0517578125e-5f;
 // A scale stands out when it is as many (scaled) median absolute deviations from the median of the
-// same linear in the other layers, and as many times larger or smaller. Both on a log scale.
+// same linear in the other layers, and at least as many times larger or smaller. Both on a log
+// scale.
 inline constexpr double kOutlierDeviations = 6.0;
 inline constexpr double kOutlierFactor = 16.0;
 // Fewest distinct tokens a calibration text should have; a quarter of smaller vocabularies.

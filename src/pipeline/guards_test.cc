@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <string>
 
@@ -106,6 +107,21 @@ TEST(Guards, ScaleFarFromItsNeighbours) {
                                 HasSubstr("100 times smaller"), HasSubstr("--kv_cache_dtype")),
                           AllOf(HasSubstr("blocks.7.wq.w2: the input scale 4.16"),
                                 HasSubstr("40 times larger"), HasSubstr("--exclude_layers"))));
+}
+
+// Scales are powers of two as a rule: the limit itself must not depend on the last bit of a
+// logarithm.
+TEST(Guards, TheLimitIsExactForPowersOfTwo) {
+  for (int exponent = -20; exponent <= 20; ++exponent) {
+    std::vector<LayerFacts> layers = Ordinary(30);
+    for (LayerFacts& layer : layers) layer.linears[3].input_scale = std::ldexp(1.0F, exponent);
+    layers[7].linears[3].input_scale = std::ldexp(1.0F, exponent + 3);
+    EXPECT_THAT(QuantizationWarnings(layers, kVaried), IsEmpty()) << exponent;
+    layers[7].linears[3].input_scale = std::ldexp(1.0F, exponent + 4);
+    EXPECT_THAT(QuantizationWarnings(layers, kVaried), SizeIs(1)) << exponent;
+    layers[7].linears[3].input_scale = std::ldexp(1.0F, exponent - 4);
+    EXPECT_THAT(QuantizationWarnings(layers, kVaried), SizeIs(1)) << exponent;
+  }
 }
 
 // A group is no outlier, nor hidden, because another one has the same scale.
