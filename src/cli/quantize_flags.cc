@@ -71,8 +71,9 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
           "--head_basis", flags.head_basis,
           "fitted: turn and mix the channels of every head of K and V, undone in q_proj and "
           "o_proj, to where FP8 rounds them with the least effect; own weight scales of "
-          "fused matrices differ by powers of two, which survive vLLM's load (default); "
-          "none: channels as they are, scales as Quark's")
+          "fused matrices differ by powers of two, which survive vLLM's load (default); a LoRA "
+          "adapter trained for the original model is silently wrong on the output; "
+          "none: channels as they are, scales as Quark's; adapters fit")
       ->check(CLI::IsMember({"fitted", "none"}));
   flags.memory.AddTo(command);
   command.add_option("--work_dir", flags.work_dir,

@@ -135,6 +135,9 @@ std::string Deployment(const RunReport& report, const std::string& output_name) 
         "\nWithout `--kv-cache-dtype fp8` vLLM keeps the cache in the model's own type and drops "
         "the K and V scales of this checkpoint without a message.\n";
   }
+  if (const std::string adapters = DescribeAdapters(report); !adapters.empty()) {
+    text += fmt::format("\n**Adapters.** {}.\n", MarkdownText(adapters));
+  }
   return text;
 }
 

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "export/report.h"
 #include "export/report_fixture.h"
+#include "export/report_html.h"
 
 namespace narrow {
 namespace {
@@ -98,6 +99,22 @@ TEST(ModelCard, ForeignTextStaysText) {
   EXPECT_THAT(card, HasSubstr("\n`````sh\nnarrow '````' $'\\012## Evil'\n`````\n"));
   EXPECT_THAT(card, HasSubstr("| a\\|b\\<script\\>, 8 windows"));
   EXPECT_THAT(card, Not(HasSubstr("\n# Evil")));
+}
+
+TEST(ModelCard, SaysThatAdaptersDoNotFitFittedHeads) {
+  RunReport report = FullReport();
+  for (const char* basis : {"fitted", "none"}) {
+    report.strategy->head_basis = basis;
+    const bool fitted = basis == std::string_view("fitted");
+    for (const std::string& text :
+         {RenderModelCard(report, kSource, "out"), RenderReportHtml(report)}) {
+      EXPECT_EQ(text.find("LoRA adapter") != std::string::npos, fitted) << text;
+      EXPECT_EQ(text.find("silently wrong") != std::string::npos, fitted);
+    }
+  }
+  EXPECT_EQ(DescribeAdapters(report), "");
+  report.strategy->head_basis = "fitted";
+  EXPECT_THAT(DescribeAdapters(report), HasSubstr("--head_basis none"));
 }
 
 TEST(ModelCard, NeedsAStrategy) {

@@ -202,6 +202,9 @@ std::string RenderModelCard(const RunReport& report, const SourceFacts& source,
 
 // "FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache, rounding to nearest"; "not quantized".
 std::string DescribeStrategy(const RunReport& report);
+// What an adapter (LoRA) of the original model meets in this checkpoint, a sentence; empty where
+// the channels of the heads are as they were.
+std::string DescribeAdapters(const RunReport& report);
 // "0.0495 ± 0.0019": the mean and one standard error, with `digits` decimals.
 std::string FormatEstimate(const RunReport::Estimate& estimate, int digits);
 // "weights", "inputs", "KV cache"; "q/k/v", "o", "gate/up", "down": a part as people call it.

@@ -53,6 +53,9 @@ std::string Heading(const RunReport& report) {
   if (const std::string limit = DescribeLimit(report); !limit.empty()) {
     html += fmt::format("<p class=\"verdict\">{}.</p>\n", EscapeHtml(limit));
   }
+  if (const std::string adapters = DescribeAdapters(report); !adapters.empty()) {
+    html += fmt::format("<p class=\"soft\">{}.</p>\n", EscapeHtml(adapters));
+  }
   if (report.warnings.empty()) return html;
   html += "<section class=\"warnings\">\n<h2>Warnings</h2>\n<ul>\n";
   for (const std::string& warning : report.warnings) html += Element("li", warning);

@@ -98,6 +98,14 @@ Rows SummaryRows(const RunReport& report) {
 
 }  // namespace
 
+std::string DescribeAdapters(const RunReport& report) {
+  if (!report.strategy || report.strategy->head_basis != "fitted") return "";
+  return "A LoRA adapter trained for the original model is silently wrong on this checkpoint: the "
+         "rows of q_proj, k_proj and v_proj and the columns of o_proj are in another basis. To "
+         "serve "
+         "adapters, quantize with --head_basis none";
+}
+
 std::string DescribeStrategy(const RunReport& report) {
   if (!report.strategy) return "not quantized";
   return fmt::format(

@@ -26,7 +26,12 @@ Json ReadConfig(const fs::path& directory) {
   std::error_code error;
   const fs::path path = directory / "config.json";
   if (!fs::exists(path, error)) FailWithoutConfig(directory);
-  Json config = ReadJsonFile(path.string());
+  Json config;
+  try {
+    config = ReadJsonFile(path.string());
+  } catch (const Error& damage) {
+    Fail(damage.code(), "{}{}", damage.what(), LinkAsTextNote(path));
+  }
   if (!config.is_object()) {
     Fail(ErrorCode::kCorruptInput, "{}: expected a JSON object", path.string());
   }

@@ -208,6 +208,16 @@ TEST(CheckpointReader, FollowsLinksAndNamesTheOnesThatLeadNowhere) {
   ExpectRefused(scratch, ErrorCode::kNotFound, "blob-config, which does not exist");
 }
 
+TEST(CheckpointReader, KnowsALinkThatWasCopiedAsText) {
+  const ScratchDirectory scratch;
+  scratch.Put("model.safetensors", Weights({"a"}));
+  scratch.Put("blob", "{}");
+  scratch.Put("config.json", "./blob\n");
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "holds the text ./blob: a symbolic link");
+  scratch.Put("config.json", "./gone");
+  ExpectRefused(scratch, ErrorCode::kCorruptInput, "not valid JSON");
+}
+
 TEST(CheckpointReader, RenamesATensor) {
   const ScratchDirectory scratch;
   scratch.Put("config.json", "{}");

@@ -182,6 +182,23 @@ void SyncDirectory(const std::filesystem::path& path) {
   }
 }
 
+std::string LinkAsTextNote(const std::filesystem::path& path) {
+  constexpr int64_t kLongestPath = 4096;
+  std::string text;
+  try {
+    text = ReadWholeFile(path, kLongestPath);
+  } catch (const Error&) {
+    return "";
+  }
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  if (text.empty() || text.find_first_of(std::string_view("{[\"\n\0", 5)) != text.npos) return "";
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path.parent_path() / text, error)) return "";
+  return fmt::format(
+      " (it holds the text {}: a symbolic link that was copied as text; copy what it leads to)",
+      text);
+}
+
 std::string DanglingLinkNote(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_symlink(path, error) || std::filesystem::exists(path, error)) return "";

@@ -80,6 +80,10 @@ void SyncDirectory(const std::filesystem::path& path);
 // " (a symbolic link to TARGET, which does not exist)" when that is what `path` is, else "".
 std::string DanglingLinkNote(const std::filesystem::path& path);
 
+// " (it holds the text TARGET: a symbolic link that was copied as text ...)" when the file holds
+// but the path of an existing file, relative to its directory; else "".
+std::string LinkAsTextNote(const std::filesystem::path& path);
+
 // The whole file. Throws as InputFile does, and kUnsupported above `max_bytes`.
 std::string ReadWholeFile(const std::filesystem::path& path, int64_t max_bytes);
 

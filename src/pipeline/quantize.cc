@@ -11,6 +11,7 @@
 #include "export/config.h"
 #include "export/report_html.h"
 #include "export/side_files.h"
+#include "io/model_directory.h"
 #include "pipeline/guards.h"
 #include "pipeline/job_paths.h"
 #include "pipeline/memory_plan.h"
@@ -180,6 +181,12 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const ModelSource model = OpenModel(request.model_directory, WeightState::kOriginal);
   for (const std::string& warning : model.warnings) warn(warning);
+  if (request.head_basis == HeadBasis::kFitted && AdapterRemark(request.model_directory)) {
+    warn(
+        "an adapter lies in the model directory: with --head_basis fitted one trained for this "
+        "model "
+        "is silently wrong on the output; to serve it there, use --head_basis none");
+  }
   const SourceFacts source_facts = ReadSourceFacts(request.model_directory);
   report.model = source_facts.name;
   LayerQuantizationOptions quantization = QuantizationOptions(request, model);
