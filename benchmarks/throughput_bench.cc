@@ -22,7 +22,6 @@
 #include "pipeline/model_source.h"
 #include "pipeline/streaming_pass.h"
 #include "pipeline/texts.h"
-#include "text/tokenizer.h"
 
 namespace narrow {
 namespace {
@@ -159,14 +158,12 @@ PassFigures MeasurePass(const char* what, PassRequest pass, const TokenStream* c
 void ReportModel(const std::string& directory, int64_t windows, ComputeType compute,
                  double peak_before) {
   const ModelSource model = OpenModel(directory, WeightState::kOriginal);
-  const Tokenizer tokenizer = Tokenizer::FromDirectory(directory);
+  ModelTokenizer tokenizer(directory, model.config.vocabulary, model.checkpoint->config());
   CalibrationOptions calibration_options;
   EvaluationOptions evaluation_options;
   evaluation_options.windows = windows;
-  const TokenizedText calibration =
-      TokenizeCalibration(calibration_options, tokenizer, model.config.vocabulary);
-  const TokenizedText evaluation =
-      TokenizeEvaluation(evaluation_options, tokenizer, model.config.vocabulary);
+  const TokenizedText calibration = TokenizeCalibration(calibration_options, tokenizer);
+  const TokenizedText evaluation = TokenizeEvaluation(evaluation_options, tokenizer);
   PassRequest pass;
   pass.checkpoint = model.checkpoint.get();
   pass.family = model.family;

@@ -1,4 +1,5 @@
-// Bytes as a .jsonl file: documents or an Error, and the same whichever way the bytes are cut.
+// Bytes as a .jsonl file: texts, token ids or an Error, and the same whichever way the bytes are
+// cut. Empty documents are passed over where the first byte is a space.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -13,14 +14,16 @@
 namespace narrow {
 namespace {
 
-using Documents = std::optional<std::vector<std::string>>;  // nothing: refused
+using Documents = std::optional<JsonLines>;  // nothing: refused
 
 constexpr JsonLinesLimits kLimits = {
     .max_documents = 50, .max_line_bytes = 4096, .max_text_bytes = 1 << 16};
 
-Documents Parse(std::string_view bytes, std::size_t piece_bytes) {
+Documents Parse(std::string_view bytes, std::size_t piece_bytes, bool skip_empty) {
+  JsonLinesLimits limits = kLimits;
+  limits.skip_empty = skip_empty;
   try {
-    JsonLinesParser parser("input", kLimits);
+    JsonLinesParser parser("input", limits);
     for (std::size_t i = 0; i < bytes.size(); i += piece_bytes) {
       if (!parser.Add(bytes.substr(i, piece_bytes))) break;
     }
@@ -34,12 +37,20 @@ Documents Parse(std::string_view bytes, std::size_t piece_bytes) {
 }
 
 void Check(std::string_view bytes) {
-  const Documents whole = Parse(bytes, bytes.size() + 1);
-  NARROW_CHECK(Parse(bytes, 1) == whole);
-  NARROW_CHECK(Parse(bytes, 7) == whole);
+  const bool skip_empty = !bytes.empty() && bytes.front() == ' ';
+  const Documents whole = Parse(bytes, bytes.size() + 1, skip_empty);
+  NARROW_CHECK(Parse(bytes, 7, skip_empty) == whole);
   if (!whole) return;
-  NARROW_CHECK(static_cast<int64_t>(whole->size()) <= kLimits.max_documents);
-  for (const std::string& document : *whole) NARROW_CHECK(FindInvalidUtf8(document) < 0);
+  NARROW_CHECK(whole->texts.empty() || whole->tokens.empty());
+  NARROW_CHECK(std::ssize(whole->texts) + std::ssize(whole->tokens) <= kLimits.max_documents);
+  NARROW_CHECK(skip_empty || whole->empty == 0);
+  for (const std::string& text : whole->texts) {
+    NARROW_CHECK(FindInvalidUtf8(text) < 0 && !(skip_empty && IsWhiteSpace(text)));
+  }
+  for (const TokenLine& line : whole->tokens) {
+    NARROW_CHECK(line.line > 0 && !(skip_empty && line.ids.empty()));
+    for (const int32_t id : line.ids) NARROW_CHECK(id >= 0);
+  }
 }
 
 }  // namespace

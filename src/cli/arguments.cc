@@ -56,17 +56,22 @@ void EvaluationFlags::AddTo(CLI::App& command) {
   command.add_option(
       "--eval_data", eval_data,
       "Evaluation text: a path (.txt, .raw, .jsonl, .jsonl.zst) or wikitext2, pileval, "
-      "builtin (default: wikitext2 if it is there, else builtin)");
+      "builtin (default: wikitext2 if it is there, else builtin); JSON lines with \"tokens\" are "
+      "windows of ids");
   command.add_option("--data_dir", data_dir,
                      "Where named texts are (default: $NARROW_DATA_DIR, else the user's cache)");
   command.add_option("--eval_windows", windows, "Windows to evaluate; 0 means all (default: 0)")
       ->check(CLI::Range(int64_t{0}, kMaxWindows));
-  command.add_option("--window_tokens", window_tokens, "Tokens of a window (default: 2048)")
+  command
+      .add_option("--window_tokens", window_tokens, "Tokens of a window of text (default: 2048)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20));
   command
       .add_option("--eval_window_order", order,
                   "spread: evenly over the text (default); first: from its beginning")
       ->check(CLI::IsMember({"spread", "first"}));
+  command.add_flag("--no_special_tokens", no_special_tokens,
+                   "Add no begin-of-text or other special token to texts: they hold their own, as "
+                   "chat templates write them");
 }
 
 EvaluationOptions EvaluationFlags::Options() const {
@@ -74,6 +79,7 @@ EvaluationOptions EvaluationFlags::Options() const {
   options.dataset = MakeDatasetRequest(eval_data, data_dir);
   options.windows = windows;
   options.window_tokens = window_tokens;
+  options.special_tokens = special_tokens();
   options.choice = order == "first" ? WindowChoice::kFirst : WindowChoice::kSpread;
   return options;
 }
@@ -112,6 +118,14 @@ void MemoryFlags::AddTo(CLI::App& command) {
 std::optional<int64_t> MemoryFlags::Budget() const {
   if (memory_budget.empty()) return std::nullopt;
   return ParseByteSize(memory_budget, "--memory_budget");
+}
+
+std::string PerplexityLine(const EvaluateResult& result) {
+  const std::string shortest = result.shortest_window_tokens < result.window_tokens
+                                   ? fmt::format("{} to ", result.shortest_window_tokens)
+                                   : "";
+  return fmt::format("perplexity {:.4f} ({} windows of {}{} tokens of {})", result.perplexity,
+                     result.windows, shortest, result.window_tokens, result.dataset);
 }
 
 DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir) {

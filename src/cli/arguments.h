@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pipeline/model_source.h"
+#include "pipeline/quantize.h"
 #include "pipeline/texts.h"
 
 namespace narrow {
@@ -32,9 +33,13 @@ struct EvaluationFlags {
   int64_t windows = 0;
   int64_t window_tokens = 2048;
   std::string order = "spread";
+  bool no_special_tokens = false;
 
   void AddTo(CLI::App& command);
   EvaluationOptions Options() const;
+  SpecialTokens special_tokens() const {
+    return no_special_tokens ? SpecialTokens::kNone : SpecialTokens::kAdd;
+  }
 };
 
 // Flags of everything that computes.
@@ -55,6 +60,9 @@ struct MemoryFlags {
   void AddTo(CLI::App& command);
   std::optional<int64_t> Budget() const;  // bytes; nothing: the default
 };
+
+// "perplexity 12.3456 (3 windows of 2048 tokens of wikitext2)".
+std::string PerplexityLine(const EvaluateResult& result);
 
 // A dataset named by --dataset or --eval_data, or nothing.
 DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir);

@@ -25,6 +25,7 @@
 #include "io/paths.h"
 #include "pipeline/job_paths.h"
 #include "pipeline/quantize.h"
+#include "text/json_lines.h"
 #include "text/tokenizer.h"
 
 namespace narrow {
@@ -81,14 +82,15 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
         CheckNamedFile(flags->json, "--json");
       }
       const EvaluateResult result = RunEvaluate(request, progress);
-      PrintLine(fmt::format("perplexity {:.4f} ({} windows of {} tokens of {})", result.perplexity,
-                            result.windows, result.window_tokens, result.dataset));
+      PrintLine(PerplexityLine(result));
       FlushOutput();
       if (!flags->json.empty()) {
         Json json = Json::object();
         json["perplexity"] = result.perplexity;
         json["windows"] = result.windows;
         json["window_tokens"] = result.window_tokens;
+        json["shortest_window_tokens"] = result.shortest_window_tokens;
+        json["tokens"] = result.tokens;
         json["dataset"] = result.dataset;
         json["window_nll"] = result.window_nll;
         json["seconds"] = result.seconds;
@@ -105,8 +107,10 @@ void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
     std::string input_file;
     bool no_special_tokens = false;
   };
-  CLI::App& command = *program.add_subcommand(
-      "tokenize", "Print the token ids of each line's \"text\" as a JSON array");
+  CLI::App& command = *program.add_subcommand("tokenize",
+                                              "Print the token ids of each line's \"text\" as a "
+                                              "JSON array, which --dataset and --eval_data "
+                                              "take as a line of a .jsonl file");
   const auto flags = std::make_shared<Flags>();
   command.add_option("--model_dir", flags->model_dir, "Directory with tokenizer.json")->required();
   command.add_option("--input_file", flags->input_file, "JSON lines with a field \"text\"")
@@ -128,6 +132,7 @@ void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
       for (int64_t number = 1; std::getline(input, line); ++number) {
         ThrowIfStopRequested("the lines so far are printed");
         const std::string what = fmt::format("{} line {}", flags->input_file, number);
+        if (IsWhiteSpace(line)) continue;
         const Json object = ParseJson(line, what);
         const std::vector<int32_t> ids =
             tokenizer.Encode(RequiredString(object, "text", what), special);

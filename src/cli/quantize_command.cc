@@ -18,8 +18,7 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   request.memory_budget_bytes = flags.memory.Budget();
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   const EvaluateResult result = RunEvaluate(request, progress);
-  Print(fmt::format("perplexity {:.4f} ({} windows of {} tokens of {})\n", result.perplexity,
-                    result.windows, result.window_tokens, result.dataset));
+  Print(PerplexityLine(result) + "\n");
   return 0;
 }
 

@@ -51,12 +51,12 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_option(
       "--dataset", flags.dataset,
       "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
-      "is there, else builtin)");
+      "is there, else builtin); JSON lines hold \"text\" or \"tokens\" (ids)");
   command
       .add_option("--num_calib_data", flags.num_calib_data,
-                  "Calibration documents, the first of the text (default: 128)")
+                  "Calibration documents, the first of the text that are not empty (default: 128)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  command.add_option("--seq_len", flags.seq_len, "Tokens a document is cut to (default: 512)")
+  command.add_option("--seq_len", flags.seq_len, "Tokens a text is cut to (default: 512)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command.add_option("--batch_size", flags.batch_size,
                      "Accepted for compatibility; batches never change a result");
@@ -177,6 +177,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.calibration.dataset = MakeDatasetRequest(flags.dataset, flags.evaluation.data_dir);
   request.calibration.samples = flags.num_calib_data;
   request.calibration.max_tokens = flags.seq_len;
+  request.calibration.special_tokens = flags.evaluation.special_tokens();
   if (!flags.skip_evaluation) request.evaluation = flags.evaluation.Options();
   request.attribution_windows = flags.attribution_windows;
   request.data_type = flags.compute.Apply();

@@ -5,12 +5,13 @@
 namespace narrow {
 namespace {
 
-Estimate EstimateOfDifference(std::span<const double> minuend, std::span<const double> subtrahend) {
+Estimate EstimateOfDifference(std::span<const double> minuend, std::span<const double> subtrahend,
+                              std::span<const int64_t> tokens) {
   std::vector<double> differences;
   for (std::size_t i = 0; i < minuend.size(); ++i) {
     differences.push_back(minuend[i] - subtrahend[i]);
   }
-  return EstimateOverWindows(differences);
+  return EstimateOverWindows(differences, tokens);
 }
 
 }  // namespace
@@ -27,8 +28,8 @@ std::vector<PartCost> AttributeCost(std::span<const QuantizedPart> parts,
         i > 0 ? networks[i - 1].window_nll : now.original_window_nll;
     NARROW_CHECK(now.window_kl.size() == kl_before.size());
     costs.push_back({parts[i], now.kl, now.nll_increase,
-                     EstimateOfDifference(now.window_kl, kl_before),
-                     EstimateOfDifference(now.window_nll, nll_before)});
+                     EstimateOfDifference(now.window_kl, kl_before, now.window_tokens),
+                     EstimateOfDifference(now.window_nll, nll_before, now.window_tokens)});
   }
   return costs;
 }

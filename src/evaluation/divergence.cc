@@ -15,10 +15,6 @@ namespace {
 
 constexpr double kNoiseFactorOfMany = 2.0;  // NoiseFactor of many windows
 
-double Mean(std::span<const double> values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
 // Of every window the mean of value(original outcome, variant outcome).
 template <class Value>
 std::vector<double> WindowMeans(std::span<const WindowOutcomes> windows, const Value& value) {
@@ -44,7 +40,7 @@ double OrderStatistic(std::vector<double>& values, int64_t per_mille) {
 void SummarizeKl(std::span<const WindowOutcomes> windows, DivergenceSummary& summary) {
   summary.window_kl = WindowMeans(
       windows, [](const TokenOutcome&, const TokenOutcome& variant) { return variant.kl; });
-  summary.kl = EstimateOverWindows(summary.window_kl);
+  summary.kl = EstimateOverWindows(summary.window_kl, summary.window_tokens);
   std::vector<double> values;
   for (const WindowOutcomes& window : windows) {
     for (const TokenOutcome& outcome : window.variant) values.push_back(outcome.kl);
@@ -57,29 +53,30 @@ void SummarizeKl(std::span<const WindowOutcomes> windows, DivergenceSummary& sum
 }
 
 void SummarizeAgreement(std::span<const WindowOutcomes> windows, DivergenceSummary& summary) {
-  summary.top1_agreement = EstimateOverWindows(
-      WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
-        return variant.top1_agrees ? 1.0 : 0.0;
-      }));
-  summary.top1_in_top5 = EstimateOverWindows(
-      WindowMeans(windows, [](const TokenOutcome&, const TokenOutcome& variant) {
-        return variant.top1_in_top5 ? 1.0 : 0.0;
-      }));
-  summary.top5_overlap = EstimateOverWindows(WindowMeans(
-      windows,
-      [](const TokenOutcome&, const TokenOutcome& variant) { return variant.top5_overlap / 5.0; }));
+  const auto estimate = [&](const auto& value) {
+    return EstimateOverWindows(
+        WindowMeans(windows, [&](const TokenOutcome&, const TokenOutcome& v) { return value(v); }),
+        summary.window_tokens);
+  };
+  summary.top1_agreement =
+      estimate([](const TokenOutcome& variant) { return variant.top1_agrees ? 1.0 : 0.0; });
+  summary.top1_in_top5 =
+      estimate([](const TokenOutcome& variant) { return variant.top1_in_top5 ? 1.0 : 0.0; });
+  summary.top5_overlap =
+      estimate([](const TokenOutcome& variant) { return variant.top5_overlap / 5.0; });
 }
 
 void SummarizeProbability(std::span<const WindowOutcomes> windows, DivergenceSummary& summary) {
   const auto change = [](const TokenOutcome& original, const TokenOutcome& variant) {
     return variant.probability() - original.probability();
   };
-  summary.probability_change = EstimateOverWindows(WindowMeans(windows, change));
+  summary.probability_change =
+      EstimateOverWindows(WindowMeans(windows, change), summary.window_tokens);
   const std::vector<double> squares =
       WindowMeans(windows, [&](const TokenOutcome& original, const TokenOutcome& variant) {
         return change(original, variant) * change(original, variant);
       });
-  summary.probability_change_rms = std::sqrt(Mean(squares));
+  summary.probability_change_rms = std::sqrt(MeanOverTokens(squares, summary.window_tokens));
 }
 
 std::vector<HurtToken> WorstTokens(std::span<const WindowOutcomes> windows, int64_t count) {
@@ -124,14 +121,18 @@ void CheckWindows(std::span<const WindowOutcomes> windows) {
 
 }  // namespace
 
-Estimate EstimateOverWindows(std::span<const double> window_means) {
+Estimate EstimateOverWindows(std::span<const double> window_means,
+                             std::span<const int64_t> tokens) {
   const auto n = static_cast<double>(window_means.size());
   Estimate estimate;
-  estimate.mean = Mean(window_means);
+  estimate.mean = MeanOverTokens(window_means, tokens);
   if (window_means.size() == 1) return estimate;
+  const auto all = static_cast<double>(std::accumulate(tokens.begin(), tokens.end(), int64_t{0}));
   double squares = 0.0;
-  for (const double value : window_means) {
-    squares += (value - estimate.mean) * (value - estimate.mean);
+  for (std::size_t w = 0; w < window_means.size(); ++w) {
+    const double deviation =
+        n * static_cast<double>(tokens[w]) / all * (window_means[w] - estimate.mean);
+    squares += deviation * deviation;
   }
   estimate.standard_error = std::sqrt(squares / (n * (n - 1.0)));
   return estimate;
@@ -151,11 +152,14 @@ DivergenceSummary SummarizeDivergence(std::span<const WindowOutcomes> windows,
     return variant.nll - original.nll;
   };
   DivergenceSummary summary;
+  for (const WindowOutcomes& window : windows) {
+    summary.window_tokens.push_back(std::ssize(window.original));
+  }
   summary.original_window_nll = WindowMeans(windows, original_nll);
   summary.window_nll = WindowMeans(windows, variant_nll);
-  summary.original_perplexity = Perplexity(summary.original_window_nll);
-  summary.perplexity = Perplexity(summary.window_nll);
-  summary.nll_increase = EstimateOverWindows(WindowMeans(windows, increase));
+  summary.original_perplexity = Perplexity(summary.original_window_nll, summary.window_tokens);
+  summary.perplexity = Perplexity(summary.window_nll, summary.window_tokens);
+  summary.nll_increase = EstimateOverWindows(WindowMeans(windows, increase), summary.window_tokens);
   SummarizeKl(windows, summary);
   SummarizeAgreement(windows, summary);
   SummarizeProbability(windows, summary);

@@ -17,10 +17,13 @@ struct WindowOutcomes {
 };
 
 // A mean over windows and its standard error. Neighbouring tokens share their context, so their
-// values are not independent: the window is the unit. With n windows, each a cluster of m tokens,
-// and d_w the mean of window w, of the differences where something is paired token by token:
-//   mean = sum(d_w) / n,  standard error = sqrt(sum((d_w - mean)^2) / (n (n - 1))).
-// Source: Cochran, Sampling Techniques, 3rd edition, 1977, chapter 9 (clusters of equal size).
+// values are not independent: the window is the unit. With n windows, window w a cluster of m_w
+// tokens, M = sum(m_w), and d_w the mean of window w, of the differences where something is paired
+// token by token:
+//   mean = sum(m_w d_w) / M,
+//   standard error = sqrt(sum((n m_w / M)^2 (d_w - mean)^2) / (n (n - 1))).
+// Source: Cochran, Sampling Techniques, 3rd edition, 1977, chapter 9 (clusters of equal size) and
+// 9A (of unequal size: the ratio to size, without the finite population correction).
 // Paired differences and clustered errors for language models: Miller, Adding Error Bars to Evals,
 // 2024 (arXiv 2411.00640), whose variance for equal clusters is this without the factor n / (n -
 // 1).
@@ -29,8 +32,9 @@ struct Estimate {
   std::optional<double> standard_error;  // none for a single window
 };
 
-// The estimate that windows of these means give. REQUIRES: one window or more.
-Estimate EstimateOverWindows(std::span<const double> window_means);
+// The estimate that windows of these means and numbers of tokens give. REQUIRES: one window or
+// more, as many counts, all positive.
+Estimate EstimateOverWindows(std::span<const double> window_means, std::span<const int64_t> tokens);
 
 // A token that the variant predicts worse than the original does.
 struct HurtToken {
@@ -40,10 +44,11 @@ struct HurtToken {
   double kl = 0.0;
 };
 
-// Means are of windows' means, so that windows count alike whatever their size.
+// Means are over all tokens.
 struct DivergenceSummary {
   std::vector<double> original_window_nll, window_nll;  // nats per token
   std::vector<double> window_kl;                        // nats per token
+  std::vector<int64_t> window_tokens;                   // predicted
   int64_t tokens = 0;
   double original_perplexity = 0.0;
   double perplexity = 0.0;

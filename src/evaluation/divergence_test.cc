@@ -78,11 +78,17 @@ TEST(Divergence, ProbabilityOfTheRightTokenByHand) {
   EXPECT_DOUBLE_EQ(summary.worst[0].nll_increase, std::log(2.0));
 }
 
-TEST(Divergence, WindowsOfUnequalSizeCountAlike) {
+// The mean is over the tokens; deviations by hand: 2 * 1/4 * 0.75 and 2 * 3/4 * -0.25.
+TEST(Divergence, EveryTokenCountsAlikeInWindowsOfUnequalSize) {
   const auto original_1 = Outcomes({1.0}), original_2 = Outcomes({1.0, 1.0, 1.0});
   const auto variant_1 = Outcomes({2.0}), variant_2 = Outcomes({1.0, 1.0, 1.0});
   const std::vector<WindowOutcomes> windows = {{original_1, variant_1}, {original_2, variant_2}};
-  EXPECT_DOUBLE_EQ(SummarizeDivergence(windows, 0).nll_increase.mean, 0.5);
+  const DivergenceSummary summary = SummarizeDivergence(windows, 0);
+  EXPECT_DOUBLE_EQ(summary.nll_increase.mean, 0.25);
+  EXPECT_DOUBLE_EQ(summary.nll_increase.standard_error.value(), std::sqrt(2 * 0.375 * 0.375 / 2));
+  EXPECT_DOUBLE_EQ(summary.perplexity, std::exp(1.25));
+  EXPECT_THAT(summary.window_nll, ElementsAre(2.0, 1.0));
+  EXPECT_THAT(summary.window_tokens, ElementsAre(1, 3));
 }
 
 TEST(Divergence, OneWindowHasNoStandardError) {

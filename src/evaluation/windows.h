@@ -11,6 +11,9 @@ enum class WindowChoice {
   kFirst,
 };
 
+// Indices of `requested` (0: all) of `total` windows, increasing. REQUIRES: total >= 0.
+std::vector<int64_t> ChooseOf(int64_t total, int64_t requested, WindowChoice choice);
+
 // Indices of `requested` windows (0: all) of floor(tokens / window_tokens), increasing. Window i
 // holds tokens [i * window_tokens, (i + 1) * window_tokens): no overlap, the tail is dropped.
 // Throws: kInvalidArgument when the text has no whole window, or window_tokens < 2.

@@ -117,9 +117,7 @@ std::string QuantizationStrategy(const RunReport& report) {
   text += Kept(report);
   if (report.calibration) {
     const RunReport::Calibration& calibration = *report.calibration;
-    text +=
-        fmt::format("- Calibration: {}, {} samples, {} tokens\n", MarkdownText(calibration.dataset),
-                    FormatCount(calibration.samples), FormatCount(calibration.tokens));
+    text += fmt::format("- Calibration: {}\n", MarkdownText(DescribeCalibration(calibration)));
     if (calibration.notice) text += fmt::format("\n> {}\n", MarkdownText(*calibration.notice));
   }
   return text;

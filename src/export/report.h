@@ -34,6 +34,8 @@ struct RunReport {
     int64_t samples = 0;
     int64_t tokens = 0;
     std::optional<std::string> notice;  // one sentence: why this data set, what to expect of it
+    int64_t samples_asked = 0;
+    int64_t empty_documents = 0;  // that were passed over
   };
   struct Estimate {
     double mean = 0;
@@ -81,8 +83,9 @@ struct RunReport {
   struct Evaluation {
     std::string dataset;
     int64_t windows = 0;
-    int64_t window_tokens = 0;
-    int64_t tokens = 0;  // in all windows together
+    int64_t window_tokens = 0;           // of the longest
+    int64_t shortest_window_tokens = 0;  // the same but for windows given as token ids
+    int64_t tokens = 0;                  // in all windows together
     std::optional<double> original_perplexity;
     std::vector<double> original_window_nll;
     std::optional<Divergence> deployed;  // as vLLM runs the checkpoint
@@ -218,7 +221,9 @@ std::string DescribeKept(const RunReport& report);
 std::string DescribeGroup(const RunReport::KeptGroup& group);
 // Whether --max_kl holds, in figures; empty without it or without an evaluation.
 std::string DescribeLimit(const RunReport& report);
-// "wikitext2, 8 windows of 2048 tokens".
+// "pileval, 128 samples, 46,026 tokens"; "2 of 128 samples" where there were fewer than asked for.
+std::string DescribeCalibration(const RunReport::Calibration& calibration);
+// "wikitext2, 8 windows of 2,048 tokens"; "8 windows of 12 to 2,048 tokens".
 std::string DescribeEvaluation(const RunReport::Evaluation& evaluation);
 
 }  // namespace narrow

@@ -32,11 +32,12 @@ inline RunReport FullReport() {
   report.model = "Tiny Llama";
   report.strategy = RunReport::Strategy{
       "w_fp8_a_fp8", "fp8", KvCacheQuantization::kFp8, 0.0, std::nullopt, {"lm_head"}, "gptq", 0};
-  report.calibration = RunReport::Calibration{"builtin", 128, 46026, "Small built-in text."};
+  report.calibration =
+      RunReport::Calibration{"builtin", 128, 46026, "Small built-in text.", 128, 2};
   RunReport::Evaluation& evaluation = report.evaluation.emplace();
   evaluation.dataset = "wikitext2";
   evaluation.windows = 8;
-  evaluation.window_tokens = 2048;
+  evaluation.window_tokens = evaluation.shortest_window_tokens = 2048;
   evaluation.tokens = 16384;
   evaluation.original_perplexity = 20.0;
   evaluation.original_window_nll = {2.5, 3.5};

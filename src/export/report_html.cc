@@ -65,15 +65,18 @@ std::string Heading(const RunReport& report) {
 std::string Calibration(const RunReport& report) {
   if (!report.calibration) return "";
   const RunReport::Calibration& calibration = *report.calibration;
-  std::string html =
-      HtmlTable({"Data set", "Samples", "Tokens", "Tokens per sample"},
-                {{EscapeHtml(calibration.dataset), FormatCount(calibration.samples),
-                  FormatCount(calibration.tokens),
-                  calibration.samples > 0
-                      ? fmt::format("{:.0f}", static_cast<double>(calibration.tokens) /
-                                                  static_cast<double>(calibration.samples))
-                      : ""}},
-                1);
+  std::string html = HtmlTable(
+      {"Data set", "Samples", "Tokens", "Tokens per sample"},
+      {{EscapeHtml(calibration.dataset),
+        FormatCount(calibration.samples) + (calibration.samples < calibration.samples_asked
+                                                ? " of " + FormatCount(calibration.samples_asked)
+                                                : ""),
+        FormatCount(calibration.tokens),
+        calibration.samples > 0
+            ? fmt::format("{:.0f}", static_cast<double>(calibration.tokens) /
+                                        static_cast<double>(calibration.samples))
+            : ""}},
+      1);
   if (calibration.notice) html += Element("p", *calibration.notice);
   return Section("Calibration", "", html);
 }

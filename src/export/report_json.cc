@@ -38,6 +38,8 @@ Json CalibrationJson(const RunReport::Calibration& calibration) {
   Json json = Json::object();
   json["dataset"] = calibration.dataset;
   json["samples"] = calibration.samples;
+  json["samples_asked"] = calibration.samples_asked;
+  json["empty_documents"] = calibration.empty_documents;
   json["tokens"] = calibration.tokens;
   json["notice"] = OrNull(calibration.notice);
   return json;
@@ -128,6 +130,7 @@ Json EvaluationJson(const RunReport::Evaluation& evaluation) {
   json["dataset"] = evaluation.dataset;
   json["windows"] = evaluation.windows;
   json["window_tokens"] = evaluation.window_tokens;
+  json["shortest_window_tokens"] = evaluation.shortest_window_tokens;
   json["tokens"] = evaluation.tokens;
   AddNetworks(evaluation, &json);
   json["attribution"] = AttributionJson(evaluation.attribution);

@@ -75,10 +75,7 @@ Rows SummaryRows(const RunReport& report) {
   rows.emplace_back("Model", report.model);
   rows.emplace_back("Strategy", DescribeStrategy(report));
   if (report.calibration) {
-    rows.emplace_back("Calibrated on",
-                      fmt::format("{}, {} samples, {} tokens", report.calibration->dataset,
-                                  FormatCount(report.calibration->samples),
-                                  FormatCount(report.calibration->tokens)));
+    rows.emplace_back("Calibrated on", DescribeCalibration(*report.calibration));
   }
   if (report.evaluation) {
     AddEvaluation(*report.evaluation, &rows);
@@ -120,9 +117,20 @@ std::string FormatEstimate(const RunReport::Estimate& estimate, int digits) {
   return text;
 }
 
+std::string DescribeCalibration(const RunReport::Calibration& calibration) {
+  const std::string asked = calibration.samples < calibration.samples_asked
+                                ? " of " + FormatCount(calibration.samples_asked)
+                                : "";
+  return fmt::format("{}, {}{} samples, {} tokens", calibration.dataset,
+                     FormatCount(calibration.samples), asked, FormatCount(calibration.tokens));
+}
+
 std::string DescribeEvaluation(const RunReport::Evaluation& evaluation) {
-  return fmt::format("{}, {} window{} of {} tokens", evaluation.dataset,
-                     FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s",
+  const std::string shortest = evaluation.shortest_window_tokens < evaluation.window_tokens
+                                   ? FormatCount(evaluation.shortest_window_tokens) + " to "
+                                   : "";
+  return fmt::format("{}, {} window{} of {}{} tokens", evaluation.dataset,
+                     FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s", shortest,
                      FormatCount(evaluation.window_tokens));
 }
 

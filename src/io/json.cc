@@ -254,8 +254,11 @@ const Json* Member(const Json& object, std::string_view key, std::string_view wh
 }
 
 template <typename T>
-T Require(std::optional<T> value, std::string_view key, std::string_view what) {
-  if (!value) Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is missing", what, key);
+T Require(std::optional<T> value, const Json& object, std::string_view key, std::string_view what) {
+  if (!value) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}", what, key,
+         object.contains(std::string(key)) ? "null" : "missing");
+  }
   return *std::move(value);
 }
 
@@ -339,15 +342,15 @@ std::optional<std::string> OptionalString(const Json& object, std::string_view k
 }
 
 int64_t RequiredInt(const Json& object, std::string_view key, std::string_view what) {
-  return Require(OptionalInt(object, key, what), key, what);
+  return Require(OptionalInt(object, key, what), object, key, what);
 }
 
 double RequiredNumber(const Json& object, std::string_view key, std::string_view what) {
-  return Require(OptionalNumber(object, key, what), key, what);
+  return Require(OptionalNumber(object, key, what), object, key, what);
 }
 
 std::string RequiredString(const Json& object, std::string_view key, std::string_view what) {
-  return Require(OptionalString(object, key, what), key, what);
+  return Require(OptionalString(object, key, what), object, key, what);
 }
 
 const Json* OptionalObject(const Json& object, std::string_view key, std::string_view what) {

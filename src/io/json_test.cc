@@ -164,7 +164,7 @@ TEST(Members, TypedAccess) {
   refused("an object, found an array", [&] { OptionalObject(json, "a", "c"); });
   refused("an array, found an object", [&] { OptionalArray(json, "o", "c"); });
   refused("\"absent\" is missing", [&] { RequiredInt(json, "absent", "c"); });
-  refused("\"n\" is missing", [&] { RequiredString(json, "n", "c"); });
+  refused("\"n\" is null", [&] { RequiredString(json, "n", "c"); });
   refused("expected an object with \"k\"", [&] { OptionalInt(Json::array(), "k", "c"); });
 
   const Json none = ParseJson(R"({"nan":NaN,"inf":-Infinity})", "c");

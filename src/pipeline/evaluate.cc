@@ -51,10 +51,11 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   CheckPaths(request);
   const ModelSource model = OpenModel(request.model_directory, WeightState::kQuantizedToo);
   for (const std::string& warning : model.warnings) progress.Warning(warning);
-  const Tokenizer tokenizer = Tokenizer::FromDirectory(request.model_directory.string());
-  const TokenizedText text =
-      TokenizeEvaluation(request.evaluation, tokenizer, model.config.vocabulary);
+  ModelTokenizer tokenizer(request.model_directory, model.config.vocabulary,
+                           model.checkpoint->config());
+  const TokenizedText text = TokenizeEvaluation(request.evaluation, tokenizer);
   if (text.notice) progress.Warning(*text.notice);
+  for (const std::string& warning : text.warnings) progress.Warning(warning);
   const auto start = std::chrono::steady_clock::now();
   PassRequest pass;
   pass.checkpoint = model.checkpoint.get();
@@ -69,8 +70,9 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   if (!request.work_directory && !std::filesystem::is_directory(work_directory, error)) {
     work_directory = std::filesystem::current_path();
   }
-  const JobPlan plan = PlanBeforeWork(
-      request, model, ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream), work_directory);
+  const JobPlan plan =
+      PlanBeforeWork(request, model, ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream),
+                     text.stream, work_directory);
   pass.plan = plan.memory.plan;
   for (const std::string& line : ShortPlan(plan)) progress.Info(line);
   std::optional<Spill> spill;
@@ -82,8 +84,10 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   evaluation.dataset = text.dataset;
   evaluation.notice = text.notice;
   evaluation.windows = static_cast<int64_t>(result.stored_window_nll.size());
-  evaluation.window_tokens = request.evaluation.window_tokens;
-  evaluation.perplexity = Perplexity(result.stored_window_nll);
+  evaluation.window_tokens = text.stream.longest();
+  evaluation.shortest_window_tokens = text.stream.shortest();
+  evaluation.tokens = text.stream.size();
+  evaluation.perplexity = Perplexity(result.stored_window_nll, PredictedTokens(text.stream));
   evaluation.window_nll = std::move(result.stored_window_nll);
   evaluation.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -22,7 +22,7 @@ struct QuantizedGroup {
 struct JobWork {
   JobShape shape;
   int64_t calibration_length = 0;  // tokens of the longest document
-  int64_t window_tokens = 0;       // of evaluation
+  int64_t window_tokens = 0;       // of evaluation: TokenStream::mean_length
   int64_t embedding_bytes = 0;     // as stored, copied to the output
   int64_t head_bytes = 0;          // as stored; copied unless it is the embedding
   int64_t layer_bytes = 0;         // all layers, as stored

@@ -375,6 +375,26 @@ TEST(RunPlan, CountsTokensAndHeadersWhereTheyAre) {
               1024);
 }
 
+// Lines of token ids need no tokenizer to be counted, and the longest window sets the batches.
+TEST(RunPlan, CountsTokenIdsWithoutATokenizer) {
+  ConfigOnly job("tiny");
+  const auto line = [](int64_t count) {
+    return Json(std::vector<int>(static_cast<std::size_t>(count), 7)).dump() + "\n";
+  };
+  WriteFileAtomically(job.path() / "ids.jsonl", line(9000) + line(30) + line(10));
+  job.request.job.calibration.dataset.source = (job.path() / "ids.jsonl").string();
+  job.request.job.evaluation->dataset.source = (job.path() / "ids.jsonl").string();
+  job.request.job.attribution_windows = 2;
+  const JobPlan plan = RunPlan(job.request);
+  const JobShape& shape = plan.work.shape;
+  EXPECT_EQ(shape.calibration_tokens, 9040);
+  EXPECT_EQ(shape.evaluation_tokens, 9040);
+  EXPECT_EQ(shape.longest_sequence, 9000);
+  EXPECT_EQ(shape.attribution_tokens, 9030);
+  EXPECT_EQ(plan.work.window_tokens, (9000 * 9000 + 30 * 30 + 10 * 10) / 9040);
+  EXPECT_THAT(plan.assumptions, testing::Not(testing::Contains(testing::HasSubstr("tokenizer"))));
+}
+
 TEST(ShortPlan, IsTwoLines) {
   ScratchDirectory scratch;
   const JobPlan plan =

@@ -77,7 +77,7 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   AddHash(fingerprint, "calibration texts", std::as_bytes(std::span(calibration.sequences)));
   if (evaluation != nullptr) {
     AddHash(fingerprint, "evaluation tokens", std::as_bytes(std::span(evaluation->tokens)));
-    fingerprint["evaluation windows"] = fmt::format("{}", evaluation->sequences.size());
+    AddHash(fingerprint, "evaluation windows", std::as_bytes(std::span(evaluation->sequences)));
     fingerprint["--attribution_windows"] = fmt::format("{}", request.attribution_windows);
   }
   return fingerprint;
@@ -202,20 +202,27 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   pass.compute = ChooseComputeType(request.data_type);
   report.compute = {ThreadCount(), pass.compute == ComputeType::kBfloat16 ? "bfloat16" : "float32",
                     InstructionSetName()};
-  const Tokenizer tokenizer = Tokenizer::FromDirectory(request.model_directory.string());
-  const TokenizedText calibration =
-      TokenizeCalibration(request.calibration, tokenizer, model.config.vocabulary);
-  if (calibration.notice) warn(*calibration.notice);
+  ModelTokenizer tokenizer(request.model_directory, model.config.vocabulary,
+                           model.checkpoint->config());
+  const auto announce = [&](const TokenizedText& text) {
+    if (text.notice) warn(*text.notice);
+    for (const std::string& warning : text.warnings) warn(warning);
+  };
+  const TokenizedText calibration = TokenizeCalibration(request.calibration, tokenizer);
+  announce(calibration);
   FillCalibration(calibration, report);
   std::optional<TokenizedText> evaluation;
+  const Tokenizer* words = nullptr;  // to show tokens; in memory before the plan counts it
   if (request.evaluation) {
-    evaluation = TokenizeEvaluation(*request.evaluation, tokenizer, model.config.vocabulary);
-    if (evaluation->notice) warn(*evaluation->notice);
+    evaluation = TokenizeEvaluation(*request.evaluation, tokenizer);
+    announce(*evaluation);
+    words = tokenizer.GetIfAny();
   }
 
   const TokenStream* evaluated = evaluation ? &evaluation->stream : nullptr;
   JobShape shape = ShapeOf(model, pass.compute, &quantization, &calibration.stream, evaluated);
-  SetMeasurements(request, shape);
+  SetMeasurements(request, evaluated ? TokensOfSpread(*evaluated, request.attribution_windows) : 0,
+                  shape);
   const JobPlan plan =
       PlanBeforeWork(request, model, quantization.excluded, shape, calibration.stream, evaluated);
   pass.plan = plan.memory.plan;
@@ -278,7 +285,7 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
     FillTensors(result, report);
     const TokenVariety variety = CountVariety(calibration.stream, model.config.vocabulary);
     for (const std::string& warning : QuantizationWarnings(result.layers, variety)) warn(warning);
-    if (evaluation) FillEvaluation(request, *evaluation, tokenizer, result, report);
+    if (evaluation) FillEvaluation(request, *evaluation, words, result, report);
     if (request.keep.any()) FillKept(request.keep, job.kept(), result, checkpoint_bytes, report);
     WriteFileAtomically(directory.path() / "config.json", RenderJsonFile(config));
     CopySideFiles(side_files, directory.path());

@@ -66,10 +66,12 @@ struct EvaluateResult {
   std::string dataset;
   std::optional<std::string> notice;
   int64_t windows = 0;
-  int64_t window_tokens = 0;
-  double perplexity = 0;
-  std::vector<double> window_nll;
-  double seconds = 0;  // of the pass
+  int64_t window_tokens = 0;  // of the longest
+  int64_t shortest_window_tokens = 0;
+  int64_t tokens = 0;              // of all windows
+  double perplexity = 0;           // over all predicted tokens
+  std::vector<double> window_nll;  // the mean of each window
+  double seconds = 0;              // of the pass
   int64_t flops = 0;
 };
 

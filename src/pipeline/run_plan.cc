@@ -24,8 +24,11 @@ constexpr int64_t kTokenizerBytesPerEntry = 512;
 
 struct TokenCounts {
   int64_t calibration = 0;
-  int64_t calibration_length = 0;
+  int64_t calibration_length = 0;  // of the longest document
   int64_t evaluation = 0;
+  int64_t window_length = 0;  // see TokenStream::mean_length
+  int64_t longest_window = 0;
+  int64_t attribution = 0;
 };
 
 MachineRates Measure(const JobWork& work, int64_t budget, const JobDirectories& directories) {
@@ -80,48 +83,77 @@ void CompareWithIndex(const std::filesystem::path& directory, const JobWork& wor
       static_cast<double>(*total) / 1e9, static_cast<double>(expected) / 1e9));
 }
 
-int64_t BoundedEvaluation(const EvaluationOptions& options) {
+int64_t BoundedWindows(const EvaluationOptions& options) {
   const int64_t all = std::max<int64_t>(1, kWikiTextTokens / options.window_tokens);
-  return (options.windows == 0 ? all : options.windows) * options.window_tokens;
+  return options.windows == 0 ? all : options.windows;
 }
 
-// Exact counts where tokenizer and texts are there, else upper bounds from the flags.
+// Whether the text can be counted: there is a tokenizer, or it is a file of token ids.
+bool CanCount(const DatasetRequest& dataset, DatasetUse use, bool has_tokenizer) {
+  if (has_tokenizer) return true;
+  std::error_code error;
+  const auto file = DatasetFile(dataset, use);
+  return file && std::filesystem::exists(*file, error) &&
+         !LoadDataset(dataset, use, 1).tokens.empty();
+}
+
+void CountCalibration(const CalibrationOptions& options, bool exactly, ModelTokenizer& tokenizer,
+                      TokenCounts& counts, std::vector<std::string>& assumptions) {
+  if (!exactly) {
+    counts.calibration = options.samples * options.max_tokens;
+    counts.calibration_length = options.max_tokens;
+    assumptions.push_back(
+        "no tokenizer.json: every calibration document is taken to be --seq_len tokens long");
+    return;
+  }
+  const TokenizedText text = TokenizeCalibration(options, tokenizer);
+  counts.calibration = text.stream.size();
+  counts.calibration_length = text.stream.longest();
+  assumptions.insert(assumptions.end(), text.warnings.begin(), text.warnings.end());
+}
+
+void CountEvaluation(const EvaluationOptions& options, int64_t attribution_windows, bool exactly,
+                     ModelTokenizer& tokenizer, TokenCounts& counts,
+                     std::vector<std::string>& assumptions) {
+  if (!exactly) {
+    const int64_t windows = BoundedWindows(options);
+    counts.evaluation = windows * options.window_tokens;
+    counts.window_length = counts.longest_window = options.window_tokens;
+    counts.attribution = std::min(attribution_windows, windows) * options.window_tokens;
+    if (options.windows > 0) return;
+    assumptions.push_back(fmt::format(
+        "no tokenizer.json: all windows of the evaluation text are taken to be {}, those of "
+        "WikiText-2 in tokens of Llama 3",
+        windows));
+    return;
+  }
+  const TokenizedText text = TokenizeEvaluation(options, tokenizer);
+  counts.evaluation = text.stream.size();
+  counts.window_length = text.stream.mean_length();
+  counts.longest_window = text.stream.longest();
+  counts.attribution = TokensOfSpread(text.stream, attribution_windows);
+  if (text.notice) assumptions.push_back(*text.notice);
+  assumptions.insert(assumptions.end(), text.warnings.begin(), text.warnings.end());
+}
+
+// Exact counts where the texts and what it takes to cut them are there, else upper bounds from the
+// flags.
 TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
                         std::vector<std::string>& assumptions) {
   const QuantizeRequest& job = request.job;
   TokenCounts counts;
-  std::optional<Tokenizer> tokenizer;
+  ModelTokenizer tokenizer(job.model_directory, model.config.vocabulary,
+                           model.checkpoint ? model.checkpoint->config() : Json::object());
   std::error_code error;
-  if (std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
-    tokenizer = Tokenizer::FromDirectory(job.model_directory.string());
-  }
+  const bool has_tokenizer = std::filesystem::exists(job.model_directory / "tokenizer.json", error);
   if (request.task == PlanRequest::Task::kQuantize) {
-    counts.calibration = job.calibration.samples * job.calibration.max_tokens;
-    counts.calibration_length = job.calibration.max_tokens;
-    if (tokenizer) {
-      const TokenStream stream =
-          TokenizeCalibration(job.calibration, *tokenizer, model.config.vocabulary).stream;
-      counts.calibration = stream.size();
-      counts.calibration_length = stream.longest();
-    } else {
-      assumptions.push_back(
-          "no tokenizer.json: every calibration document is taken to be --seq_len tokens long");
-    }
+    const bool exactly = CanCount(job.calibration.dataset, DatasetUse::kCalibration, has_tokenizer);
+    CountCalibration(job.calibration, exactly, tokenizer, counts, assumptions);
   }
-  if (!job.evaluation) return counts;
-  if (tokenizer) {
-    const TokenizedText text =
-        TokenizeEvaluation(*job.evaluation, *tokenizer, model.config.vocabulary);
-    counts.evaluation = text.stream.size();
-    if (text.notice) assumptions.push_back(*text.notice);
-  } else {
-    counts.evaluation = BoundedEvaluation(*job.evaluation);
-    if (job.evaluation->windows == 0) {
-      assumptions.push_back(fmt::format(
-          "no tokenizer.json: all windows of the evaluation text are taken to be {}, those of "
-          "WikiText-2 in tokens of Llama 3",
-          counts.evaluation / job.evaluation->window_tokens));
-    }
+  if (job.evaluation) {
+    const bool exactly = CanCount(job.evaluation->dataset, DatasetUse::kEvaluation, has_tokenizer);
+    CountEvaluation(*job.evaluation, job.attribution_windows, exactly, tokenizer, counts,
+                    assumptions);
   }
   return counts;
 }
@@ -152,13 +184,12 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
   shape.threads = ThreadCount();
   shape.calibration_tokens = counts.calibration;
   shape.evaluation_tokens = counts.evaluation;
-  shape.longest_sequence =
-      std::max(counts.calibration_length, job.evaluation ? job.evaluation->window_tokens : 0);
+  shape.longest_sequence = std::max(counts.calibration_length, counts.longest_window);
   if (request.task == PlanRequest::Task::kQuantize) {
     shape.evaluation_variants = job.weight_scales == WeightScales::kPerMatrix ? 2 : 1;
     shape.rounding = job.rounding;
     shape.head_basis = job.head_basis;
-    SetMeasurements(job, shape);
+    SetMeasurements(job, counts.attribution, shape);
   }
   shape.resident_before_bytes = CurrentResidentBytes();
   std::error_code error;
@@ -196,14 +227,12 @@ void CountKeeping(const KeepRequest& request, const ModelSource& model,
 
 }  // namespace
 
-void SetMeasurements(const QuantizeRequest& request, JobShape& shape) {
+void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape) {
   const bool evaluates = request.evaluation && shape.evaluation_tokens > 0;
   if (evaluates || request.keep.any()) shape.probe_tokens = kProbeSequences * kProbeTokens;
   if (!evaluates) return;
-  const int64_t window = request.evaluation->window_tokens;
-  shape.attribution_tokens =
-      std::min(request.attribution_windows, shape.evaluation_tokens / window) * window;
-  if (shape.attribution_tokens == 0) return;
+  shape.attribution_tokens = attribution_tokens;
+  if (attribution_tokens == 0) return;
   shape.attribution_variants = request.cache == CacheScheme::kFp8 ? 2 : 1;
 }
 
@@ -214,14 +243,15 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
   work.max_shard_bytes = request.max_shard_bytes;
   CountKeeping(request.keep, model, excluded, work);
   work.calibration_length = calibration.longest();
-  work.window_tokens = evaluation != nullptr ? evaluation->longest() : 0;
+  work.window_tokens = evaluation != nullptr ? evaluation->mean_length() : 0;
   return PlanAndCheck(std::move(work), DirectoriesOf(request), request.memory_budget_bytes);
 }
 
 JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
-                       const JobShape& shape, const std::filesystem::path& work_directory) {
+                       const JobShape& shape, const TokenStream& evaluation,
+                       const std::filesystem::path& work_directory) {
   JobWork work = CountWork(model, {}, shape);
-  work.window_tokens = request.evaluation.window_tokens;
+  work.window_tokens = evaluation.mean_length();
   // A directory of its own: what others keep beside it is no room.
   return PlanAndCheck(std::move(work), {{}, work_directory / "narrow-evaluation"},
                       request.memory_budget_bytes);
@@ -249,7 +279,7 @@ JobPlan RunPlan(const PlanRequest& request) {
   const int64_t budget = job.memory_budget_bytes.value_or(DefaultMemoryBudget());
   JobWork work = CountWork(model, excluded, ShapeOfPlan(request, model, counts));
   work.calibration_length = counts.calibration_length;
-  work.window_tokens = job.evaluation ? job.evaluation->window_tokens : 0;
+  work.window_tokens = counts.window_length;
   work.max_shard_bytes = job.max_shard_bytes;
   if (quantizes) {
     CountKeeping(job.keep, model, excluded, work);

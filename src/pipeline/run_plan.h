@@ -17,10 +17,12 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
 
 // The same for RunEvaluate, with hidden states that spill in `work_directory`.
 JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
-                       const JobShape& shape, const std::filesystem::path& work_directory);
-// Sets what is measured beside the evaluation: attribution and probe. A job that neither evaluates
-// nor keeps groups measures nothing. Texts are in `shape`.
-void SetMeasurements(const QuantizeRequest& request, JobShape& shape);
+                       const JobShape& shape, const TokenStream& evaluation,
+                       const std::filesystem::path& work_directory);
+// Sets what is measured beside the evaluation: the attribution, whose windows have
+// `attribution_tokens`, and the probe. A job that neither evaluates nor keeps groups measures
+// nothing. Texts are in `shape`.
+void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape);
 
 struct PlanRequest {
   QuantizeRequest job;

@@ -90,13 +90,13 @@ void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions
 }
 
 void FillCalibration(const TokenizedText& text, RunReport& report) {
-  report.calibration =
-      RunReport::Calibration{text.dataset, static_cast<int64_t>(text.stream.sequences.size()),
-                             text.stream.size(), text.notice};
+  report.calibration = RunReport::Calibration{text.dataset,       std::ssize(text.stream.sequences),
+                                              text.stream.size(), text.notice,
+                                              text.asked,         text.empty_documents};
 }
 
 RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream& stream,
-                                        const Tokenizer& tokenizer) {
+                                        const Tokenizer* tokenizer) {
   NARROW_CHECK(hurt.window >= 0 && hurt.window < std::ssize(stream.sequences));
   const Sequence& window = stream.sequences[static_cast<std::size_t>(hurt.window)];
   RunReport::WorstToken worst;
@@ -106,11 +106,12 @@ RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream
   worst.nll_increase = hurt.nll_increase;
   worst.kl = hurt.kl;
   const auto text = [&](int64_t position) {
-    return tokenizer.TokenText(stream.tokens[static_cast<std::size_t>(window.first + position)]);
+    const int32_t id = stream.tokens[static_cast<std::size_t>(window.first + position)];
+    return tokenizer != nullptr ? tokenizer->TokenText(id) : fmt::format("{}", id);
   };
   std::string context;
   for (int64_t i = std::max<int64_t>(0, worst.position - kContextTokens); i < worst.position; ++i) {
-    context += text(i);
+    context += text(i) + (tokenizer != nullptr ? "" : " ");
   }
   if (context.size() > kContextBytes) context.erase(0, context.size() - kContextBytes);
   worst.context = ReadableUtf8(context);
@@ -119,12 +120,13 @@ RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream
 }
 
 void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
-                    const Tokenizer& tokenizer, const PassResult& result, RunReport& report) {
+                    const Tokenizer* tokenizer, const PassResult& result, RunReport& report) {
   NARROW_CHECK(request.evaluation && result.deployed);
   RunReport::Evaluation& evaluation = report.evaluation.emplace();
   evaluation.dataset = text.dataset;
   evaluation.windows = static_cast<int64_t>(text.stream.sequences.size());
-  evaluation.window_tokens = request.evaluation->window_tokens;
+  evaluation.window_tokens = text.stream.longest();
+  evaluation.shortest_window_tokens = text.stream.shortest();
   evaluation.tokens = text.stream.size();
   evaluation.original_perplexity = result.deployed->original_perplexity;
   evaluation.original_window_nll = result.stored_window_nll;

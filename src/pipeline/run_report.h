@@ -14,10 +14,10 @@ namespace narrow {
 void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions& quantization,
                   const QuantizedCheckpointDescription& description, RunReport& report);
 void FillCalibration(const TokenizedText& text, RunReport& report);
-// `text` is what the pass evaluated; the tokenizer turns the worst tokens back into text.
-// REQUIRES: request.evaluation; result.deployed.
+// `text` is what the pass evaluated; the tokenizer turns the worst tokens back into text: without
+// one (null) they are shown as ids. REQUIRES: request.evaluation; result.deployed.
 void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
-                    const Tokenizer& tokenizer, const PassResult& result, RunReport& report);
+                    const Tokenizer* tokenizer, const PassResult& result, RunReport& report);
 // Every tensor's range and scale, and each layer's sums, errors, time and memory.
 void FillTensors(const PassResult& result, RunReport& report);
 // Nothing where there was none.
@@ -32,8 +32,9 @@ void FillKept(const KeepRequest& request, const std::optional<KeptGroups>& kept,
 const char* PartId(std::optional<LinearGroup> group);
 
 // The text of a token and of about twelve tokens before it in its window. Bytes that are no UTF-8
-// by themselves (a token may be part of a character) appear as "<0xE2>"; long text is cut.
+// by themselves (a token may be part of a character) appear as "<0xE2>"; long text is cut. Without
+// a tokenizer (null) they are ids, "123" after "5 17 ".
 RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream& stream,
-                                        const Tokenizer& tokenizer);
+                                        const Tokenizer* tokenizer);
 
 }  // namespace narrow

@@ -38,7 +38,7 @@ TokenStream Bytes(std::initializer_list<std::string_view> texts) {
 TEST(HurtTokens, ComeWithTheTextBeforeThem) {
   const Tokenizer tokenizer = ByteTokenizer();
   const TokenStream stream = Bytes({"something else", "abcdefghijklmnopqrst"});
-  const RunReport::WorstToken worst = DescribeHurtToken({1, 14, 2.5, 1.25}, stream, tokenizer);
+  const RunReport::WorstToken worst = DescribeHurtToken({1, 14, 2.5, 1.25}, stream, &tokenizer);
   EXPECT_EQ(worst.window, 1);
   EXPECT_EQ(worst.position, 15);  // outcome 14 is the prediction of token 15
   EXPECT_EQ(worst.token, "p");
@@ -48,8 +48,9 @@ TEST(HurtTokens, ComeWithTheTextBeforeThem) {
 }
 
 TEST(HurtTokens, ContextStaysInItsWindow) {
+  const Tokenizer tokenizer = ByteTokenizer();
   const RunReport::WorstToken worst =
-      DescribeHurtToken({1, 0, 1, 1}, Bytes({"before", "xyz"}), ByteTokenizer());
+      DescribeHurtToken({1, 0, 1, 1}, Bytes({"before", "xyz"}), &tokenizer);
   EXPECT_EQ(worst.context, "x");
   EXPECT_EQ(worst.token, "y");
 }
@@ -57,17 +58,25 @@ TEST(HurtTokens, ContextStaysInItsWindow) {
 TEST(HurtTokens, PartsOfCharactersAreReadable) {
   const TokenStream stream = Bytes({"é = 12345678\xC3\xA9"});
   const Tokenizer tokenizer = ByteTokenizer();
-  EXPECT_EQ(DescribeHurtToken({0, 11, 1, 1}, stream, tokenizer).token, "8");
-  const RunReport::WorstToken half = DescribeHurtToken({0, 13, 1, 1}, stream, tokenizer);
+  EXPECT_EQ(DescribeHurtToken({0, 11, 1, 1}, stream, &tokenizer).token, "8");
+  const RunReport::WorstToken half = DescribeHurtToken({0, 13, 1, 1}, stream, &tokenizer);
   EXPECT_EQ(half.token, "<0xA9>");
   EXPECT_EQ(half.context, " = 12345678<0xC3>");
-  EXPECT_EQ(DescribeHurtToken({0, 12, 1, 1}, stream, tokenizer).context, "<0xA9> = 12345678");
+  EXPECT_EQ(DescribeHurtToken({0, 12, 1, 1}, stream, &tokenizer).context, "<0xA9> = 12345678");
 }
 
 TEST(HurtTokens, MustLieInTheText) {
   const TokenStream stream = Bytes({"abc"});
-  EXPECT_THROW(DescribeHurtToken({1, 0, 1, 1}, stream, ByteTokenizer()), Error);
-  EXPECT_THROW(DescribeHurtToken({0, 2, 1, 1}, stream, ByteTokenizer()), Error);
+  EXPECT_THROW(DescribeHurtToken({1, 0, 1, 1}, stream, nullptr), Error);
+  EXPECT_THROW(DescribeHurtToken({0, 2, 1, 1}, stream, nullptr), Error);
+}
+
+TEST(HurtTokens, AreIdsWithoutATokenizer) {
+  TokenStream stream;
+  stream.Append(std::vector<int32_t>{7, 1234, 5});
+  const RunReport::WorstToken worst = DescribeHurtToken({0, 1, 1, 1}, stream, nullptr);
+  EXPECT_EQ(worst.token, "5");
+  EXPECT_EQ(worst.context, "7 1234 ");
 }
 
 DivergenceSummary Summary(double perplexity) {
@@ -85,6 +94,7 @@ DivergenceSummary Summary(double perplexity) {
 TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   QuantizeRequest request;
   request.evaluation.emplace().window_tokens = 3;
+  const Tokenizer tokenizer = ByteTokenizer();
   TokenizedText text;
   text.dataset = "some text";
   text.stream = Bytes({"abc", "def"});
@@ -92,7 +102,7 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   result.stored_window_nll = {3.0, 3.1};
   result.deployed = Summary(21);
   RunReport report;
-  FillEvaluation(request, text, ByteTokenizer(), result, report);
+  FillEvaluation(request, text, &tokenizer, result, report);
   EXPECT_TRUE(report.evaluation->pseudo_is_deployed);
   EXPECT_EQ(report.evaluation->pseudo->perplexity, 21);
   EXPECT_EQ(report.evaluation->original_perplexity, 20);
@@ -101,7 +111,7 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   EXPECT_THAT(report.evaluation->deployed->verdict, testing::HasSubstr("loss rises by 0.2000"));
 
   result.pseudo = Summary(20.5);
-  FillEvaluation(request, text, ByteTokenizer(), result, report);
+  FillEvaluation(request, text, &tokenizer, result, report);
   EXPECT_FALSE(report.evaluation->pseudo_is_deployed);
   EXPECT_EQ(report.evaluation->pseudo->perplexity, 20.5);
   EXPECT_EQ(report.evaluation->pseudo->kl.mean, 0.0205);

@@ -4,18 +4,20 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "evaluation/windows.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/token_stream.h"
 #include "text/dataset.h"
-#include "text/tokenizer.h"
 
 namespace narrow {
 
 struct CalibrationOptions {
   DatasetRequest dataset;
   int64_t samples = 128;
-  int64_t max_tokens = 512;  // per sample; longer documents are cut
+  int64_t max_tokens = 512;  // per sample; longer documents are cut, those that are ids are not
+  SpecialTokens special_tokens = SpecialTokens::kAdd;
 };
 
 struct EvaluationOptions {
@@ -23,6 +25,7 @@ struct EvaluationOptions {
   int64_t windows = 0;  // 0: all
   int64_t window_tokens = 2048;
   WindowChoice choice = WindowChoice::kSpread;
+  SpecialTokens special_tokens = SpecialTokens::kAdd;
 };
 
 // A stream and where it came from.
@@ -30,18 +33,22 @@ struct TokenizedText {
   std::string dataset;
   std::string origin;
   std::optional<std::string> notice;
+  std::vector<std::string> warnings{};  // sentences: what the user may not expect of this text
   TokenStream stream;
-  int64_t text_tokens = 0;  // of the whole evaluation text, before windows were chosen
+  int64_t text_tokens = 0;      // of the whole evaluation text, before windows were chosen
+  int64_t asked = 0;            // samples or windows; 0: all there are
+  int64_t empty_documents = 0;  // that were passed over
 };
 
-// The first `samples` documents, special tokens as the tokenizer adds them, cut to max_tokens;
-// empty documents give no sequence. Throws: as LoadDataset and Tokenizer::Encode; kCorruptInput
-// when nothing is left, or an id is outside the model's vocabulary.
-TokenizedText TokenizeCalibration(const CalibrationOptions& options, const Tokenizer& tokenizer,
-                                  int64_t vocabulary);
+// The first `samples` documents that are not empty: text with special tokens as asked for, cut to
+// max_tokens; token ids as they are. Throws: as LoadDataset, ModelTokenizer::Get and
+// Tokenizer::Encode; kCorruptInput when nothing is left, or an id is outside the model's vocabulary
+// (with its line where the document is ids).
+TokenizedText TokenizeCalibration(const CalibrationOptions& options, ModelTokenizer& tokenizer);
 
-// The evaluation text as one string, tokenized once and cut into windows.
-TokenizedText TokenizeEvaluation(const EvaluationOptions& options, const Tokenizer& tokenizer,
-                                 int64_t vocabulary);
+// The evaluation text as one string, tokenized once and cut into windows; of documents that are
+// token ids each is a window as it is. Throws: as above; kCorruptInput with the line for a window
+// of ids that has less than two.
+TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenizer& tokenizer);
 
 }  // namespace narrow

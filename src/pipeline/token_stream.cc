@@ -1,6 +1,7 @@
 #include "pipeline/token_stream.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace narrow {
 
@@ -10,9 +11,30 @@ int64_t TokenStream::longest() const {
   return longest;
 }
 
+int64_t TokenStream::shortest() const {
+  int64_t shortest = sequences.empty() ? 0 : sequences.front().count;
+  for (const Sequence& sequence : sequences) shortest = std::min(shortest, sequence.count);
+  return shortest;
+}
+
+int64_t TokenStream::mean_length() const {
+  if (tokens.empty()) return 0;
+  double squares = 0;
+  for (const Sequence& sequence : sequences) {
+    squares += static_cast<double>(sequence.count) * static_cast<double>(sequence.count);
+  }
+  return std::llround(squares / static_cast<double>(size()));
+}
+
 void TokenStream::Append(std::span<const int32_t> text) {
   sequences.push_back({size(), static_cast<int64_t>(text.size())});
   tokens.insert(tokens.end(), text.begin(), text.end());
+}
+
+std::vector<int64_t> PredictedTokens(const TokenStream& stream) {
+  std::vector<int64_t> predicted;
+  for (const Sequence& sequence : stream.sequences) predicted.push_back(sequence.count - 1);
+  return predicted;
 }
 
 std::vector<int64_t> SpreadSequences(const TokenStream& stream, int64_t count) {
@@ -21,6 +43,14 @@ std::vector<int64_t> SpreadSequences(const TokenStream& stream, int64_t count) {
   std::vector<int64_t> sequences;
   for (int64_t i = 0; i < count; ++i) sequences.push_back(i * total / count);
   return sequences;
+}
+
+int64_t TokensOfSpread(const TokenStream& stream, int64_t count) {
+  int64_t tokens = 0;
+  for (const int64_t index : SpreadSequences(stream, count)) {
+    tokens += stream.sequences[static_cast<std::size_t>(index)].count;
+  }
+  return tokens;
 }
 
 TokenStream SelectSequences(const TokenStream& stream, std::span<const int64_t> sequences,

@@ -17,11 +17,20 @@ struct TokenStream {
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   int64_t longest() const;
+  int64_t shortest() const;
+  // Length of the text that a token is in, the mean over the tokens: texts of this length would be
+  // as much work for attention. 0 without tokens.
+  int64_t mean_length() const;
   void Append(std::span<const int32_t> text);
 };
 
+// By sequence: its tokens that have a token before them. REQUIRES: none is empty.
+std::vector<int64_t> PredictedTokens(const TokenStream& stream);
+
 // Up to `count` sequences spread evenly over the stream: their indices, increasing.
 std::vector<int64_t> SpreadSequences(const TokenStream& stream, int64_t count);
+// Tokens of the sequences that SpreadSequences chooses.
+int64_t TokensOfSpread(const TokenStream& stream, int64_t count);
 // A stream of these sequences, each cut to `max_tokens`.
 TokenStream SelectSequences(const TokenStream& stream, std::span<const int64_t> sequences,
                             int64_t max_tokens);

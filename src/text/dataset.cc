@@ -71,15 +71,22 @@ void StreamFile(const InputFile& file, const ByteSink& sink) {
   }
 }
 
-std::vector<std::string> ReadDocuments(const fs::path& path, DatasetUse use,
-                                       int64_t max_documents) {
+JsonLines ReadDocuments(const fs::path& path, DatasetUse use, int64_t max_documents) {
   const FileType type = TypeOf(path);
-  if (type == FileType::kPlainText) return {ReadText(path)};
+  JsonLines documents;
+  if (type == FileType::kPlainText) {
+    documents.texts.push_back(ReadText(path));
+    return documents;
+  }
   if (type == FileType::kWikiTextRows) {
     std::string text = ReadText(path);
-    return {use == DatasetUse::kEvaluation ? JoinWikiTextRows(text) : std::move(text)};
+    documents.texts.push_back(use == DatasetUse::kEvaluation ? JoinWikiTextRows(text)
+                                                             : std::move(text));
+    return documents;
   }
-  JsonLinesParser parser(path.string(), {.max_documents = max_documents});
+  // An empty document of an evaluation text is a row of it: published figures count its blank line.
+  JsonLinesParser parser(path.string(), {.max_documents = max_documents,
+                                         .skip_empty = use == DatasetUse::kCalibration});
   const ByteSink sink = [&](std::string_view bytes) { return parser.Add(bytes); };
   const InputFile file(path);
   if (type == FileType::kJsonLines) {
@@ -94,10 +101,17 @@ Dataset LoadFile(const fs::path& path, std::string name, DatasetUse use, int64_t
   Dataset dataset;
   dataset.name = std::move(name);
   dataset.origin = path.string();
-  dataset.documents = ReadDocuments(path, use, max_documents);
-  const bool has_text = std::any_of(dataset.documents.begin(), dataset.documents.end(),
-                                    [](const std::string& document) { return !document.empty(); });
-  if (!has_text) Fail(ErrorCode::kCorruptInput, "{}: there is no text in it", path.string());
+  JsonLines documents = ReadDocuments(path, use, max_documents);
+  dataset.documents = std::move(documents.texts);
+  dataset.tokens = std::move(documents.tokens);
+  dataset.empty_documents = documents.empty;
+  const bool has_text =
+      std::any_of(dataset.documents.begin(), dataset.documents.end(),
+                  [](const std::string& document) { return !IsWhiteSpace(document); });
+  if (!has_text && dataset.tokens.empty()) {
+    Fail(ErrorCode::kCorruptInput, "{}: there is no text in it{}", path.string(),
+         documents.empty > 0 ? fmt::format("; all {} documents are empty", documents.empty) : "");
+  }
   return dataset;
 }
 

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/json_lines.h"
+
 namespace narrow {
 
 // What the text is for: it decides the default and which part of `builtin` is taken.
@@ -24,12 +26,15 @@ struct Dataset {
   std::string origin;                  // the file that was read, or "built into narrow"
   std::vector<std::string> documents;  // valid UTF-8, in file order
   std::optional<std::string> notice;   // set when builtin stood in for a set that was not found
+  std::vector<TokenLine> tokens{};     // documents that are ids; then there are no others
+  int64_t empty_documents = 0;         // that were passed over
 };
 
 // Finds and reads the text. Without a source: pileval for calibration and wikitext2 for evaluation
 // if they are there, else builtin with a notice. Reading stops at `max_documents`; 0 means all.
-// .jsonl and .jsonl.zst give one document per line, from field "text". A .txt file is one document,
-// as it is; so is a .raw file, except that its rows are joined for evaluation (JoinWikiTextRows).
+// .jsonl and .jsonl.zst give one document per line (json_lines.h); calibration passes over empty
+// ones. A .txt file is one document, as it is; so is a .raw file, except that its rows are joined
+// for evaluation (JoinWikiTextRows).
 // Throws: kNotFound, saying where a named set was looked for and where to get it; kCorruptInput
 // (line number; bad UTF-8, bad JSON, missing field, huge line, damaged Zstandard, no text at all);
 // kUnsupported for another file type or too much text. Source: docs/data.md.

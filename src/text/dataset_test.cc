@@ -113,6 +113,30 @@ TEST_F(DatasetTest, JsonLinesPlainAndCompressedGiveTheSame) {
   EXPECT_THAT(Load(zst, DatasetUse::kCalibration, 2).documents, ElementsAre("0", "x1"));
 }
 
+// Rows of the Hugging Face data set as JSON lines: empty ones are part of the text.
+TEST_F(DatasetTest, EmptyDocumentsCountForEvaluationAndNotForCalibration) {
+  const auto path = scratch_.Put(
+      "rows.jsonl",
+      "{\"text\": \"\"}\n{\"text\": \" = A = \\n\"}\n{\"text\": \"\"}\n{\"text\": \"b\"}\n");
+  const auto raw = scratch_.Put("rows.raw", " \n = A = \n \nb");
+  EXPECT_EQ(TextOf(Load(path, DatasetUse::kEvaluation)),
+            TextOf(Load(raw, DatasetUse::kEvaluation)));
+  const Dataset calibration = Load(path, DatasetUse::kCalibration, 2);
+  EXPECT_THAT(calibration.documents, ElementsAre(" = A = \n", "b"));
+  EXPECT_EQ(calibration.empty_documents, 2);
+}
+
+TEST_F(DatasetTest, DocumentsMayBeTokenIds) {
+  const auto path = scratch_.Put("ids.jsonl", "[]\n{\"tokens\": [3, 4]}\n");
+  const Dataset dataset = Load(path);
+  EXPECT_THAT(dataset.documents, testing::IsEmpty());
+  ASSERT_EQ(dataset.tokens.size(), 1u);
+  EXPECT_THAT(dataset.tokens[0].ids, ElementsAre(3, 4));
+  EXPECT_EQ(dataset.tokens[0].line, 2);
+  EXPECT_EQ(dataset.empty_documents, 1);
+  EXPECT_EQ(Load(path, DatasetUse::kEvaluation).tokens.size(), 2u);
+}
+
 TEST_F(DatasetTest, ReadingStopsAtTheLastDocumentWanted) {
   const std::string good = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
   const auto path = scratch_.Put("a.jsonl", good + "garbage\n");
@@ -130,8 +154,10 @@ TEST_F(DatasetTest, BadFilesAreRefused) {
     ExpectError(ErrorCode::kCorruptInput, std::string(name) + ": there is no text in it",
                 [&] { Load(scratch_.Put(name, "")); });
   }
+  ExpectError(ErrorCode::kCorruptInput, "there is no text in it; all 2 documents are empty",
+              [&] { Load(scratch_.Put("b.jsonl", "{\"text\": \"\"}\n\n{\"text\": \" \"}\n")); });
   ExpectError(ErrorCode::kCorruptInput, "there is no text in it",
-              [&] { Load(scratch_.Put("b.jsonl", "{\"text\": \"\"}\n\n{\"text\": \"\"}\n")); });
+              [&] { Load(scratch_.Put("b.txt", " \n\n"), DatasetUse::kEvaluation); });
   ExpectError(ErrorCode::kCorruptInput, "there is no text in it",
               [&] { Load(scratch_.Put("b.raw", " \n"), DatasetUse::kEvaluation); });
   const std::string frame = Compressed("{\"text\": \"one\"}\n");

@@ -191,6 +191,13 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, SpecialTokens spec
                                                : post_processor.Pass(std::move(ids));
 }
 
+std::vector<int32_t> Tokenizer::LeadingSpecialTokens() const {
+  constexpr int32_t kText = -1;  // no id
+  std::vector<int32_t> ids = implementation_->post_processor.AddSpecialTokens({kText});
+  ids.erase(std::find(ids.begin(), ids.end(), kText), ids.end());
+  return ids;
+}
+
 int64_t Tokenizer::vocabulary_size() const { return implementation_->vocabulary_size; }
 
 std::string Tokenizer::TokenText(int32_t id) const {

@@ -30,6 +30,9 @@ class Tokenizer {
   // Ids of `text`. Throws: kCorruptInput with the byte offset when `text` is not valid UTF-8.
   std::vector<int32_t> Encode(std::string_view text, SpecialTokens special_tokens) const;
 
+  // What kAdd puts before a text, such as the begin-of-text token; empty for nothing.
+  std::vector<int32_t> LeadingSpecialTokens() const;
+
   // One more than the largest id.
   int64_t vocabulary_size() const;
   // The bytes a token stands for (for showing a token to a person); empty for an unknown id.

@@ -2,9 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "io/scratch_directory.h"
 #include "pipeline/model_source.h"
 #include "pipeline/streaming_pass.h"
 #include "tests/shared_data.h"
+#include "tests/support/command.h"
 
 namespace narrow {
 namespace {
@@ -44,6 +46,24 @@ TEST_F(TinyLlama3, WindowLossesMatchTransformers) {
   const PassResult result = RunStreamingPass(request, progress);
   const auto expected = reference_["window_nll"].get<std::vector<double>>();
   EXPECT_THAT(result.stored_window_nll, testing::Pointwise(testing::DoubleNear(1e-4), expected));
+}
+
+// The same by the program, which has no tokenizer here.
+TEST_F(TinyLlama3, LossesOfLinesOfIdsMatchTransformers) {
+  const ScratchDirectory scratch;
+  std::string lines;
+  for (const Json& window : reference_["tokens"]) lines += Json({{"tokens", window}}).dump() + "\n";
+  const std::string json = (scratch.path() / "e.json").string();
+  const CommandResult result = RunNarrow({"evaluate", "--model_dir", directory_, "--eval_data",
+                                          scratch.Put("ids.jsonl", lines).string(), "--data_type",
+                                          "float32", "--json", json});
+  ASSERT_EQ(result.status, 0) << result.error;
+  const Json found = ReadJsonFile(json);
+  EXPECT_THAT(found["window_nll"].get<std::vector<double>>(),
+              testing::Pointwise(testing::DoubleNear(1e-4),
+                                 reference_["window_nll"].get<std::vector<double>>()));
+  const double expected = reference_["ppl"];
+  EXPECT_NEAR(found["perplexity"].get<double>(), expected, 1e-4 * expected);
 }
 
 TEST_F(TinyLlama3, RangesMatchTransformers) {
