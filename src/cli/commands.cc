@@ -179,15 +179,23 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
   struct Flags {
     std::string directory;
     bool json = false;
+    bool headers_only = false;
   };
   CLI::App& command = *program.add_subcommand(
-      "inspect", "List a checkpoint's tensors, scales and sizes, and check it");
+      "inspect",
+      "List a checkpoint's tensors, scales and sizes, and check it; reads all weights, once");
   const auto flags = std::make_shared<Flags>();
   command.add_option("directory", flags->directory, "Checkpoint directory")->required();
   command.add_flag("--json", flags->json, "Print JSON");
+  command.add_flag("--headers_only", flags->headers_only,
+                   "Read headers and scales alone: quick for large checkpoints, but NaN and "
+                   "infinity in the weights are not found");
   command.callback([flags, &run] {
     run = [flags] {
-      const InspectionReport report = Inspect(flags->directory);
+      ProgressDisplay progress(ProgressDisplay::StandardError());
+      InspectOptions options{.progress = &progress};
+      if (flags->headers_only) options.numbers = InspectOptions::Numbers::kNotRead;
+      const InspectionReport report = Inspect(flags->directory, options);
       Print(flags->json ? RenderInspectionJson(report) : RenderInspection(report));
       return report.HasErrors() ? static_cast<int>(ErrorCode::kCorruptInput) : 0;
     };

@@ -8,6 +8,7 @@
 #include "inspection/findings.h"
 #include "inspection/inventory.h"
 #include "inspection/llama_tensors.h"
+#include "inspection/number_checks.h"
 #include "inspection/quantization_checks.h"
 #include "inspection/side_checks.h"
 
@@ -34,7 +35,7 @@ std::vector<DtypeTotal> Totals(const std::vector<InspectedTensor>& tensors) {
 
 }  // namespace
 
-InspectionReport Inspect(const std::filesystem::path& directory) {
+InspectionReport Inspect(const std::filesystem::path& directory, const InspectOptions& options) {
   Findings findings;
   Inventory inventory = ReadInventory(directory, findings);
   InspectionReport report;
@@ -51,6 +52,10 @@ InspectionReport Inspect(const std::filesystem::path& directory) {
   CheckSideFiles(directory, findings);
   if (auto note = BasisNote(directory)) report.notes.push_back(*std::move(note));
   CheckQuantization(inventory, llama ? &*llama : nullptr, findings);
+  if (options.numbers == InspectOptions::Numbers::kRead) {
+    SilentProgress silent;
+    CheckNumbers(directory, inventory, options.progress ? *options.progress : silent, findings);
+  }
 
   report.tensors = std::move(inventory.tensors);
   report.totals = Totals(report.tensors);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor.h"
 
@@ -19,6 +20,7 @@ struct InspectedTensor {
   int64_t bytes = 0;
   std::string file;          // relative to the directory
   std::vector<float> scale;  // its values, when it is a floating scale of at most 16 elements
+  int64_t begin = 0;         // first byte in the file
 };
 
 struct DtypeTotal {
@@ -52,13 +54,20 @@ struct InspectionReport {
   }
 };
 
-// Errors are what keeps vLLM from loading the checkpoint or makes it compute with other numbers
-// than meant; warnings are what it ignores. Damaged weights and an index that does not fit the
-// files are errors in the report, beside the tensors of the files that can be read. Of the files
-// beside the weights, a missing or incomplete tokenizer and an adapter are warnings. Throws:
+// Errors are what keeps vLLM from loading the checkpoint, makes it compute with other numbers than
+// meant, or is no number; warnings are what it ignores. Damaged weights and an index that does not
+// fit the files are errors in the report, beside the tensors of the files that can be read. Of the
+// files beside the weights, a missing or incomplete tokenizer and an adapter are warnings. Throws:
 // kNotFound without directory, config.json or any weights; kCorruptInput for a config.json that is
 // no JSON object; kIo. Source: docs/formats/checkpoint.md, loading rules of vLLM 0.32.
-InspectionReport Inspect(const std::filesystem::path& directory);
+struct InspectOptions {
+  // Reading the numbers takes as long as reading all files; without it, NaN and infinity in the
+  // weights are not found.
+  enum class Numbers { kRead, kNotRead } numbers = Numbers::kRead;
+  ProgressSink* progress = nullptr;  // of reading them; null: silent
+};
+InspectionReport Inspect(const std::filesystem::path& directory,
+                         const InspectOptions& options = {});
 
 // An aligned table of the tensors, totals per dtype, and the problems. Names from the checkpoint
 // are made printable.

@@ -62,7 +62,8 @@ void Add(const InputFile& file, const SafetensorsEntry& entry, Inventory& invent
                          .shape = entry.shape,
                          .bytes = entry.bytes(),
                          .file = file.path().filename().string(),
-                         .scale = {}};
+                         .scale = {},
+                         .begin = entry.begin};
   if (IsScaleName(entry.name)) tensor.scale = ReadScale(file, entry);
   inventory.tensors.push_back(std::move(tensor));
 }

@@ -161,6 +161,23 @@ void CheckIgnored(const Inventory& inventory, int64_t layers, Names ignored, Fin
   }
 }
 
+// Whatever the configuration lists: vLLM loads the parts of a group into one matrix.
+void CheckGroups(const Inventory& inventory, int64_t layers, Findings& findings) {
+  for (int64_t i = 0; i < layers; ++i) {
+    for (const std::vector<std::string>& group : FusedGroups(LayerName(i))) {
+      std::vector<std::string> fp8, other;
+      for (const std::string& module : group) {
+        const InspectedTensor* weight = inventory.Find(module + ".weight");
+        if (weight != nullptr) (weight->dtype == Dtype::kF8E4M3 ? fp8 : other).push_back(module);
+      }
+      if (fp8.empty() || other.empty()) continue;
+      findings.Error("groups that are partly FP8",
+                     fmt::format("{} is FP8, but {} is not; vLLM fuses them and takes all or none",
+                                 fmt::join(fp8, " and "), fmt::join(other, " and ")));
+    }
+  }
+}
+
 bool HasRegularExpression(const Names& names) {
   return std::any_of(names.begin(), names.end(),
                      [](const std::string& name) { return name.starts_with("re:"); });
@@ -208,6 +225,7 @@ void CheckQuantization(const Inventory& inventory, const LlamaTensors* llama, Fi
   CheckScales(inventory, promise.activation, findings);
   if (llama == nullptr) return;
   if (names_known) CheckIgnored(inventory, llama->layers, promise.ignored, findings);
+  CheckGroups(inventory, llama->layers, findings);
   CheckKvScales(inventory, llama->layers, promise.kv, findings);
 }
 

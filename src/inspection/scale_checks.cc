@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -25,11 +26,16 @@ void CheckScaleValue(const InspectedTensor& tensor, Findings& findings) {
     findings.Error("scales that are no scalar",
                    fmt::format("scale {} has {} elements, vLLM takes one", name,
                                tensor.bytes / ElementBytes(tensor.dtype)));
+  } else if (tensor.shape.size() > 1) {
+    findings.Error("scales that are no scalar",
+                   fmt::format("scale {} has {} dimensions, vLLM takes shape [] or [1]", name,
+                               tensor.shape.size()));
   }
   for (const float value : tensor.scale) {
-    if (std::isfinite(value) && value > 0) continue;
+    if (std::isfinite(value) && value >= std::numeric_limits<float>::min()) continue;
     findings.Error("scales that are not positive",
-                   fmt::format("scale {} is {}, expected a positive number", name, value));
+                   fmt::format("scale {} is {}, expected a positive number{}", name, value,
+                               value > 0 && std::isfinite(value) ? " that is not denormal" : ""));
   }
 }
 

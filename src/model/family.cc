@@ -1,6 +1,7 @@
 #include "model/family.h"
 
 #include <array>
+#include <map>
 #include <set>
 
 #include "io/wrapped_names.h"
@@ -39,22 +40,54 @@ class WeightCheck {
     if (weights_ == WeightState::kQuantizedToo && found != nullptr &&
         found->entry.dtype == Dtype::kF8E4M3) {
       Ticked(linear.weight(), shape);
-      Scale(linear.module + ".weight_scale");
-      Scale(linear.module + ".input_scale");
+      Scale(linear.module + ".weight_scale", linear.weight());
+      Scale(linear.module + ".input_scale", linear.weight());
       if (checkpoint_.Find(linear.module + ".output_scale") != nullptr) {
-        Scale(linear.module + ".output_scale");
+        Scale(linear.module + ".output_scale", linear.weight());
       }
     } else {
       Tensor(linear.weight(), shape);
+      for (const std::string& scale :
+           {linear.module + ".weight_scale", linear.module + ".input_scale"}) {
+        if (checkpoint_.Find(scale) == nullptr) continue;
+        Fail(ErrorCode::kCorruptInput,
+             "the checkpoint has the scale {}, but {} is {}, not F8_E4M3; the two are not of one "
+             "checkpoint",
+             scale, linear.weight(), Name(found->entry.dtype));
+      }
     }
     if (linear.bias == Bias::kPresent) Tensor(linear.bias_name(), {linear.rows});
   }
 
-  // Scales of the KV cache, and of attention in FP8.
+  // Linears that run as one product are all FP8 or none is: serving engines fuse them.
+  void Groups(const LayerSpec& layer) const {
+    const auto dtype = [&](const LinearSpec& linear) {
+      return checkpoint_.Get(linear.weight()).entry.dtype;
+    };
+    std::map<LinearGroup, const LinearSpec*> firsts;
+    for (const LinearSpec& linear : layer.linears) {
+      const LinearSpec& first = *firsts.try_emplace(linear.group, &linear).first->second;
+      if ((dtype(first) == Dtype::kF8E4M3) == (dtype(linear) == Dtype::kF8E4M3)) continue;
+      Fail(ErrorCode::kCorruptInput,
+           "tensor {} is {}, but {} is {}: linears that read the same input are fused, so all of "
+           "them are FP8 or none is",
+           first.weight(), Name(dtype(first)), linear.weight(), Name(dtype(linear)));
+    }
+  }
+
+  // Scales of the KV cache, which all layers have or none has, and of attention in FP8.
   void AttentionScalesOf(const LayerSpec& layer) {
-    if (const auto names = FindCacheScales(checkpoint_, layer)) {
-      Scale(names->key);
-      Scale(names->value);
+    const auto names = FindCacheScales(checkpoint_, layer);
+    if (names) {
+      Scale(names->key, layer.attention_module);
+      Scale(names->value, layer.attention_module);
+    }
+    if (!attention_) attention_ = {layer.attention_module, names.has_value()};
+    if (attention_->second != names.has_value()) {
+      Fail(ErrorCode::kCorruptInput,
+           "{} has scales of the KV cache and {} has none; serving engines take 1.0 there",
+           names ? layer.attention_module : attention_->first,
+           names ? attention_->first : layer.attention_module);
     }
     for (const std::string& name : AttentionScales(layer)) {
       if (checkpoint_.Find(name) == nullptr) continue;
@@ -109,15 +142,27 @@ class WeightCheck {
     return entry;
   }
 
-  void Scale(const std::string& name) {
+  // One number of a type that numbers are computed in.
+  void Scale(const std::string& name, const std::string& owner) {
     ticked_.insert(name);
-    checkpoint_.Get(name);
+    if (checkpoint_.Find(name) == nullptr) {
+      Fail(ErrorCode::kCorruptInput, "{}: the checkpoint has no tensor {}, the scale of {}",
+           checkpoint_.directory().string(), name, owner);
+    }
+    const SafetensorsEntry& entry = checkpoint_.Get(name).entry;
+    const bool computed =
+        entry.dtype == Dtype::kF32 || entry.dtype == Dtype::kBF16 || entry.dtype == Dtype::kF16;
+    if (computed && (entry.shape.empty() || entry.shape == Shape{1})) return;
+    Fail(ErrorCode::kCorruptInput,
+         "scale {} is {} of shape {}, expected one number: F32, BF16 or F16 of shape [] or [1]",
+         name, Name(entry.dtype), ShapeText(entry.shape));
   }
 
   const CheckpointReader& checkpoint_;
   WeightState weights_;
   std::string head_;  // how the head would be called as a matrix of its own
   std::set<std::string> ticked_;
+  std::optional<std::pair<std::string, bool>> attention_;  // the first, and if it has cache scales
   int64_t unused_scales_ = 0;
   std::string unused_scale_;  // the last of them
 };
@@ -154,6 +199,7 @@ std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderCo
     check.Tensor(layer.attention_norm.name, {layer.attention_norm.size});
     check.Tensor(layer.mlp_norm.name, {layer.mlp_norm.size});
     for (const LinearSpec& linear : layer.linears) check.Linear(linear);
+    check.Groups(layer);
     check.AttentionScalesOf(layer);
   }
   check.NothingElse(family);

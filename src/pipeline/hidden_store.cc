@@ -1,9 +1,11 @@
 #include "pipeline/hidden_store.h"
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/float8.h"
 
 namespace narrow {
 namespace {
@@ -117,6 +119,21 @@ void HiddenStore::Load(int generation) {
   } else {
     input_.emplace(std::move(file));
   }
+}
+
+bool AreFinite(MatrixView<const float> rows) {
+  std::atomic<bool> finite = true;
+  ParallelFor(rows.rows, [&](int64_t row) {
+    if (!FindAbsoluteMaximum(rows.RowSpan(row)).finite) finite = false;
+  });
+  return finite;
+}
+
+void FailStates(const LayerSpec& layer, std::string_view version) {
+  Fail(ErrorCode::kNumeric,
+       "hidden states ({}) became NaN or infinite in the layer of {}: its numbers grow beyond "
+       "float32; check its weights and scales",
+       version, layer.attention_module);
 }
 
 }  // namespace narrow

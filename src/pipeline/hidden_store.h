@@ -6,8 +6,10 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "io/file.h"
+#include "model/roles.h"
 #include "pipeline/token_stream.h"
 #include "tensor/tensor.h"
 
@@ -59,5 +61,11 @@ class HiddenStore {
   std::optional<InputFile> input_;    // current generation, when spilled
   std::optional<OutputFile> output_;  // next generation, when spilled
 };
+
+// True when no state is NaN or infinite. Uses all threads.
+bool AreFinite(MatrixView<const float> rows);
+
+// Throws: kNumeric, naming the layer that such states left and the version of the model.
+[[noreturn]] void FailStates(const LayerSpec& layer, std::string_view version);
 
 }  // namespace narrow

@@ -39,8 +39,8 @@ AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, const QuantizationSch
       DecodeRow(scheme, row_data, out.RowSpan(row));
     } else {
       ConvertRow(weight.dtype(), row_data, out.RowSpan(row));
-      maxima[r] = FindMaximum(weight.dtype(), row_data);
     }
+    maxima[r] = FindMaximum(weight.dtype(), row_data);
   });
   AbsoluteMaximum total;
   for (const AbsoluteMaximum& maximum : maxima) total = Merge(total, maximum);

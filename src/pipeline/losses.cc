@@ -1,6 +1,7 @@
 #include "pipeline/losses.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/checked_math.h"
@@ -29,6 +30,20 @@ double MeanLoss(std::span<const TokenOutcome> outcomes) {
       outcomes.begin(), outcomes.end(), 0.0,
       [](double total, const TokenOutcome& outcome) { return total + outcome.nll; });
   return sum / static_cast<double>(outcomes.size());
+}
+
+void CheckLosses(const std::vector<TokenOutcome>& outcomes,
+                 const std::vector<Sequence>& sequences) {
+  for (std::size_t window = 0; window < sequences.size(); ++window) {
+    const auto tokens = PredictedTokens(outcomes, sequences[window]);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (std::isfinite(tokens[i].nll)) continue;
+      Fail(ErrorCode::kNumeric,
+           "the loss of token {} of evaluation window {} is {}: its logits became NaN or infinite; "
+           "check the final norm and the head",
+           i, window, tokens[i].nll);
+    }
+  }
 }
 
 template <typename T>
@@ -203,6 +218,7 @@ class LossPass {
     Losses losses;
     const std::vector<Sequence>& sequences = request_.tokens->sequences;
     const std::vector<TokenOutcome> original = Outcomes(networks_[0], networks_[0]);
+    CheckLosses(original, sequences);
     for (const Sequence& sequence : sequences) {
       losses.window_nll.push_back(MeanLoss(PredictedTokens(original, sequence)));
     }

@@ -2,6 +2,7 @@
 
 #include "io/model_directory.h"
 #include "model/head.h"
+#include "pipeline/stored_layer.h"
 
 namespace narrow {
 namespace {
@@ -43,6 +44,9 @@ ModelSource OpenModel(const std::filesystem::path& directory, WeightState weight
   if (const auto adapter = AdapterRemark(directory)) warn({*adapter});
   warn(SettleHead(*source.family, source.config, *source.checkpoint));
   warn(CheckWeights(*source.family, source.config, *source.checkpoint, weights));
+  if (weights == WeightState::kQuantizedToo) {
+    CheckScaleValues(*source.checkpoint, *source.family, source.config);
+  }
   return source;
 }
 

@@ -21,7 +21,8 @@ struct ModelSource {
 };
 
 // Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
-// before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead and CheckWeights do.
+// before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead, CheckWeights and
+// CheckScaleValues do.
 ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights);
 
 // What --data_type asks for.

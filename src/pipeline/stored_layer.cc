@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "base/checked_math.h"
 #include "kernels/elementwise.h"
+#include "kernels/finite.h"
 #include "kernels/float8.h"
 #include "model/cache_scales.h"
 
@@ -80,6 +82,19 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
   return stored;
 }
 
+void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config) {
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    for (const LinearSpec& linear : layer.linears) {
+      if (checkpoint.Get(linear.weight()).entry.dtype != Dtype::kF8E4M3) continue;
+      ReadScale(checkpoint, linear.module + ".weight_scale");
+      ReadScale(checkpoint, linear.module + ".input_scale");
+    }
+    ReadCacheScales(checkpoint, layer);
+  }
+}
+
 StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name) {
   const CheckpointReader::TensorLocation& location = checkpoint.Get(name);
   const Dtype dtype = location.entry.dtype;
@@ -96,7 +111,7 @@ std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::str
 }
 
 void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor) {
-  if (!FindMaximum(dtype, bytes).finite) {
+  if (!AllFinite(dtype, bytes)) {
     Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged", tensor);
   }
 }
@@ -110,7 +125,7 @@ AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes) {
     case Dtype::kF16:
       return FindAbsoluteMaximum(As<Float16>(bytes));
     default:
-      return {};
+      return {.finite = AllFinite(dtype, bytes)};
   }
 }
 
@@ -124,8 +139,11 @@ float ReadScale(const CheckpointReader& checkpoint, const std::string& name) {
          elements.value_or(-1), Name(entry.dtype));
   }
   const float scale = ReadFloats(checkpoint, name).front();
-  if (!(scale > 0.0f)) {
-    Fail(ErrorCode::kNumeric, "scale {} is {}, expected a positive number", name, scale);
+  if (!(scale >= std::numeric_limits<float>::min())) {
+    Fail(ErrorCode::kNumeric,
+         "scale {} is {}, expected a positive number that is not denormal (1.2e-38 at least); the "
+         "checkpoint is damaged",
+         name, scale);
   }
   return scale;
 }

@@ -74,6 +74,11 @@ struct StoredLayer {
 StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes);
 
+// Reads every scale of a checkpoint's FP8 linears and KV cache: a few bytes each. Throws: as
+// ReadScale.
+void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config);
+
 // A tensor of any supported floating type as f32. Throws: as CheckpointReader::Read, and kNumeric
 // naming the tensor when a value is not finite.
 std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name);
@@ -81,13 +86,13 @@ std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::str
 // The same with the bytes it was made from.
 StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name);
 
-// Largest magnitude of BF16, F16 or F32 numbers; 0 for other types, whose scales say it.
+// Largest magnitude of BF16, F16 or F32 numbers; 0 for codes, whose scales say it.
 AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes);
 
-// Throws: kNumeric naming `tensor` when BF16, F16 or F32 numbers hold NaN or infinity.
+// Throws: kNumeric naming `tensor` when its numbers or codes hold NaN or infinity.
 void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor);
 
-// A single positive, finite number. Throws: kCorruptInput, kNumeric, naming the tensor.
+// A single positive, normal number. Throws: kCorruptInput, kNumeric, naming the tensor.
 float ReadScale(const CheckpointReader& checkpoint, const std::string& name);
 
 // Bytes of BF16, F16 or F32 numbers as `out`, rounding to nearest even where it is narrower.

@@ -261,6 +261,7 @@ class Pass {
                        : LayerCalibration<T>(config_, {}, {});
       result_.calibration_flops += Forward(layer, *calibration_, &observer);
       statistics = observer.Take(layer.spec());
+      if (!calibration_finite_) FailStates(layer.spec(), calibration_->name);
     }
     if (stored_) Evaluate(layer, *stored_);
     if (!quantizing()) return;
@@ -333,9 +334,14 @@ class Pass {
     for (const Batch& batch : stream.batches) {
       ThrowIfStopRequested(HowToContinue());
       if (observer != nullptr) observer->BeginBatch(batch.first_row, batch.rows);
-      ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, stream.hidden.Take(batch),
-                      workspace_, observer);
+      const MatrixView<float> rows = stream.hidden.Take(batch);
+      ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_,
+                      observer);
       if (observer != nullptr) observer->EndBatch();
+      if (!AreFinite(rows)) {
+        if (observer == nullptr) FailStates(layer.spec(), stream.name);
+        calibration_finite_ = false;  // what was observed tells more
+      }
       stream.hidden.Put(batch);
       flops += batch.rows * LinearFlopsPerToken(config_);
       for (const Sequence& sequence : batch.sequences) {
@@ -411,6 +417,7 @@ class Pass {
   BatchWorkspace<T> workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::optional<Stream> calibration_;
+  bool calibration_finite_ = true;
   std::optional<Stream> probe_;               // through the original layers
   std::optional<Stream> stored_;              // the checkpoint as it is
   std::optional<Stream> pseudo_;              // quantized, every matrix at its own scale
