@@ -3,7 +3,6 @@
 # make test    installs what is missing, builds, runs every test
 # make bench   throughput against the peak of this machine
 # make bench-405b  two full-size layers of Llama 3.1 405B under 12 GiB of memory (45 GB of disk)
-# make variant NAME=phases_16 FLAGS="--dataset FILE --eval_data FILE"   what a variant of docs/accuracy.md costs
 # make lint    format, layers, clang-tidy          make lint-fast  the first two
 # make asan    the fast tests under AddressSanitizer and UBSan (build-asan/)
 # make fuzz    every parser under libFuzzer for FUZZ_SECONDS each (build-fuzz/)
@@ -12,7 +11,7 @@ FUZZ_SECONDS ?= 60
 MODEL := SmolLM2-135M-Instruct
 
 .NOTPARALLEL:
-.PHONY: program setup everything demo test bench bench-405b variant lint lint-fast asan fuzz clean
+.PHONY: program setup everything demo test bench bench-405b lint lint-fast asan fuzz clean
 
 program: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target narrow
@@ -42,9 +41,6 @@ bench: setup everything
 
 bench-405b: setup program
 	tools/bench_405b.sh $(BUILD)
-
-variant: setup program
-	tools/try_variant.sh $(or $(NAME),none) $(BUILD) $(FLAGS)
 
 lint:
 	@tools/setup.sh lint
