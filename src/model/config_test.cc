@@ -1,0 +1,106 @@
+// What a config.json means, against transformers (tests/golden/llama_config.json), and what is
+// refused.
+#include "model/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/family.h"
+#include "model/reference.h"
+
+namespace narrow {
+namespace {
+
+DecoderConfig Parse(const Json& config) {
+  return FindModelFamily(config, "config.json").parse_config(config, "config.json");
+}
+
+void ExpectSameRope(const RopeConfig& rope, const Json& expected) {
+  const auto kind = expected["rope_type"].get<std::string>();
+  EXPECT_EQ(rope.kind, kind == "linear"   ? RopeConfig::Kind::kLinear
+                       : kind == "llama3" ? RopeConfig::Kind::kLlama3
+                                          : RopeConfig::Kind::kDefault);
+  EXPECT_EQ(rope.theta, expected["rope_theta"].get<double>());
+  if (kind == "default") return;
+  EXPECT_EQ(rope.factor, expected["factor"].get<double>());
+  if (kind == "linear") return;
+  EXPECT_EQ(rope.low_frequency_factor, expected["low_freq_factor"].get<double>());
+  EXPECT_EQ(rope.high_frequency_factor, expected["high_freq_factor"].get<double>());
+  EXPECT_EQ(rope.original_positions, expected["original_max_position_embeddings"].get<double>());
+}
+
+TEST(LlamaConfig, IsReadAsTransformersReadsIt) {
+  const Json reference = ReadReference("llama_config.json");
+  for (const Json& example : reference["cases"]) {
+    SCOPED_TRACE(example["config"].dump());
+    const DecoderConfig config = Parse(example["config"]);
+    const Json& read = example["read"];
+    EXPECT_EQ(config.vocabulary, read["vocab_size"]);
+    EXPECT_EQ(config.hidden, read["hidden_size"]);
+    EXPECT_EQ(config.intermediate, read["intermediate_size"]);
+    EXPECT_EQ(config.layers, read["num_hidden_layers"]);
+    EXPECT_EQ(config.heads.query_heads, read["num_attention_heads"]);
+    EXPECT_EQ(config.heads.key_value_heads, read["num_key_value_heads"]);
+    EXPECT_EQ(config.heads.head_size, read["head_dim"]);
+    EXPECT_EQ(config.max_positions, read["max_position_embeddings"]);
+    EXPECT_EQ(config.norm_epsilon, read["rms_norm_eps"].get<float>());
+    EXPECT_EQ(config.attention_bias == Bias::kPresent, read["attention_bias"].get<bool>());
+    EXPECT_EQ(config.mlp_bias == Bias::kPresent, read["mlp_bias"].get<bool>());
+    EXPECT_EQ(config.lm_head == DecoderConfig::LmHead::kTied,
+              read["tie_word_embeddings"].get<bool>());
+    ExpectSameRope(config.rope, read["rope_parameters"]);
+  }
+}
+
+struct Refusal {
+  const char* change;  // members of a good config that are replaced
+  ErrorCode code;
+  const char* names;  // what the message has to hold
+};
+
+constexpr Refusal kRefusals[] = {
+    {R"({"architectures": ["NoSuchForCausalLM"], "model_type": "no_such"})",
+     ErrorCode::kUnsupported, "NoSuchForCausalLM"},
+    {R"({"hidden_act": "relu6"})", ErrorCode::kUnsupported, "relu6"},
+    {R"({"quantization_config": {"quant_method": "gptq"}})", ErrorCode::kUnsupported,
+     "quantization_config"},
+    {R"({"dtype": "float8_e5m2"})", ErrorCode::kUnsupported, "float8_e5m2"},
+    {R"({"rope_scaling": {"rope_type": "no_such_rope", "factor": 2.0}})", ErrorCode::kUnsupported,
+     "no_such_rope"},
+    {R"({"rope_scaling": {"rope_type": "linear"}})", ErrorCode::kCorruptInput, "factor"},
+    {R"({"rope_scaling": {"rope_type": "linear", "factor": 0}})", ErrorCode::kCorruptInput,
+     "factor"},
+    {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+         "high_freq_factor": 1.0, "original_max_position_embeddings": 8192}})",
+     ErrorCode::kCorruptInput, "high_freq_factor"},
+    {R"({"rope_theta": -1})", ErrorCode::kCorruptInput, "rope_theta"},
+    {R"({"num_key_value_heads": 4})", ErrorCode::kCorruptInput, "key-value heads"},
+    {R"({"num_key_value_heads": 0})", ErrorCode::kCorruptInput, "key-value heads"},
+    {R"({"head_dim": 17})", ErrorCode::kCorruptInput, "head_dim"},
+    {R"({"num_attention_heads": 7})", ErrorCode::kCorruptInput, "num_attention_heads"},
+    {R"({"hidden_size": 0})", ErrorCode::kCorruptInput, "hidden_size"},
+    {R"({"vocab_size": "many"})", ErrorCode::kCorruptInput, "vocab_size"},
+    {R"({"intermediate_size": 1e300})", ErrorCode::kCorruptInput, "intermediate_size"},
+    {R"({"num_hidden_layers": null})", ErrorCode::kCorruptInput, "num_hidden_layers"},
+    {R"({"tie_word_embeddings": "yes"})", ErrorCode::kCorruptInput, "tie_word_embeddings"},
+};
+
+TEST(LlamaConfig, WhatCannotBeRightIsRefusedByName) {
+  const Json good = ReadReference("llama_config.json")["cases"][0]["config"];
+  for (const Refusal& refusal : kRefusals) {
+    SCOPED_TRACE(refusal.change);
+    Json config = good;
+    config.update(ParseJson(refusal.change, "a change"));
+    try {
+      Parse(config);
+      ADD_FAILURE() << "not refused";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), refusal.code) << error.what();
+      EXPECT_THAT(error.what(), testing::HasSubstr(refusal.names));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace narrow

@@ -1,0 +1,108 @@
+// What DeployLayer makes of a quantized layer against what vLLM's own loader makes of the same
+// checkpoint (tests/golden/deployed, made by tools/goldens/make_references.py).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/elementwise.h"
+#include "kernels/float8.h"
+#include "model/reference.h"
+#include "pipeline/layer_quantizer.h"
+#include "pipeline/model_source.h"
+
+namespace narrow {
+namespace {
+
+// The fused linear that holds a group in vLLM, below its layer.
+std::string FusedName(const LayerSpec& spec, LinearGroup group) {
+  const std::string layer = spec.attention_module.substr(0, spec.attention_module.rfind('.') + 1);
+  switch (group) {
+    case LinearGroup::kQueryKeyValue:
+      return layer + "self_attn.qkv_proj";
+    case LinearGroup::kAttentionOutput:
+      return layer + "self_attn.o_proj";
+    case LinearGroup::kGateUp:
+      return layer + "mlp.gate_up_proj";
+    case LinearGroup::kDown:
+      return layer + "mlp.down_proj";
+  }
+  return "";
+}
+
+std::vector<uint8_t> FromHex(const std::string& hex) {
+  std::vector<uint8_t> bytes;
+  for (std::size_t i = 0; i < hex.size(); i += 2) {
+    bytes.push_back(static_cast<uint8_t>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  }
+  return bytes;
+}
+
+// The codes of a group's rows, one linear after the other.
+template <typename T>
+std::vector<uint8_t> CodesOf(const PackedMatrix<T>& packed) {
+  std::vector<uint8_t> codes;
+  for (int64_t panel = 0; panel < packed.panel_count(); ++panel) {
+    const int64_t rows = std::min(packed.panel_rows(), packed.rows() - panel * packed.panel_rows());
+    AlignedBuffer<T> numbers(rows * packed.columns());
+    packed.UnpackPanel(panel, {numbers.data(), rows, packed.columns()});
+    std::vector<float> floats(numbers.span().size());
+    ToFloats(numbers.span(), floats);
+    for (const float number : floats) codes.push_back(ToFloat8E4M3(number).bits);
+  }
+  return codes;
+}
+
+template <typename T>
+class DeployedLayer : public testing::Test {};
+using OperandTypes = testing::Types<float, Bfloat16>;
+TYPED_TEST_SUITE(DeployedLayer, OperandTypes);
+
+TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
+  const Json reference = ReadReference("deployed.json");
+  const ModelSource source =
+      OpenModel(NARROW_SOURCE_DIR "/tests/golden/deployed", WeightState::kQuantizedToo);
+  const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
+  int64_t changed = 0;
+  for (int64_t i = 0; i < source.config.layers; ++i) {
+    LoadedLayer<TypeParam> layer(
+        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30), scheme);
+    std::array<std::vector<uint8_t>, kLinearGroupCount> stored;
+    for (const LinearGroup group : kLinearGroups) {
+      stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Weights(group));
+    }
+    DeployLayer(layer, scheme);
+    for (const LinearGroup group : kLinearGroups) {
+      const std::string name = FusedName(layer.spec(), group);
+      const Json& expected = reference["linears"].at(name);
+      const std::vector<uint8_t> codes = CodesOf(layer.runnable().Weights(group));
+      EXPECT_EQ(codes, FromHex(expected["codes"])) << name;
+      changed += codes != stored[static_cast<std::size_t>(group)];
+      const std::optional<GroupQuantization>& made = layer.runnable().Quantization(group);
+      ASSERT_TRUE(made.has_value()) << name;
+      EXPECT_EQ(made->input_scale, expected["input_scale"].template get<float>()) << name;
+      for (std::size_t linear = 0; linear < layer.Linears(group).size(); ++linear) {
+        EXPECT_EQ(made->weight_scales[linear], expected["weight_scale"].template get<float>())
+            << name;
+      }
+    }
+  }
+  EXPECT_EQ(changed, 4);  // q/k/v and gate/up of both layers: the test saw something happen
+}
+
+TEST(DeployedCode, IsWhatVllmMakesOfEachCode) {
+  const Json reference = ReadReference("deployed_codes.json");
+  const std::vector<uint8_t> codes = FromHex(reference["codes"]);
+  for (const Json& example : reference["cases"]) {
+    const auto scale = example["scale"].get<float>(), group = example["group_scale"].get<float>();
+    const std::vector<uint8_t> expected = FromHex(example["codes"]);
+    ASSERT_EQ(expected.size(), codes.size());
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      EXPECT_EQ(DeployedCode({codes[i]}, scale, group).bits, expected[i])
+          << "code " << int{codes[i]} << ", scale " << scale << " of " << group;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace narrow
