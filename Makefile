@@ -5,7 +5,7 @@
 # make bench-405b  two full-size layers of Llama 3.1 405B under 12 GiB of memory (45 GB of disk)
 # make lint    format, layers, clang-tidy          make lint-fast  the first two
 # make asan    the fast tests under AddressSanitizer and UBSan (build-asan/)
-# make fuzz    every parser under libFuzzer for FUZZ_SECONDS each (build-fuzz/)
+# make fuzz    every parser under libFuzzer for FUZZ_SECONDS each, or FUZZ_RUNS=2000000 executions (build-fuzz/)
 BUILD ?= build
 FUZZ_SECONDS ?= 60
 MODEL := SmolLM2-135M-Instruct
@@ -61,7 +61,7 @@ fuzz:
 	@tools/setup.sh fuzz
 	cmake --preset fuzz
 	cmake --build --preset fuzz
-	tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
+	tools/fuzz.sh build-fuzz $(if $(FUZZ_RUNS),-runs=$(FUZZ_RUNS),$(FUZZ_SECONDS))
 
 clean:
 	rm -rf $(BUILD) build-asan build-dev build-fuzz

@@ -19,9 +19,6 @@ constexpr std::string_view kSingleName = "model.safetensors";
 constexpr std::string_view kSuffix = ".safetensors";
 constexpr int64_t kCompareBytes = int64_t{1} << 22;
 
-// Tensor name -> file name, as the index says.
-using WeightMap = std::map<std::string, std::string>;
-
 Json ReadConfig(const fs::path& directory) {
   std::error_code error;
   const fs::path path = directory / "config.json";
@@ -52,25 +49,6 @@ void CheckFileName(const std::string& name, const std::string& index) {
     Fail(ErrorCode::kUnsupported, "{}: weight_map names {}, which is not a safetensors file", index,
          Quoted(name));
   }
-}
-
-WeightMap ReadIndex(const fs::path& path) {
-  const std::string what = path.string();
-  const Json json = ReadJsonFile(what);
-  const Json* map = OptionalObject(json, "weight_map", what);
-  if (map == nullptr || map->empty()) {
-    Fail(ErrorCode::kCorruptInput, "{}: weight_map is missing or empty", what);
-  }
-  WeightMap weights;
-  for (const auto& [tensor, file] : map->items()) {
-    if (!file.is_string()) {
-      Fail(ErrorCode::kCorruptInput, "{}: weight_map gives tensor {} no file name", what,
-           Quoted(tensor));
-    }
-    CheckFileName(file.get_ref<const std::string&>(), what);
-    weights.emplace(tensor, file.get<std::string>());
-  }
-  return weights;
 }
 
 // The weight file of a checkpoint without an index.
@@ -114,6 +92,23 @@ std::unique_ptr<InputFile> OpenWeights(const fs::path& path, bool indexed) {
 
 }  // namespace
 
+WeightMap ParseWeightMap(const Json& index, const std::string& what) {
+  const Json* map = OptionalObject(index, "weight_map", what);
+  if (map == nullptr || map->empty()) {
+    Fail(ErrorCode::kCorruptInput, "{}: weight_map is missing or empty", what);
+  }
+  WeightMap weights;
+  for (const auto& [tensor, file] : map->items()) {
+    if (!file.is_string()) {
+      Fail(ErrorCode::kCorruptInput, "{}: weight_map gives tensor {} no file name", what,
+           Quoted(tensor));
+    }
+    CheckFileName(file.get_ref<const std::string&>(), what);
+    weights.emplace(tensor, file.get<std::string>());
+  }
+  return weights;
+}
+
 // Takes the tensors of one file after the other, by what the index says.
 class CheckpointReader::Loader {
  public:
@@ -125,7 +120,8 @@ class CheckpointReader::Loader {
     indexed_ = fs::exists(directory_ / kIndexName, error) ||
                fs::is_symlink(directory_ / kIndexName, error);
     if (indexed_) {
-      listed_ = ReadIndex(directory_ / kIndexName);
+      const std::string index = (directory_ / kIndexName).string();
+      listed_ = ParseWeightMap(ReadJsonFile(index), index);
       for (const auto& [tensor, file] : listed_) names.insert(file);
       if (!names.contains(std::string(kSingleName)) &&
           fs::exists(directory_ / kSingleName, error)) {

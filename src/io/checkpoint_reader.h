@@ -17,6 +17,13 @@
 
 namespace narrow {
 
+// The file of each tensor, by name, as a model.safetensors.index.json says.
+using WeightMap = std::map<std::string, std::string>;
+
+// Throws: kCorruptInput for wrong types, no tensors and names that leave the directory;
+// kUnsupported for files of another type.
+WeightMap ParseWeightMap(const Json& index, const std::string& what);
+
 // Opens the directory, reads config.json and every header, and checks the index against the files.
 // The index decides which files are read, and which of several copies of a tensor; a tensor of
 // these files that it does not list is there like the others, marked; every known reader would take

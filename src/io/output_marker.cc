@@ -62,8 +62,9 @@ void ForEachEntry(const fs::path& directory, const Visit& visit) {
 // A name that stays inside of the directory.
 bool IsPlainName(const std::string& name) {
   const fs::path path(name);
-  return !name.empty() && !path.is_absolute() && path.lexically_normal() == path &&
-         std::ranges::find(path, fs::path("..")) == path.end() && path.has_filename();
+  return !name.empty() && name.find('\0') == name.npos && !path.is_absolute() &&
+         path.lexically_normal() == path && std::ranges::find(path, fs::path("..")) == path.end() &&
+         path.has_filename();
 }
 
 std::set<std::string> DirectoriesOf(const OutputMarker& marker) {
@@ -101,8 +102,11 @@ std::optional<OutputMarker> ReadOutputMarker(const fs::path& directory) {
   const fs::path path = directory / kMarkerName;
   std::error_code error;
   if (!fs::exists(fs::symlink_status(path, error))) return std::nullopt;
-  const std::string what = path.string();
-  const Json json = ReadJsonFile(what, {.max_bytes = kMaxMarkerBytes});
+  return ParseOutputMarker(ReadJsonFile(path.string(), {.max_bytes = kMaxMarkerBytes}),
+                           path.string());
+}
+
+OutputMarker ParseOutputMarker(const Json& json, const std::string& what) {
   const auto damaged = [&](const char* reason) {
     Fail(ErrorCode::kCorruptInput, "{}: not a marker of narrow's: {}", what, reason);
   };

@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "io/json.h"
+
 namespace narrow {
 
 inline constexpr std::string_view kMarkerName = "narrow-output.json";
@@ -32,7 +34,10 @@ struct OutputMarker {
 // Lists what lies in `directory` and writes the marker beside it. Throws: kIo.
 void WriteOutputMarker(const std::filesystem::path& directory, OutputMarker marker);
 
-// Nothing when the directory has none. Throws: kCorruptInput for one that is not such a file.
+// Throws: kCorruptInput for what is no marker, or lists files outside of its directory.
+OutputMarker ParseOutputMarker(const Json& json, const std::string& what);
+
+// Nothing when the directory has none. Throws: as ParseOutputMarker and ReadJsonFile.
 std::optional<OutputMarker> ReadOutputMarker(const std::filesystem::path& directory);
 
 // One sentence on the first thing in `directory` that is not as the marker says: a file or

@@ -184,7 +184,7 @@ const ModelFamily& FindModelFamily(const Json& config, std::string_view what) {
     known += (known.empty() ? "" : ", ") + std::string(family.architecture);
   }
   Fail(ErrorCode::kUnsupported, "{}: architecture {} is not supported; this build knows {}", what,
-       architecture, known);
+       Quoted(architecture), known);
 }
 
 std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderConfig& config,

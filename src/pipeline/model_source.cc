@@ -15,7 +15,8 @@ Json WithoutQuantization(const Json& config, const std::string& what) {
   const std::string method = RequiredString(*quantization, "quant_method", what);
   if (method != "fp8" && method != "quark") {
     Fail(ErrorCode::kUnsupported,
-         "{}: quantization method \"{}\" cannot be evaluated; expected fp8 or quark", what, method);
+         "{}: quantization method {} cannot be evaluated; expected fp8 or quark", what,
+         Quoted(method));
   }
   if (method == "fp8" &&
       OptionalString(*quantization, "activation_scheme", what).value_or("") != "static") {

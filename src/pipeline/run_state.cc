@@ -31,14 +31,27 @@ Json ToJson(const LayerFacts& facts) {
   return json;
 }
 
+// Throws: Json::exception when it is no whole number. The library's own conversion takes any
+// number.
+int64_t Whole(const Json& json) {
+  return json.is_number_unsigned() ? json.get<int64_t>()
+                                   : json.get_ref<const Json::number_integer_t&>();
+}
+
+// One of a few small numbers; -1 for any other.
+int Small(const Json& json) {
+  const int64_t value = Whole(json);
+  return value >= 0 && value < 64 ? static_cast<int>(value) : -1;
+}
+
 // Floats survive: JSON holds them as doubles with all digits.
 LayerFacts LayerFactsFromJson(const Json& json) {
   LayerFacts facts;
   for (const Json& linear : json.at("linears")) {
     facts.linears.push_back({linear.at(0), linear.at(1), linear.at(2), linear.at(3), linear.at(4),
-                             linear.at(5), linear.at(6), linear.at(7), linear.at(8),
-                             static_cast<WeightRole>(linear.at(9).get<int>()),
-                             static_cast<LinearGroup>(linear.at(10).get<int>())});
+                             Whole(linear.at(5)), Whole(linear.at(6)), linear.at(7), linear.at(8),
+                             static_cast<WeightRole>(Small(linear.at(9))),
+                             static_cast<LinearGroup>(Small(linear.at(10)))});
   }
   if (const Json& cache = json.at("cache"); !cache.is_null()) {
     facts.cache = CacheFacts{cache.at(0), cache.at(1), cache.at(2), cache.at(3), cache.at(4)};
@@ -71,9 +84,9 @@ Json ToJson(const KeptGroups& kept) {
 KeptGroups KeptGroupsFromJson(const Json& json) {
   KeptGroups kept;
   for (const Json& group : json.at("groups")) {
-    kept.groups.push_back({group.at(0), static_cast<LinearGroup>(group.at(1).get<int>()),
-                           group.at(2).get<std::vector<std::string>>(), group.at(3), group.at(4),
-                           group.at(5)});
+    kept.groups.push_back({Whole(group.at(0)), static_cast<LinearGroup>(Small(group.at(1))),
+                           group.at(2).get<std::vector<std::string>>(), Whole(group.at(3)),
+                           group.at(4), group.at(5)});
   }
   kept.kl_without = NumberFromJson(json.at("kl_without"));
   kept.kl_predicted = NumberFromJson(json.at("kl_predicted"));
@@ -85,16 +98,18 @@ RunState StateFromJson(const Json& json) {
   RunState state;
   state.fingerprint = json.at("fingerprint").get<Fingerprint>();
   state.job = json.at("job");
-  state.layers_done = json.at("layers_done");
+  state.layers_done = Whole(json.at("layers_done"));
   if (const Json& kept = json.at("kept"); !kept.is_null()) state.kept = KeptGroupsFromJson(kept);
   for (const Json& layer : json.at("layers")) state.layers.push_back(LayerFactsFromJson(layer));
-  state.hidden_generations = json.at("hidden_generations").get<std::map<std::string, int>>();
+  for (const auto& [stream, generation] : json.at("hidden_generations").items()) {
+    state.hidden_generations[stream] = Small(generation);
+  }
   const Json& seconds = json.at("seconds");
   state.calibration_seconds = seconds.at(0);
   state.quantization_seconds = seconds.at(1);
   state.evaluation_seconds = seconds.at(2);
-  state.calibration_flops = json.at("flops").at(0);
-  state.evaluation_flops = json.at("flops").at(1);
+  state.calibration_flops = Whole(json.at("flops").at(0));
+  state.evaluation_flops = Whole(json.at("flops").at(1));
   return state;
 }
 
@@ -154,39 +169,58 @@ bool IsState(const std::filesystem::path& path) {
   }
 }
 
-// A generation is one of two files; groups are of the layers there are.
+// A generation is one of two files; roles and groups are those that there are.
 bool IsPlausible(const RunState& state) {
+  const auto is_group = [](LinearGroup group) {
+    return static_cast<std::size_t>(group) < kLinearGroupCount;
+  };
   const bool generations = std::ranges::all_of(
       state.hidden_generations, [](const auto& stream) { return (stream.second | 1) == 1; });
-  const bool groups = !state.kept || std::ranges::all_of(state.kept->groups, [](const auto& kept) {
-    return kept.layer >= 0 && static_cast<std::size_t>(kept.group) < kLinearGroupCount;
+  const bool kept = !state.kept || std::ranges::all_of(state.kept->groups, [&](const auto& group) {
+    return group.layer >= 0 && is_group(group.group);
   });
-  return generations && groups && std::ssize(state.layers) == state.layers_done;
+  const bool linears = std::ranges::all_of(state.layers, [&](const LayerFacts& layer) {
+    return std::ranges::all_of(layer.linears, [&](const LinearFacts& linear) {
+      return linear.role >= WeightRole::kEmbedding && linear.role <= WeightRole::kLmHead &&
+             is_group(linear.group);
+    });
+  });
+  return generations && kept && linears && std::ssize(state.layers) == state.layers_done;
 }
 
 }  // namespace
+
+RunState ParseRunState(std::string_view text, const std::string& what) {
+  RunState state;
+  try {
+    const Json json = ParseJson(text, what, {.non_finite = NonFinite::kRefused});
+    if (json.at("format") != kStateFormat) {
+      Fail(ErrorCode::kUnsupported,
+           "{} was written by another version of narrow; start over with --resume never", what);
+    }
+    state = StateFromJson(json);
+  } catch (const nlohmann::json::exception&) {
+    FailDamaged(what);
+  } catch (const Error& failure) {
+    if (failure.code() == ErrorCode::kUnsupported) throw;
+    FailDamaged(failure.what());
+  }
+  if (!IsPlausible(state)) FailDamaged(what);
+  return state;
+}
 
 std::optional<RunState> LoadRunState(const std::filesystem::path& path,
                                      const Fingerprint& fingerprint) {
   std::error_code error;
   if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return std::nullopt;
-  RunState state;
+  std::string text;
   try {
-    const Json json = ReadJsonFile(path.string());
-    if (json.at("format") != kStateFormat) {
-      Fail(ErrorCode::kUnsupported,
-           "{} was written by another version of narrow; start over with --resume never",
-           path.string());
-    }
-    state = StateFromJson(json);
-  } catch (const nlohmann::json::exception&) {
-    FailDamaged(path.string());
+    text = ReadWholeFile(path, JsonLimits().max_bytes);
   } catch (const Error& failure) {
-    if (failure.code() == ErrorCode::kUnsupported) throw;
     FailDamaged(failure.what());
   }
+  RunState state = ParseRunState(text, path.string());
   CheckSameJob(state.fingerprint, fingerprint, path);
-  if (!IsPlausible(state)) FailDamaged(path.string());
   return state;
 }
 

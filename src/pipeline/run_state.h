@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/directory_lock.h"
@@ -40,6 +41,10 @@ struct RunState {
 
 // Replaces the state atomically. Throws: kIo.
 void SaveRunState(const std::filesystem::path& path, const RunState& state);
+
+// The state that `text` holds. Throws: kCorruptInput for a damaged one, saying how to start over;
+// kUnsupported for that of another version.
+RunState ParseRunState(std::string_view text, const std::string& what);
 
 // Nothing when there is no state. Throws: kCorruptInput for a damaged one, saying how to start
 // over, and kInvalidArgument naming the first difference when it was made by another job.

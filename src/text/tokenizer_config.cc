@@ -18,13 +18,14 @@ constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "sep_to
                                   "pad_token", "cls_token", "mask_token"};
 constexpr const char* kNamedLists[] = {"extra_special_tokens", "additional_special_tokens"};
 
+Json CheckObject(Json json, const std::string& what) {
+  if (!json.is_object()) Fail(ErrorCode::kCorruptInput, "{}: expected an object", what);
+  return json;
+}
+
 Json ReadIfThere(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return Json::object();
-  Json json = ReadJsonFile(path);
-  if (!json.is_object()) {
-    Fail(ErrorCode::kCorruptInput, "{}: expected an object", path.string());
-  }
-  return json;
+  return CheckObject(ReadJsonFile(path), path.string());
 }
 
 int64_t ReadId(const std::string& key, const std::string& what) {
@@ -69,6 +70,13 @@ TokenizerConfig::TokenizerConfig(const std::filesystem::path& directory)
   if (config_.contains("added_tokens_decoder")) return;
   older_tokens_ = ReadIfThere(directory / kOlderTokensName);
   older_names_ = ReadIfThere(directory / kOlderNamesName);
+}
+
+TokenizerConfig::TokenizerConfig(Json config, Json older_tokens, Json older_names)
+    : config_(CheckObject(std::move(config), kConfigName)) {
+  if (config_.contains("added_tokens_decoder")) return;
+  older_tokens_ = CheckObject(std::move(older_tokens), kOlderTokensName);
+  older_names_ = CheckObject(std::move(older_names), kOlderNamesName);
 }
 
 void TokenizerConfig::AddTo(AddedTokenList& list) const {

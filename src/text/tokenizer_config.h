@@ -17,6 +17,10 @@ class TokenizerConfig {
   // Reads those of the files that are there. Throws: kCorruptInput, and as ReadJsonFile does.
   explicit TokenizerConfig(const std::filesystem::path& directory);
 
+  // Of contents that were read: tokenizer_config.json, added_tokens.json and
+  // special_tokens_map.json. Throws: kCorruptInput for what is no object.
+  TokenizerConfig(Json config, Json older_tokens, Json older_names);
+
   // Adds the tokens that the files list, in order of their ids, and then the named ones (bos_token
   // and so on) that are not there yet, as transformers 5.19 does: flags given here replace those of
   // tokenizer.json. Throws: kCorruptInput, as the list does and for wrong types.

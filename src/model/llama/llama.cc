@@ -49,10 +49,9 @@ void ParseScaling(const Json& scaling, std::string_view what, RopeConfig& rope) 
     }
     return;
   }
-  Fail(
-      ErrorCode::kUnsupported,
-      "{}: rotary embedding type \"{}\" is not supported; this build knows default, linear, llama3",
-      what, *kind);
+  Fail(ErrorCode::kUnsupported,
+       "{}: rotary embedding type {} is not supported; this build knows default, linear, llama3",
+       what, Quoted(*kind));
 }
 
 RopeConfig ParseRope(const Json& config, std::string_view what) {
@@ -75,8 +74,8 @@ Dtype ParseDtype(const Json& config, std::string_view what) {
   if (*name == "float16") return Dtype::kF16;
   if (*name == "float32") return Dtype::kF32;
   Fail(ErrorCode::kUnsupported,
-       "{}: weights of type \"{}\" are not supported; expected bfloat16, float16 or float32", what,
-       *name);
+       "{}: weights of type {} are not supported; expected bfloat16, float16 or float32", what,
+       Quoted(*name));
 }
 
 void RefuseUnsupported(const Json& config, std::string_view what) {
@@ -87,8 +86,8 @@ void RefuseUnsupported(const Json& config, std::string_view what) {
   }
   const std::string activation = OptionalString(config, "hidden_act", what).value_or("silu");
   if (activation != "silu") {
-    Fail(ErrorCode::kUnsupported, "{}: hidden_act \"{}\" is not supported; expected silu", what,
-         activation);
+    Fail(ErrorCode::kUnsupported, "{}: hidden_act {} is not supported; expected silu", what,
+         Quoted(activation));
   }
 }
 
@@ -123,8 +122,15 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
         what, result.heads.head_size);
   }
   result.max_positions = OptionalInt(config, "max_position_embeddings", what).value_or(2048);
-  result.norm_epsilon =
-      static_cast<float>(OptionalNumber(config, "rms_norm_eps", what).value_or(1e-6));
+  if (result.max_positions <= 0) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"max_position_embeddings\" is {}, expected 1 or more",
+         what, result.max_positions);
+  }
+  const double epsilon = OptionalNumber(config, "rms_norm_eps", what).value_or(1e-6);
+  if (!(epsilon >= 0 && epsilon < 1)) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"rms_norm_eps\" is {}, expected 0 to 1", what, epsilon);
+  }
+  result.norm_epsilon = static_cast<float>(epsilon);
   result.rope = ParseRope(config, what);
   const auto bias = [&](std::string_view key) {
     return OptionalBool(config, key, what).value_or(false) ? Bias::kPresent : Bias::kNone;
