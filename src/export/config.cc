@@ -2,8 +2,10 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
+#include "io/config_dtype.h"
 
 namespace narrow {
 namespace {
@@ -44,8 +46,15 @@ Json QuantizedConfig(const Json& source, const ExportFormat& format,
     }
   }
   Json config = source;
-  if (!Has(source, "dtype") && !Has(source, "torch_dtype")) {
-    config["torch_dtype"] = description.model_dtype;
+  if (!StatedDtype(source)) {
+    const char* key = source.contains("dtype") ? "dtype" : "torch_dtype";
+    config.erase(key == std::string_view("dtype") ? "torch_dtype" : "dtype");
+    config[key] = description.model_dtype;
+  }
+  // vLLM does not go by model_type.
+  if (const Json* given = OptionalArray(source, "architectures", "config.json");
+      (given == nullptr || given->empty()) && !description.architecture.empty()) {
+    config["architectures"] = Json::array({description.architecture});
   }
   if (description.own_head && OptionalBool(source, "tie_word_embeddings", "config.json") == true) {
     config["tie_word_embeddings"] = false;

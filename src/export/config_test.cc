@@ -64,6 +64,28 @@ TEST(QuantizedConfig, AddsADtypeOnlyWhereTheSourceHasNone) {
   EXPECT_THAT(Render(R"({"torch_dtype":null})"), testing::HasSubstr(R"("torch_dtype":"bfloat16")"));
 }
 
+TEST(QuantizedConfig, ReplacesWhatIsNoNameOfAType) {
+  EXPECT_THAT(Render(R"({"dtype":"auto"})"), testing::HasSubstr(R"("dtype":"bfloat16")"));
+  EXPECT_THAT(Render(R"({"torch_dtype":"torch.float16"})"),
+              testing::HasSubstr(R"("torch_dtype":"bfloat16")"));
+  EXPECT_THAT(Render(R"({"dtype":null,"torch_dtype":null})"),
+              testing::AllOf(testing::HasSubstr(R"("dtype":"bfloat16")"),
+                             testing::Not(testing::HasSubstr("torch_dtype"))));
+}
+
+TEST(QuantizedConfig, NamesTheArchitectureWhereTheSourceDoesNot) {
+  QuantizedCheckpointDescription description = Description();
+  description.architecture = "LlamaForCausalLM";
+  for (const char* source : {"{}", R"({"architectures":null})", R"({"architectures":[]})"}) {
+    EXPECT_EQ(QuantizedConfig(ParseJson(source, "source"), FindExportFormat("fp8"),
+                              description)["architectures"],
+              Json::array({"LlamaForCausalLM"}));
+  }
+  EXPECT_EQ(QuantizedConfig(ParseJson(R"({"architectures":["Own"]})", "source"),
+                            FindExportFormat("fp8"), description)["architectures"],
+            Json::array({"Own"}));
+}
+
 TEST(QuantizedConfig, RefusesAQuantizedSource) {
   EXPECT_EQ(CodeOf(R"({"quantization_config":{"quant_method":"gptq"}})"), ErrorCode::kUnsupported);
   EXPECT_EQ(CodeOf(R"({"compression_config":{}})"), ErrorCode::kUnsupported);

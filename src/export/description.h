@@ -29,8 +29,9 @@ enum class KvCacheQuantization { kNone, kFp8 };
 using WeightMergeGroups = std::vector<std::vector<std::string>>;
 
 struct QuantizedCheckpointDescription {
-  bool own_head = true;     // lm_head is a matrix of its own, not the embedding
-  std::string model_dtype;  // of the unquantized tensors, as in config.json: "bfloat16"
+  bool own_head = true;      // lm_head is a matrix of its own, not the embedding
+  std::string architecture;  // of config.json: "LlamaForCausalLM"
+  std::string model_dtype;   // of the unquantized tensors, as in config.json: "bfloat16"
   std::vector<QuantizedLinear> linears;
   std::vector<std::string> excluded_linears;  // full module names left unquantized, "lm_head" too
   KvCacheQuantization kv_cache = KvCacheQuantization::kNone;

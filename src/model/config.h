@@ -34,7 +34,10 @@ struct DecoderConfig {
   Bias attention_bias = Bias::kNone;
   Bias mlp_bias = Bias::kNone;
   enum class LmHead { kOwn, kTied } lm_head = LmHead::kOwn;
-  Dtype dtype = Dtype::kBF16;  // what the config says the weights are
+  // What the weights are: as the config says, or, where it says nothing that PyTorch would take for
+  // a type, as the checkpoint's embedding is stored (bf16 where there is no checkpoint).
+  Dtype dtype = Dtype::kBF16;
+  bool dtype_stated = false;  // by the config
 
   int64_t query_width() const { return heads.query_width(); }
   int64_t key_value_width() const { return heads.key_value_width(); }

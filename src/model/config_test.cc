@@ -74,6 +74,22 @@ constexpr Refusal kRefusals[] = {
     {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
          "high_freq_factor": 1.0, "original_max_position_embeddings": 8192}})",
      ErrorCode::kCorruptInput, "high_freq_factor"},
+    {R"({"rope_scaling": {"rope_type": "linear", "type": "llama3", "factor": 2.0}})",
+     ErrorCode::kUnsupported, "rope_type"},
+    {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",
+     ErrorCode::kUnsupported, "full_attention"},
+    {R"({"partial_rotary_factor": 0.5})", ErrorCode::kUnsupported, "partial_rotary_factor"},
+    {R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}})",
+     ErrorCode::kUnsupported, "partial_rotary_factor"},
+    {R"({"original_max_position_embeddings": 4096, "rope_scaling": {"rope_type": "llama3",
+         "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+         "original_max_position_embeddings": 8192}})",
+     ErrorCode::kUnsupported, "original_max_position_embeddings"},
+    {R"({"architectures": null, "model_type": null})", ErrorCode::kCorruptInput, "model_type"},
+    {R"({"architectures": null, "model_type": "no_such"})", ErrorCode::kUnsupported, "no_such"},
+    {R"({"architectures": ["LlamaForCausalLM", "Other"]})", ErrorCode::kCorruptInput,
+     "architectures"},
+    {R"({"torch_dtype": 16})", ErrorCode::kCorruptInput, "torch_dtype"},
     {R"({"rope_theta": -1})", ErrorCode::kCorruptInput, "rope_theta"},
     {R"({"num_key_value_heads": 4})", ErrorCode::kCorruptInput, "key-value heads"},
     {R"({"num_key_value_heads": 0})", ErrorCode::kCorruptInput, "key-value heads"},
@@ -99,6 +115,26 @@ TEST(LlamaConfig, WhatCannotBeRightIsRefusedByName) {
       EXPECT_EQ(error.code(), refusal.code) << error.what();
       EXPECT_THAT(error.what(), testing::HasSubstr(refusal.names));
     }
+  }
+}
+
+TEST(LlamaConfig, WhatIsNoNameOfATypeLeavesItToTheWeights) {
+  const Json good = ReadReference("llama_config.json")["cases"][0]["config"];
+  const auto parse = [&](const char* change) {
+    Json config = good;
+    config.update(ParseJson(change, "a change"));
+    return Parse(config);
+  };
+  for (const char* change :
+       {"{}", R"({"dtype": null})", R"({"torch_dtype": null})", R"({"dtype": "auto"})",
+        R"({"torch_dtype": "torch.bfloat16"})", R"({"dtype": null, "torch_dtype": "auto"})"}) {
+    EXPECT_FALSE(parse(change).dtype_stated) << change;
+  }
+  for (const char* change :
+       {R"({"dtype": "float16"})", R"({"dtype": null, "torch_dtype": "float16"})",
+        R"({"dtype": "float16", "torch_dtype": "float32"})"}) {
+    EXPECT_TRUE(parse(change).dtype_stated) << change;
+    EXPECT_EQ(parse(change).dtype, Dtype::kF16) << change;
   }
 }
 

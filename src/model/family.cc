@@ -13,8 +13,9 @@ namespace narrow {
 namespace {
 
 constexpr std::array kFamilies = {
-    ModelFamily{"LlamaForCausalLM", "Llama 2, 3, 3.1 and 3.2, SmolLM2 and other Llama layouts",
-                &llama::ParseConfig, &llama::Layer, &llama::Model, &llama::IsDerived},
+    ModelFamily{"LlamaForCausalLM", "llama",
+                "Llama 2, 3, 3.1 and 3.2, SmolLM2 and other Llama layouts", &llama::ParseConfig,
+                &llama::Layer, &llama::Model, &llama::IsDerived},
 };
 
 std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
@@ -167,24 +168,37 @@ class WeightCheck {
   std::string unused_scale_;  // the last of them
 };
 
+const ModelFamily& FindByName(const std::string& name, std::string_view kind,
+                              std::string_view ModelFamily::*key, std::string_view what) {
+  std::string known;
+  for (const ModelFamily& family : kFamilies) {
+    if (family.*key == name) return family;
+    known += (known.empty() ? "" : ", ") + std::string(family.*key);
+  }
+  Fail(ErrorCode::kUnsupported, "{}: {} {} is not supported; this build knows {}", what, kind,
+       Quoted(name), known);
+}
+
 }  // namespace
 
 std::span<const ModelFamily> ModelFamilies() { return kFamilies; }
 
 const ModelFamily& FindModelFamily(const Json& config, std::string_view what) {
   const Json* architectures = OptionalArray(config, "architectures", what);
-  if (architectures == nullptr || architectures->size() != 1 ||
-      !architectures->front().is_string()) {
+  if (architectures == nullptr || architectures->empty()) {
+    const std::optional<std::string> type = OptionalString(config, "model_type", what);
+    if (!type) {
+      Fail(ErrorCode::kCorruptInput,
+           "{}: there is neither \"architectures\" nor \"model_type\" to say what model it is",
+           what);
+    }
+    return FindByName(*type, "model_type", &ModelFamily::model_type, what);
+  }
+  if (architectures->size() != 1 || !architectures->front().is_string()) {
     Fail(ErrorCode::kCorruptInput, "{}: \"architectures\" must name exactly one model class", what);
   }
-  const auto architecture = architectures->front().get<std::string>();
-  std::string known;
-  for (const ModelFamily& family : kFamilies) {
-    if (family.architecture == architecture) return family;
-    known += (known.empty() ? "" : ", ") + std::string(family.architecture);
-  }
-  Fail(ErrorCode::kUnsupported, "{}: architecture {} is not supported; this build knows {}", what,
-       Quoted(architecture), known);
+  return FindByName(architectures->front().get<std::string>(), "architecture",
+                    &ModelFamily::architecture, what);
 }
 
 std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderConfig& config,

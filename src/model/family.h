@@ -17,6 +17,7 @@ namespace narrow {
 
 struct ModelFamily {
   std::string_view architecture;  // entry of "architectures" in config.json
+  std::string_view model_type;    // "model_type", which decides where there are no architectures
   std::string_view description;
   // Throws: kCorruptInput for a config that contradicts itself, kUnsupported naming the feature.
   DecoderConfig (*parse_config)(const Json& config, std::string_view what);
@@ -30,7 +31,9 @@ struct ModelFamily {
 // All families this build knows.
 std::span<const ModelFamily> ModelFamilies();
 
-// The family of a config.json. Throws: kUnsupported naming the architecture and the known ones.
+// The family of a config.json: of its one architecture, or, where it names none, of its model_type,
+// as transformers' AutoModel takes it. Throws: kCorruptInput where neither is there,
+// kUnsupported naming what is there and what is known.
 const ModelFamily& FindModelFamily(const Json& config, std::string_view what);
 
 // Which weights a job can start from.

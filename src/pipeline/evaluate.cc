@@ -56,6 +56,8 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   const TokenizedText text = TokenizeEvaluation(request.evaluation, tokenizer);
   if (text.notice) progress.Warning(*text.notice);
   for (const std::string& warning : text.warnings) progress.Warning(warning);
+  const auto length = LengthRemark(text.stream, "evaluation windows", model.config.max_positions);
+  if (length) progress.Warning(*length);
   const auto start = std::chrono::steady_clock::now();
   PassRequest pass;
   pass.checkpoint = model.checkpoint.get();

@@ -43,6 +43,12 @@ ModelSource OpenModel(const std::filesystem::path& directory, WeightState weight
   };
   warn(source.checkpoint->remarks());
   if (const auto adapter = AdapterRemark(directory)) warn({*adapter});
+  if (!source.config.dtype_stated) {
+    const std::string embedding = source.family->model(source.config).embedding;
+    if (const auto* found = source.checkpoint->Find(embedding)) {
+      source.config.dtype = found->entry.dtype;
+    }
+  }
   warn(SettleHead(*source.family, source.config, *source.checkpoint));
   warn(CheckWeights(*source.family, source.config, *source.checkpoint, weights));
   if (weights == WeightState::kQuantizedToo) {

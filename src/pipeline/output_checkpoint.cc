@@ -102,6 +102,7 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
                                               const LayerQuantizationOptions& quantization) {
   QuantizedCheckpointDescription description;
   description.own_head = config.lm_head == DecoderConfig::LmHead::kOwn;
+  description.architecture = family.architecture;
   description.model_dtype = ConfigDtypeName(config.dtype);
   description.min_kv_scale = quantization.min_cache_scale;
   const LayerSpec first = family.layer(config, 0);

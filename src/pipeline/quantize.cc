@@ -204,18 +204,20 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
                     InstructionSetName()};
   ModelTokenizer tokenizer(request.model_directory, model.config.vocabulary,
                            model.checkpoint->config());
-  const auto announce = [&](const TokenizedText& text) {
+  const auto announce = [&](const TokenizedText& text, std::string_view texts) {
     if (text.notice) warn(*text.notice);
     for (const std::string& warning : text.warnings) warn(warning);
+    const auto length = LengthRemark(text.stream, texts, model.config.max_positions);
+    if (length) warn(*length);
   };
   const TokenizedText calibration = TokenizeCalibration(request.calibration, tokenizer);
-  announce(calibration);
+  announce(calibration, "calibration documents");
   FillCalibration(calibration, report);
   std::optional<TokenizedText> evaluation;
   const Tokenizer* words = nullptr;  // to show tokens; in memory before the plan counts it
   if (request.evaluation) {
     evaluation = TokenizeEvaluation(*request.evaluation, tokenizer);
-    announce(*evaluation);
+    announce(*evaluation, "evaluation windows");
     words = tokenizer.GetIfAny();
   }
 

@@ -178,4 +178,13 @@ TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenize
   return text;
 }
 
+std::optional<std::string> LengthRemark(const TokenStream& stream, std::string_view texts,
+                                        int64_t max_positions) {
+  if (stream.longest() <= max_positions) return std::nullopt;
+  return fmt::format(
+      "{} of {} tokens are longer than the max_position_embeddings of config.json, {}: the model "
+      "may not have been trained for such positions",
+      texts, stream.longest(), max_positions);
+}
+
 }  // namespace narrow

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "evaluation/windows.h"
@@ -50,5 +51,10 @@ TokenizedText TokenizeCalibration(const CalibrationOptions& options, ModelTokeni
 // token ids each is a window as it is. Throws: as above; kCorruptInput with the line for a window
 // of ids that has less than two.
 TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenizer& tokenizer);
+
+// A sentence where a text of the stream is longer than the positions the config says the model is
+// for, nothing otherwise. `texts` names them: "windows".
+std::optional<std::string> LengthRemark(const TokenStream& stream, std::string_view texts,
+                                        int64_t max_positions);
 
 }  // namespace narrow

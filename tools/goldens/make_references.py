@@ -116,7 +116,23 @@ def config_cases():
                    {'rope_parameters': {'rope_type': 'default', 'rope_theta': 70000.0}},
                    {'max_position_embeddings': 131072,
                     'rope_parameters': {'rope_type': 'llama3', 'rope_theta': 500000.0, **llama3}},
-                   {'rope_parameters': {'rope_type': 'linear', 'factor': 4.0, 'rope_theta': 10000.0}}):
+                   {'rope_parameters': {'rope_type': 'linear', 'factor': 4.0, 'rope_theta': 10000.0}},
+                   # what counts where a member stands in several places
+                   {'rope_theta': 10000.0, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0},
+                    'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}},
+                   {'rope_parameters': {'rope_type': 'linear', 'rope_theta': 70000.0, 'factor': 3.0},
+                    'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}},
+                   {'rope_theta': 30000.0, 'rope_scaling': {'type': 'linear', 'factor': 2.0, 'rope_theta': 40000.0}},
+                   {'rope_theta': 30000.0, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 40000.0}},
+                   {'rope_theta': 30000.0, 'rope_parameters': {'rope_type': 'linear', 'factor': 2.0}},
+                   {'rope_theta': 30000.0, 'rope_parameters': {'type': 'linear', 'factor': 2.0},
+                    'rope_scaling': {}},
+                   {'rope_parameters': None, 'rope_scaling': None},
+                   {'rope_parameters': {'rope_type': 'linear', 'type': 'linear', 'factor': 2.0}},
+                   {'rope_theta': 500000.0, 'max_position_embeddings': 4096,
+                    'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0,
+                                     'high_freq_factor': 4.0}},
+                   {'architectures': None}, {'architectures': []}, {'dtype': None}, {'torch_dtype': None}):
         yield {**base, **change}
 
 

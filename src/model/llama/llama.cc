@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "io/config_dtype.h"
+
 namespace narrow::llama {
 namespace {
 
@@ -27,22 +29,70 @@ double Positive(const Json& object, std::string_view key, std::string_view what)
   return value;
 }
 
-void ParseScaling(const Json& scaling, std::string_view what, RopeConfig& rope) {
-  // transformers before 4.43 calls the key "type".
-  std::optional<std::string> kind = OptionalString(scaling, "rope_type", what);
-  if (!kind) kind = OptionalString(scaling, "type", what);
-  if (!kind || *kind == "default") return;
-  if (*kind == "linear") {
+// transformers before 4.43 calls the key "type".
+std::string ScalingKind(const Json& scaling, std::string_view what) {
+  const std::optional<std::string> kind = OptionalString(scaling, "rope_type", what);
+  const std::optional<std::string> older = OptionalString(scaling, "type", what);
+  if (kind && older && *kind != *older) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: the rotary embedding has \"rope_type\" {} and \"type\" {}; programs differ in which "
+         "one they read: keep one of the two",
+         what, Quoted(*kind), Quoted(*older));
+  }
+  return kind.value_or(older.value_or("default"));
+}
+
+// Positions the model was trained on: those beside the other members, or, where there are none,
+// max_position_embeddings. transformers 5 takes a member of the config itself before either.
+double OriginalPositions(const Json& config, const Json& scaling, std::string_view what) {
+  constexpr std::string_view kKey = "original_max_position_embeddings";
+  const std::optional<double> outer = OptionalNumber(config, kKey, what);
+  const std::optional<double> inner = OptionalNumber(scaling, kKey, what);
+  if (outer && inner && *outer != *inner) {
+    Fail(
+        ErrorCode::kUnsupported,
+        "{}: \"{}\" is {} in the config and {} among the members of the rotary embedding; programs "
+        "differ in which one they read: keep one of the two",
+        what, kKey, *outer, *inner);
+  }
+  if (outer) return Positive(config, kKey, what);
+  return Positive(inner ? scaling : config, inner ? kKey : "max_position_embeddings", what);
+}
+
+// vLLM rotates a part of each head where this is less than 1, transformers' Llama the whole.
+void RefusePartialRotation(const Json& object, std::string_view what) {
+  const std::optional<double> share = OptionalNumber(object, "partial_rotary_factor", what);
+  if (share && *share != 1.0) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: \"partial_rotary_factor\" is {}: programs differ in what a Llama does with it; "
+         "expected 1, or no such member",
+         what, *share);
+  }
+}
+
+void ParseScaling(const Json& config, const Json& scaling, std::string_view what,
+                  RopeConfig& rope) {
+  for (const auto& [name, member] : scaling.items()) {
+    if (!member.is_object()) continue;
+    Fail(ErrorCode::kUnsupported,
+         "{}: the rotary embedding has parameters of its own for {}; expected one set for all "
+         "layers",
+         what, Quoted(name));
+  }
+  RefusePartialRotation(scaling, what);
+  const std::string kind = ScalingKind(scaling, what);
+  if (kind == "default") return;
+  if (kind == "linear") {
     rope.kind = RopeConfig::Kind::kLinear;
     rope.factor = Positive(scaling, "factor", what);
     return;
   }
-  if (*kind == "llama3") {
+  if (kind == "llama3") {
     rope.kind = RopeConfig::Kind::kLlama3;
     rope.factor = Positive(scaling, "factor", what);
     rope.low_frequency_factor = Positive(scaling, "low_freq_factor", what);
     rope.high_frequency_factor = Positive(scaling, "high_freq_factor", what);
-    rope.original_positions = Positive(scaling, "original_max_position_embeddings", what);
+    rope.original_positions = OriginalPositions(config, scaling, what);
     if (rope.high_frequency_factor <= rope.low_frequency_factor) {
       Fail(ErrorCode::kCorruptInput, "{}: high_freq_factor {} must exceed low_freq_factor {}", what,
            rope.high_frequency_factor, rope.low_frequency_factor);
@@ -51,26 +101,36 @@ void ParseScaling(const Json& scaling, std::string_view what, RopeConfig& rope) 
   }
   Fail(ErrorCode::kUnsupported,
        "{}: rotary embedding type {} is not supported; this build knows default, linear, llama3",
-       what, Quoted(*kind));
+       what, Quoted(kind));
 }
 
+// As transformers 5 reads it: what rope_scaling says counts before rope_parameters, and within
+// either its own theta before that of the config.
 RopeConfig ParseRope(const Json& config, std::string_view what) {
   RopeConfig rope;
-  const Json* parameters = OptionalObject(config, "rope_parameters", what);
+  const Json* parameters = OptionalObject(config, "rope_scaling", what);
+  if (parameters == nullptr || parameters->empty()) {
+    parameters = OptionalObject(config, "rope_parameters", what);
+  }
   const Json* theta_holder = parameters != nullptr && parameters->contains("rope_theta")
                                  ? parameters
                              : config.contains("rope_theta") ? &config
                                                              : nullptr;
   if (theta_holder != nullptr) rope.theta = Positive(*theta_holder, "rope_theta", what);
-  if (parameters == nullptr) parameters = OptionalObject(config, "rope_scaling", what);
-  if (parameters != nullptr) ParseScaling(*parameters, what, rope);
+  RefusePartialRotation(config, what);
+  if (parameters != nullptr) ParseScaling(config, *parameters, what, rope);
   return rope;
 }
 
-Dtype ParseDtype(const Json& config, std::string_view what) {
-  std::optional<std::string> name = OptionalString(config, "dtype", what);
-  if (!name) name = OptionalString(config, "torch_dtype", what);
-  if (!name || *name == "bfloat16") return Dtype::kBF16;
+// Nothing where the weights have to say it.
+std::optional<Dtype> ParseDtype(const Json& config, std::string_view what) {
+  const std::optional<std::string> name = StatedDtype(config);
+  if (!name) {
+    static_cast<void>(OptionalString(config, "dtype", what));  // another kind of value is refused
+    static_cast<void>(OptionalString(config, "torch_dtype", what));
+    return std::nullopt;
+  }
+  if (*name == "bfloat16") return Dtype::kBF16;
   if (*name == "float16") return Dtype::kF16;
   if (*name == "float32") return Dtype::kF32;
   Fail(ErrorCode::kUnsupported,
@@ -140,7 +200,10 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
   result.lm_head = OptionalBool(config, "tie_word_embeddings", what).value_or(false)
                        ? DecoderConfig::LmHead::kTied
                        : DecoderConfig::LmHead::kOwn;
-  result.dtype = ParseDtype(config, what);
+  if (const std::optional<Dtype> dtype = ParseDtype(config, what)) {
+    result.dtype = *dtype;
+    result.dtype_stated = true;
+  }
   return result;
 }
 

@@ -1,0 +1,15 @@
+// The type of a model's weights as its config.json states it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "io/json.h"
+
+namespace narrow {
+
+// "dtype", or, where that says nothing, the older "torch_dtype". Nothing where neither is a name of
+// a type of PyTorch: absent, null, "auto", or spelled "torch.bfloat16"; then the weights decide.
+std::optional<std::string> StatedDtype(const Json& config);
+
+}  // namespace narrow
