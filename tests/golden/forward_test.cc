@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "io/scratch_directory.h"
 #include "kernels/elementwise.h"
@@ -148,6 +149,39 @@ TEST_P(ForwardReference, WindowLossesOfThePassAreThoseOfTransformers) {
   EXPECT_THAT(
       RunStreamingPass(request, progress).stored_window_nll,
       Pointwise(testing::DoubleNear(1e-5), reference_["window_nll"].get<std::vector<double>>()));
+}
+
+// What a config.json says in several places, or not at all, as the loss it leads to.
+TEST(ConfigVariants, LossesAreThoseOfTransformers) {
+  const Json reference = ReadReference("config_variants.json");
+  const TinyModel tiny = ModelOf(reference["model"]);
+  ASSERT_EQ(fmt::format("{:016x}", Checksum(TinyTensors(tiny))), reference["weights_fnv1a"]);
+  TokenStream stream;
+  stream.Append(reference["tokens"].get<std::vector<int32_t>>());
+  std::set<double> losses;
+  for (const Json& variant : reference["cases"]) {
+    SCOPED_TRACE(variant["change"].dump());
+    const ScratchDirectory scratch;
+    WriteTinyModel(scratch.path(), tiny);
+    Json config = reference["config"];
+    for (const auto& [key, value] : variant["change"].items()) config[key] = value;
+    WriteFile(scratch.path() / "config.json", config.dump(1));
+    const ModelSource source = OpenModel(scratch.path(), WeightState::kOriginal);
+    EXPECT_EQ(source.config.dtype, tiny.dtype);
+    PassRequest request;
+    request.checkpoint = source.checkpoint.get();
+    request.family = source.family;
+    request.config = source.config;
+    request.compute = ComputeType::kFloat32;
+    request.scheme = &FindQuantizationScheme("fp8");
+    request.evaluation = &stream;
+    SilentProgress progress;
+    const auto expected = variant["window_nll"].get<double>();
+    EXPECT_THAT(RunStreamingPass(request, progress).stored_window_nll,
+                testing::ElementsAre(testing::DoubleNear(expected, 1e-5)));
+    losses.insert(expected);
+  }
+  EXPECT_GE(losses.size(), 8u) << "the variants are too alike to tell one reading from another";
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, ForwardReference,

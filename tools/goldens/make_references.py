@@ -2,6 +2,7 @@
 
   rope.json          rotary embeddings: frequencies, attention factor, cosines and sines (transformers)
   llama_config.json  what a config.json means, with members absent or spelled in another way (transformers)
+  config_variants.json  losses of one tiny model under every spelling of its config (transformers, float32)
   layer.json         one decoder layer with its weights: inputs, outputs, ranges (transformers, float32)
   model_<name>.json  tiny models: hidden states after each layer, last logits, losses, ranges of linears, K and
                      V (transformers, float32). The weights are those of tests/support/tiny_model.cc
@@ -101,38 +102,42 @@ CONFIG_MEMBERS = ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_
                   'attention_bias', 'mlp_bias', 'tie_word_embeddings')
 
 
+def config_changes():
+    llama3 = {'factor': 32.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+              'original_max_position_embeddings': 8192}
+    return ({}, {'num_key_value_heads': None, 'head_dim': None}, {'num_key_value_heads': 2},
+            {'head_dim': 32}, {'rms_norm_eps': 1e-05}, {'max_position_embeddings': 131072},
+            {'tie_word_embeddings': True}, {'attention_bias': True}, {'mlp_bias': True},
+            {'rope_theta': 500000.0}, {'rope_theta': 500000.0, 'rope_scaling': None},
+            {'rope_theta': 250000, 'rope_scaling': {'type': 'linear', 'factor': 2.0}},
+            {'rope_theta': 500000.0, 'max_position_embeddings': 131072,
+             'rope_scaling': {'rope_type': 'llama3', **llama3}},
+            {'rope_parameters': {'rope_type': 'default', 'rope_theta': 70000.0}},
+            {'max_position_embeddings': 131072,
+             'rope_parameters': {'rope_type': 'llama3', 'rope_theta': 500000.0, **llama3}},
+            {'rope_parameters': {'rope_type': 'linear', 'factor': 4.0, 'rope_theta': 10000.0}},
+            # what counts where a member stands in several places
+            {'rope_theta': 10000.0, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0},
+             'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}},
+            {'rope_parameters': {'rope_type': 'linear', 'rope_theta': 70000.0, 'factor': 3.0},
+             'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}},
+            {'rope_theta': 30000.0, 'rope_scaling': {'type': 'linear', 'factor': 2.0, 'rope_theta': 40000.0}},
+            {'rope_theta': 30000.0, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 40000.0}},
+            {'rope_theta': 30000.0, 'rope_parameters': {'rope_type': 'linear', 'factor': 2.0}},
+            {'rope_theta': 30000.0, 'rope_parameters': {'type': 'linear', 'factor': 2.0},
+             'rope_scaling': {}},
+            {'rope_parameters': None, 'rope_scaling': None},
+            {'rope_parameters': {'rope_type': 'linear', 'type': 'linear', 'factor': 2.0}},
+            {'rope_theta': 500000.0, 'max_position_embeddings': 4096,
+             'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0,
+                              'high_freq_factor': 4.0}},
+            {'architectures': None}, {'architectures': []}, {'dtype': None}, {'torch_dtype': None})
+
+
 def config_cases():
     base = {'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'vocab_size': 300,
             'hidden_size': 96, 'intermediate_size': 160, 'num_hidden_layers': 3, 'num_attention_heads': 6}
-    llama3 = {'factor': 32.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
-              'original_max_position_embeddings': 8192}
-    for change in ({}, {'num_key_value_heads': None, 'head_dim': None}, {'num_key_value_heads': 2},
-                   {'head_dim': 32}, {'rms_norm_eps': 1e-05}, {'max_position_embeddings': 131072},
-                   {'tie_word_embeddings': True}, {'attention_bias': True}, {'mlp_bias': True},
-                   {'rope_theta': 500000.0}, {'rope_theta': 500000.0, 'rope_scaling': None},
-                   {'rope_theta': 250000, 'rope_scaling': {'type': 'linear', 'factor': 2.0}},
-                   {'rope_theta': 500000.0, 'max_position_embeddings': 131072,
-                    'rope_scaling': {'rope_type': 'llama3', **llama3}},
-                   {'rope_parameters': {'rope_type': 'default', 'rope_theta': 70000.0}},
-                   {'max_position_embeddings': 131072,
-                    'rope_parameters': {'rope_type': 'llama3', 'rope_theta': 500000.0, **llama3}},
-                   {'rope_parameters': {'rope_type': 'linear', 'factor': 4.0, 'rope_theta': 10000.0}},
-                   # what counts where a member stands in several places
-                   {'rope_theta': 10000.0, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0},
-                    'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}},
-                   {'rope_parameters': {'rope_type': 'linear', 'rope_theta': 70000.0, 'factor': 3.0},
-                    'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}},
-                   {'rope_theta': 30000.0, 'rope_scaling': {'type': 'linear', 'factor': 2.0, 'rope_theta': 40000.0}},
-                   {'rope_theta': 30000.0, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 40000.0}},
-                   {'rope_theta': 30000.0, 'rope_parameters': {'rope_type': 'linear', 'factor': 2.0}},
-                   {'rope_theta': 30000.0, 'rope_parameters': {'type': 'linear', 'factor': 2.0},
-                    'rope_scaling': {}},
-                   {'rope_parameters': None, 'rope_scaling': None},
-                   {'rope_parameters': {'rope_type': 'linear', 'type': 'linear', 'factor': 2.0}},
-                   {'rope_theta': 500000.0, 'max_position_embeddings': 4096,
-                    'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0,
-                                     'high_freq_factor': 4.0}},
-                   {'architectures': None}, {'architectures': []}, {'dtype': None}, {'torch_dtype': None}):
+    for change in config_changes():
         yield {**base, **change}
 
 
@@ -253,15 +258,47 @@ def watch(modules, amax):
             module.register_forward_pre_hook(hook(name))
 
 
-def model_case(model):
-    tensors = tiny_tensors(model)
-    config = tiny_config(model)
+def tiny_network(model, config, tensors):
     network = transformers.LlamaForCausalLM._from_config(
         transformers.LlamaConfig.from_dict(json.loads(json.dumps(config))), attn_implementation='eager',
         dtype=torch.float32).eval()
     missing, unexpected = network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
     assert not unexpected and set(missing) <= ({'lm_head.weight'} if not model['lm_head'] else set())
     network.tie_weights()
+    return network
+
+
+def loss(logits, window):
+    return rounded(float(torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(window[1:]))))
+
+
+# Members that do not change the shapes of the weights.
+FREE = {'rope_theta', 'rope_scaling', 'rope_parameters', 'max_position_embeddings', 'rms_norm_eps',
+        'architectures', 'dtype', 'torch_dtype'}
+
+
+def variants_case():
+    """One model under every spelling of its config: losses of a window long enough to tell rotations apart."""
+    model = MODELS['gqa_llama3']
+    tensors = tiny_tensors(model)
+    base = tiny_config(model)
+    del base['rope_parameters'], base['dtype']
+    random = Random(7)
+    window = [random.bits() % model['vocabulary'] for _ in range(160)]
+    cases = []
+    for change in config_changes():
+        if not set(change) <= FREE:
+            continue
+        logits = tiny_network(model, {**base, **change}, tensors)(torch.tensor([window])).logits[0]
+        cases.append({'change': change, 'window_nll': loss(logits, window)})
+    return {'model': model, 'config': base, 'weights_fnv1a': checksum(tensors), 'tokens': window,
+            'cases': cases}
+
+
+def model_case(model):
+    tensors = tiny_tensors(model)
+    config = tiny_config(model)
+    network = tiny_network(model, config, tensors)
     amax, hidden, logits, losses = {}, [], [], []
     watch(network.named_modules(), amax)
     after = [[] for _ in range(model['layers'])]
@@ -279,7 +316,7 @@ def model_case(model):
             cache_amax['keys'][i] = max(cache_amax['keys'][i], float(layer.keys.abs().max()))
             cache_amax['values'][i] = max(cache_amax['values'][i], float(layer.values.abs().max()))
         logits.append(rounded(out.logits[0, -1]))
-        losses.append(rounded(float(torch.nn.functional.cross_entropy(out.logits[0, :-1].double(), ids[0, 1:]))))
+        losses.append(loss(out.logits[0], window))
     for states in after:
         hidden.append([rounded(states[window][token]) for window, token in SHOWN])
     return {'model': model, 'config': config, 'weights_fnv1a': checksum(tensors), 'tokens': tokens,
@@ -327,6 +364,7 @@ def make_with_transformers():
     with torch.no_grad():
         write('rope.json', {'cases': [rope_case(*case) for case in rope_cases()]})
         write('llama_config.json', {'cases': [config_case(config) for config in config_cases()]})
+        write('config_variants.json', variants_case())
         write('layer.json', layer_case())
         for name, model in MODELS.items():
             write(f'model_{name}.json', model_case(model))
