@@ -17,11 +17,11 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "jobs/tokenized_text.h"
 #include "kernels/matmul.h"
 #include "model/decoder_layer.h"
-#include "pipeline/model_source.h"
-#include "pipeline/streaming_pass.h"
-#include "pipeline/texts.h"
+#include "model/model_source.h"
+#include "stream/streaming_pass.h"
 
 namespace narrow {
 namespace {
@@ -169,7 +169,6 @@ void ReportModel(const std::string& directory, int64_t windows, ComputeType comp
   pass.family = model.family;
   pass.config = model.config;
   pass.compute = compute;
-  pass.scheme = &FindQuantizationScheme("fp8");
   std::printf("calibration on %s, evaluation on %s in windows of %lld\n",
               calibration.dataset.c_str(), evaluation.dataset.c_str(),
               static_cast<long long>(evaluation_options.window_tokens));

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "pipeline/run_state.h"
+#include "stream/run_state.h"
 
 namespace narrow {
 namespace {

@@ -13,10 +13,11 @@ CASES = (
     ('model/family.cc', '"kernels/matmul.h"', None),
     ('kernels/matmul.cc', '<dnnl.hpp>', None),
     ('base/error.cc', '<vector>', None),
-    ('base/error.cc', '"tensor/dtype.h"', 'base must not include tensor'),
-    ('text/tokenizer.cc', '"io/safetensors.h"', 'text must not include io'),
-    ('model/family.cc', '"export/registry.h"', 'model must not include export'),
-    ('export/registry.cc', '"pipeline/quantize.h"', 'export must not include pipeline'),
+    ('base/error.cc', '"tensor/dtype.h"', 'base comes before tensor'),
+    ('io/file.cc', '"text/utf8.h"', 'io comes before text'),
+    ('kernels/matmul.cc', '"text/utf8.h"', None),
+    ('model/family.cc', '"formats/registry.h"', 'model comes before formats'),
+    ('formats/registry.cc', '"jobs/quantize.h"', 'formats comes before jobs'),
     ('kernels/matmul.h', '<dnnl.hpp>', 'does not belong here'),
     ('kernels/onednn_product.h', '<dnnl.hpp>', None),
     ('kernels/matmul.cc', '"kernels/onednn_product.h"', None),
@@ -30,7 +31,7 @@ CASES = (
 )
 HEADERS = ('base/error.h', 'tensor/dtype.h', 'io/json.h', 'io/safetensors.h', 'kernels/matmul.h',
            'kernels/onednn_product.h',
-           'export/registry.h', 'pipeline/quantize.h')
+           'formats/registry.h', 'jobs/quantize.h', 'text/utf8.h')
 
 
 def verdict(file, include):

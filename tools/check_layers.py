@@ -1,10 +1,7 @@
 """Checks that the modules of src/ include each other in one direction only.
 
-  cli > pipeline > model, quantization, evaluation, export, import, inspection, synthesis
-      > kernels, io, text > tensor > base
-
-A module includes modules of lower levels. Modules of one level do not know each other, except that
-text reads JSON and files. Third-party headers appear only in the module that wraps them.
+The modules have a total order, ORDER below, which is also that of src/CMakeLists.txt: each includes
+only itself and those before it. Third-party headers appear only in the module that wraps them.
 
 Usage: check_layers.py [SOURCE_DIR]     (src/ of this repository by default)
 """
@@ -12,14 +9,9 @@ import pathlib
 import re
 import sys
 
-LEVELS = (('base',), ('tensor',), ('kernels', 'io', 'text'),
-          ('model', 'quantization', 'evaluation', 'export', 'import', 'inspection',
-           'synthesis'),
-          ('pipeline',), ('cli',))
-LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
-
-# Headers of a neighbour that a module may include all the same; the last one is for tests.
-NEIGHBOURS = {'text': ('io/json.h', 'io/file.h', 'io/scratch_directory.h')}
+ORDER = ('base', 'tensor', 'io', 'text', 'kernels', 'model', 'synthesis', 'quantization',
+         'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan', 'jobs', 'cli')
+PLACE = {module: place for place, module in enumerate(ORDER)}
 
 # Headers that show types of a library, for their own module alone.
 PRIVATE = ('kernels/onednn_product.h', 'kernels/even_rows.h')
@@ -51,12 +43,12 @@ def own_include_problem(source, module, included):
     target = included.split('/')[0]
     if '/' not in included or not (source / included).is_file():
         return f'"{included}" is not a file below {source.name}/'
-    if target == module or included in NEIGHBOURS.get(module, ()):
+    if target == module:
         return None
     if included in PRIVATE:
         return f'"{included}" is for {target} alone'
-    if LEVEL[target] >= LEVEL[module]:
-        return f'{module} must not include {target} ("{included}")'
+    if PLACE[target] > PLACE[module]:
+        return f'{module} comes before {target} and must not include "{included}"'
     return None
 
 
@@ -74,7 +66,7 @@ def problems(source):
             continue
         path = file.relative_to(source).as_posix()
         module = path.split('/')[0]
-        if module not in LEVEL:
+        if module not in PLACE:
             yield f'{path}: "{module}" is not a module; the table is in check_layers.py'
             continue
         for number, line in enumerate(file.read_text(encoding='utf8').splitlines(), 1):

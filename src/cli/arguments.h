@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/model_source.h"
-#include "pipeline/quantize.h"
-#include "pipeline/texts.h"
+#include "jobs/quantize.h"
+#include "jobs/tokenized_text.h"
+#include "model/model_source.h"
 
 namespace narrow {
 

@@ -23,8 +23,8 @@
 #include "io/json.h"
 #include "io/named_file.h"
 #include "io/paths.h"
-#include "pipeline/job_paths.h"
-#include "pipeline/quantize.h"
+#include "jobs/job_paths.h"
+#include "jobs/quantize.h"
 #include "text/json_lines.h"
 #include "text/tokenizer.h"
 

@@ -7,8 +7,8 @@
 #include "cli/standard_output.h"
 #include "io/named_file.h"
 #include "io/paths.h"
-#include "pipeline/job_paths.h"
-#include "pipeline/run_plan.h"
+#include "jobs/job_paths.h"
+#include "jobs/run_plan.h"
 
 namespace narrow {
 namespace {

@@ -5,7 +5,7 @@
 #include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
 #include "cli/standard_output.h"
-#include "pipeline/quantize.h"
+#include "jobs/quantize.h"
 
 namespace narrow {
 namespace {

@@ -9,8 +9,7 @@
 namespace narrow {
 namespace {
 
-void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
-  command.option_defaults()->take_last();  // as Python's argparse does
+void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_option("--model_dir", flags.model_dir, "Hugging Face checkpoint to quantize")
       ->required();
   command.add_option("--output_dir", flags.output_dir,
@@ -37,6 +36,9 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
                    "q/k/v share a weight scale, and gate/up share one (the default)");
   command.add_option("--exclude_layers", flags.exclude_layers,
                      "Linear layers to leave as they are: patterns of full names ('*.down_proj')");
+}
+
+void AddTextFlags(CLI::App& command, QuantizeFlags& flags) {
   command
       .add_option(
           "--keep_layers", flags.keep_layers,
@@ -75,6 +77,9 @@ void AddOwnFlags(CLI::App& command, QuantizeFlags& flags) {
           "adapter trained for the original model is silently wrong on the output; "
           "none: channels as they are, scales as Quark's; adapters fit")
       ->check(CLI::IsMember({"fitted", "none"}));
+}
+
+void AddJobFlags(CLI::App& command, QuantizeFlags& flags) {
   flags.memory.AddTo(command);
   command.add_option("--work_dir", flags.work_dir,
                      "Directory for the state of the run and what does not fit in memory (default: "
@@ -136,7 +141,10 @@ void CheckKeepFlags(const QuantizeFlags& flags) {
 }  // namespace
 
 void AddQuantizeFlags(CLI::App& command, QuantizeFlags& flags) {
-  AddOwnFlags(command, flags);
+  command.option_defaults()->take_last();  // as Python's argparse does
+  AddSchemeFlags(command, flags);
+  AddTextFlags(command, flags);
+  AddJobFlags(command, flags);
   AddRefusedFlags(command);
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/arguments.h"
-#include "pipeline/quantize.h"
+#include "jobs/quantize.h"
 
 namespace narrow {
 

@@ -8,7 +8,7 @@
 #include "cli/arguments.h"
 #include "cli/progress_display.h"
 #include "cli/standard_output.h"
-#include "pipeline/synthesize.h"
+#include "synthesis/checkpoint.h"
 #include "synthesis/presets.h"
 
 namespace narrow {

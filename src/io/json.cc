@@ -365,4 +365,8 @@ const Json* OptionalArray(const Json& object, std::string_view key, std::string_
   return value;
 }
 
+std::string RenderJsonFile(const Json& value) {
+  return value.dump(2, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace narrow

@@ -55,4 +55,7 @@ std::string RequiredString(const Json& object, std::string_view key, std::string
 const Json* OptionalObject(const Json& object, std::string_view key, std::string_view what);
 const Json* OptionalArray(const Json& object, std::string_view key, std::string_view what);
 
+// The bytes of a JSON file: indented by two, a newline at the end.
+std::string RenderJsonFile(const Json& value);
+
 }  // namespace narrow

@@ -175,5 +175,10 @@ TEST(Members, TypedAccess) {
   refused("a string, found Infinity", [&] { RequiredString(none, "inf", "c"); });
 }
 
+TEST(RenderJsonFile, IndentsByTwoAndEndsTheLine) {
+  EXPECT_EQ(RenderJsonFile(ParseJson(R"({"a":[1],"b":"é"})", "text")),
+            "{\n  \"a\": [\n    1\n  ],\n  \"b\": \"é\"\n}\n");
+}
+
 }  // namespace
 }  // namespace narrow

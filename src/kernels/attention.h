@@ -6,15 +6,10 @@
 #include <span>
 
 #include "tensor/scalar_types.h"
+#include "tensor/sequence.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
-
-// Rows [first, first + count) of a batch are one text; texts do not see each other.
-struct Sequence {
-  int64_t first = 0;
-  int64_t count = 0;
-};
 
 struct AttentionHeads {
   int64_t query_heads = 0;

@@ -12,6 +12,9 @@ namespace narrow {
 
 // Row counts of all spans below are multiples of this.
 inline constexpr int64_t kFeedbackLanes = 64;
+// Rows of the weights that a thread rounds at a time: calls with a multiple of as many times the
+// threads keep all of them busy.
+inline constexpr int64_t kRoundingChunkRows = 128;
 
 // sum[r] += factors[0] * errors[0][r] + factors[1] * errors[1][r] + ...
 void AddFeedback(std::span<const float> factors, MatrixView<const float> errors,

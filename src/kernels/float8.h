@@ -4,6 +4,7 @@
 // checkpoint in docs/formats/checkpoint.md.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -38,6 +39,13 @@ struct AbsoluteMaximum {
   float amax = 0.0f;
   bool finite = true;
 };
+
+// Merges two parts of one tensor. Commutative and associative, so the result does not depend on how
+// the tensor was split.
+inline AbsoluteMaximum Merge(const AbsoluteMaximum& a, const AbsoluteMaximum& b) {
+  return {std::max(a.amax, b.amax), a.finite && b.finite};
+}
+
 AbsoluteMaximum FindAbsoluteMaximum(std::span<const float> values);
 AbsoluteMaximum FindAbsoluteMaximum(std::span<const Bfloat16> values);
 AbsoluteMaximum FindAbsoluteMaximum(std::span<const Float16> values);

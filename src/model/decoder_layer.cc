@@ -228,6 +228,11 @@ int64_t LinearFlopsPerToken(const DecoderConfig& config) {
   return 2 * (attention + 3 * config.hidden * config.intermediate);
 }
 
+int64_t LayerWeightCount(const DecoderConfig& config) {
+  return config.hidden * (config.query_key_value_width() + config.query_width()) +
+         3 * config.hidden * config.intermediate;
+}
+
 int64_t InputWidth(const DecoderConfig& config, LinearGroup group) {
   if (group == LinearGroup::kAttentionOutput) return config.query_width();
   return group == LinearGroup::kDown ? config.intermediate : config.hidden;

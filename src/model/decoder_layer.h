@@ -85,6 +85,9 @@ void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const Deco
 // Multiply-adds, counted as two operations each, of one layer's linears for one token.
 int64_t LinearFlopsPerToken(const DecoderConfig& config);
 
+// Weights of one decoder layer, in elements.
+int64_t LayerWeightCount(const DecoderConfig& config);
+
 // Columns of a group's linears.
 int64_t InputWidth(const DecoderConfig& config, LinearGroup group);
 

@@ -1,4 +1,4 @@
-// What a tensor is for. What treats tensors differently in model, pipeline and export asks for the
+// What a tensor is for. What treats tensors differently in the modules below model asks for the
 // role, never for a part of a name.
 #pragma once
 

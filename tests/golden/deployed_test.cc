@@ -7,9 +7,9 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/float8.h"
+#include "model/model_source.h"
 #include "model/reference.h"
-#include "pipeline/layer_quantizer.h"
-#include "pipeline/model_source.h"
+#include "quantization/layer_quantizer.h"
 
 namespace narrow {
 namespace {
@@ -66,7 +66,7 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
   int64_t changed = 0;
   for (int64_t i = 0; i < source.config.layers; ++i) {
     LoadedLayer<TypeParam> layer(
-        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30), scheme);
+        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30));
     std::array<std::vector<uint8_t>, kLinearGroupCount> stored;
     for (const LinearGroup group : kLinearGroups) {
       stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Weights(group));

@@ -8,12 +8,12 @@
 
 #include "io/scratch_directory.h"
 #include "kernels/elementwise.h"
+#include "model/loaded_layer.h"
+#include "model/model_source.h"
 #include "model/reference.h"
-#include "pipeline/loaded_layer.h"
-#include "pipeline/model_source.h"
-#include "pipeline/range_recorder.h"
-#include "pipeline/stored_layer.h"
-#include "pipeline/streaming_pass.h"
+#include "model/stored_layer.h"
+#include "quantization/range_recorder.h"
+#include "stream/streaming_pass.h"
 #include "tests/support/tiny_model.h"
 
 namespace narrow {
@@ -109,8 +109,7 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
   for (int64_t i = 0; i < config.layers; ++i) {
     const auto layer = static_cast<std::size_t>(i);
     const LoadedLayer<float> loaded(
-        OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30),
-        FindQuantizationScheme("fp8"));
+        OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30));
     RangeRecorder<float> recorder(config);
     ForwardLayer<float>(config, rope, loaded.runnable(), stream_.sequences, hidden.view(),
                         workspace, &recorder);
@@ -143,7 +142,6 @@ TEST_P(ForwardReference, WindowLossesOfThePassAreThoseOfTransformers) {
   request.family = source_.family;
   request.config = source_.config;
   request.compute = ComputeType::kFloat32;
-  request.scheme = &FindQuantizationScheme("fp8");
   request.evaluation = &stream_;
   SilentProgress progress;
   EXPECT_THAT(
@@ -173,7 +171,6 @@ TEST(ConfigVariants, LossesAreThoseOfTransformers) {
     request.family = source.family;
     request.config = source.config;
     request.compute = ComputeType::kFloat32;
-    request.scheme = &FindQuantizationScheme("fp8");
     request.evaluation = &stream;
     SilentProgress progress;
     const auto expected = variant["window_nll"].get<double>();

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "io/scratch_directory.h"
-#include "pipeline/model_source.h"
-#include "pipeline/streaming_pass.h"
+#include "model/model_source.h"
+#include "stream/streaming_pass.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
 
@@ -29,7 +29,6 @@ class TinyLlama3 : public testing::Test {
     request.family = model_.family;
     request.config = model_.config;
     request.compute = ComputeType::kFloat32;
-    request.scheme = &FindQuantizationScheme("fp8");
     return request;
   }
 
@@ -70,7 +69,7 @@ TEST_F(TinyLlama3, RangesMatchTransformers) {
   PassRequest request = Request();
   request.calibration = &stream_;
   request.quantization.emplace();
-  request.quantization->scheme = request.scheme;
+  request.quantization->scheme = &FindQuantizationScheme("fp8");
   request.quantization->cache = CacheScheme::kFp8;
   request.quantization->head_basis = HeadBasis::kOriginal;  // the ranges of the checkpoint as it is
   SilentProgress progress;

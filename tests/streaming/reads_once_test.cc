@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "io/scratch_directory.h"
-#include "pipeline/layer_probe.h"
-#include "pipeline/model_source.h"
-#include "pipeline/output_checkpoint.h"
-#include "pipeline/streaming_pass.h"
+#include "model/model_source.h"
+#include "quantization/layer_probe.h"
+#include "stream/output_checkpoint.h"
+#include "stream/streaming_pass.h"
 #include "tests/support/tiny_model.h"
 
 namespace narrow {
@@ -40,13 +40,12 @@ class ReadsOnce : public testing::Test {
     request.family = model_.family;
     request.config = model_.config;
     request.compute = ComputeType::kBfloat16;
-    request.scheme = &FindQuantizationScheme("fp8");
     request.calibration = &calibration_;
     request.evaluation = &evaluation_;
     request.attribution_windows = 2;
     request.probe = &probe_;
     request.quantization.emplace();
-    request.quantization->scheme = request.scheme;
+    request.quantization->scheme = &FindQuantizationScheme("fp8");
     request.quantization->cache = CacheScheme::kFp8;
     request.quantization->excluded = std::move(excluded);
     request.plan = plan;

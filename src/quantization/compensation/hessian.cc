@@ -13,18 +13,12 @@ namespace {
 constexpr int64_t kDepth = 512;                     // tokens of a product
 constexpr int64_t kBatchDepths = 8;                 // products a thread does in a row, at most,
 constexpr int64_t kBatchBytes = int64_t{32} << 20;  // and as far as their operands fit in here
-constexpr int64_t kTileColumns = 256;               // sides of a product, at most
 constexpr int64_t kTileColumnMultiple = 64;
 constexpr int64_t kStripColumns = 128;  // transposed by one thread
 
 // Columns of each of the parts `columns` falls into when none may be wider than `widest`.
 int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
   return RoundUp(DivideRoundUp(columns, DivideRoundUp(columns, widest)), multiple);
-}
-
-int64_t BlockColumns(int64_t columns, int64_t block_columns) {
-  if (block_columns == 0 || block_columns >= columns) return columns;
-  return EvenPart(columns, block_columns, kHessianColumnMultiple);
 }
 
 // Tokens of one batch: whole products, few enough times for threads to meet.
@@ -133,6 +127,11 @@ HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns)
       }
     }
   }
+}
+
+int64_t HessianAccumulator::BlockColumns(int64_t columns, int64_t block_columns) {
+  if (block_columns == 0 || block_columns >= columns) return columns;
+  return EvenPart(columns, block_columns, kHessianColumnMultiple);
 }
 
 HessianAccumulator::~HessianAccumulator() = default;

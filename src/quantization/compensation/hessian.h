@@ -48,6 +48,10 @@ class HessianAccumulator {
   // (both triangles). Add nothing afterwards. REQUIRES: the columns are all in one block.
   void AddSquareTo(int64_t first_column, MatrixView<double> sums);
 
+  // Columns of every block but the last, and the most a product of Add takes of them at a time.
+  static int64_t BlockColumns(int64_t columns, int64_t block_columns);
+  static constexpr int64_t kTileColumns = 256;
+
   int64_t columns() const;
   int64_t tokens() const;  // added so far
   // The finished sums; the accumulator is empty afterwards.

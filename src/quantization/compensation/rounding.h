@@ -10,10 +10,6 @@
 
 namespace narrow {
 
-// Rows of the weights that a thread works on at a time: calls with a multiple of as many times the
-// threads keep all of them busy.
-inline constexpr int64_t kRoundingChunkRows = 128;
-
 // Writes row `row` of the weights, all columns, in f32. Called from several threads at once.
 using WeightRowReader = std::function<void(int64_t row, std::span<float> values)>;
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/feedback.h"
 #include "kernels/float8.h"
 
 namespace narrow {

@@ -1,0 +1,357 @@
+#include "jobs/quantize.h"
+
+#include <fnmatch.h>
+
+#include <chrono>
+#include <map>
+
+#include "base/memory_use.h"
+#include "base/parallel.h"
+#include "evaluation/perplexity.h"
+#include "formats/config.h"
+#include "io/json.h"
+#include "io/model_directory.h"
+#include "jobs/job_paths.h"
+#include "jobs/quantize_job.h"
+#include "jobs/run_plan.h"
+#include "jobs/run_report.h"
+#include "model/side_files.h"
+#include "plan/memory_plan.h"
+#include "quantization/warnings.h"
+#include "report/report_html.h"
+#include "stream/output_checkpoint.h"
+#include "stream/streaming_pass.h"
+
+namespace narrow {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+LayerQuantizationOptions QuantizationOptions(const QuantizeRequest& request,
+                                             const ModelSource& model) {
+  LayerQuantizationOptions options;
+  options.scheme = &FindQuantizationScheme(request.scheme);
+  options.weight_scales = request.weight_scales;
+  options.cache = request.cache;
+  options.min_cache_scale = request.min_cache_scale;
+  options.rounding = request.rounding;
+  options.head_basis = request.head_basis;
+  options.excluded = MatchExcluded(*model.family, model.config, request.exclude_patterns);
+  return options;
+}
+
+// Everything that decides the bytes of the output.
+Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& model,
+                           ComputeType compute, const LayerQuantizationOptions& quantization,
+                           const TokenStream& calibration, const TokenStream* evaluation) {
+  Fingerprint fingerprint;
+  fingerprint["program version"] = request.version;
+  fingerprint["--quant_scheme"] = request.scheme;
+  fingerprint["--kv_cache_dtype"] = request.cache == CacheScheme::kFp8 ? "fp8" : "none";
+  fingerprint["--min_kv_scale"] = fmt::format("{}", request.min_cache_scale);
+  fingerprint["weight scales"] =
+      request.weight_scales == WeightScales::kPerMatrix ? "per matrix" : "per fused group";
+  fingerprint["--exclude_layers"] = fmt::format("{}", fmt::join(request.exclude_patterns, " "));
+  fingerprint["--keep_layers"] = fmt::format("{}", request.keep.groups);
+  fingerprint["--max_kl"] =
+      request.keep.max_kl ? fmt::format("{}", *request.keep.max_kl) : std::string("none");
+  fingerprint["--custom_mode"] = request.export_format;
+  fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
+  fingerprint["--quant_algo"] =
+      request.rounding == RoundingAlgorithm::kCompensated ? "gptq" : "none";
+  fingerprint["--head_basis"] = request.head_basis == HeadBasis::kFitted ? "fitted" : "none";
+  fingerprint["block of second-order statistics (from --memory_budget)"] =
+      fmt::format("{}", quantization.hessian_block_columns);
+  fingerprint["data type"] = compute == ComputeType::kBfloat16 ? "bfloat16" : "float32";
+  fingerprint["instruction set"] = InstructionSetName();
+  const std::string config = model.checkpoint->config().dump();
+  AddHash(fingerprint, "config.json", std::as_bytes(std::span(config)));
+  for (const CheckpointReader::FileFacts& file : model.checkpoint->files()) {
+    fingerprint["weight file " + file.name] =
+        fmt::format("{} bytes of time {}", file.bytes, file.modified_ns);
+  }
+  AddHash(fingerprint, "calibration tokens", std::as_bytes(std::span(calibration.tokens)));
+  AddHash(fingerprint, "calibration texts", std::as_bytes(std::span(calibration.sequences)));
+  if (evaluation != nullptr) {
+    AddHash(fingerprint, "evaluation tokens", std::as_bytes(std::span(evaluation->tokens)));
+    AddHash(fingerprint, "evaluation windows", std::as_bytes(std::span(evaluation->sequences)));
+    fingerprint["--attribution_windows"] = fmt::format("{}", request.attribution_windows);
+  }
+  return fingerprint;
+}
+
+// The pass that chooses what to keep. With --max_kl it is an ordinary one, so that it is the last
+// when the KL is low enough: then it returns its result. Otherwise the choice is in the job.
+class Exceptions {
+ public:
+  Exceptions(const KeepRequest& request, const ModelSource& model,
+             const std::set<std::string>& excluded)
+      : request_(request), groups_(QuantizedGroups(model, excluded)) {
+    CheckKeepRequest(request_, groups_);
+  }
+
+  // `pass` without an output, if all it is for is the errors.
+  PassRequest MeasuringPass(PassRequest pass) const {
+    if (request_.max_kl) return pass;
+    pass.output = nullptr;
+    pass.evaluation = nullptr;
+    return pass;
+  }
+
+  // Nothing: the KL is low enough without keeping anything.
+  std::optional<KeptGroups> Choose(const PassResult& result) const {
+    if (request_.max_kl && result.deployed->kl.mean <= *request_.max_kl) return std::nullopt;
+    KeptGroups kept = request_.max_kl
+                          ? KeepForKl(groups_, result.layers, KlOf(result), *request_.max_kl)
+                          : KeepWorst(groups_, result.layers, request_.groups);
+    kept.seconds =
+        result.calibration_seconds + result.quantization_seconds + result.evaluation_seconds;
+    return kept;
+  }
+
+ private:
+  static MeasuredKl KlOf(const PassResult& result) {
+    MeasuredKl measured;
+    measured.mean = result.deployed->kl.mean;
+    if (!result.part_costs.empty() && result.part_costs.back().kl.mean > 0.0) {
+      const PartCost& last = result.part_costs.back();
+      measured.cache_share =
+          last.part == QuantizedPart::kCache ? last.kl_added.mean / last.kl.mean : 0.0;
+    }
+    return measured;
+  }
+
+  const KeepRequest& request_;
+  std::vector<LayerGroup> groups_;
+};
+
+// One run of the command, from its checks to its report.
+class QuantizeRun {
+ public:
+  // Reads what decides whether there is something to quantize. Throws: as RunQuantize.
+  QuantizeRun(const QuantizeRequest& request, ProgressSink& progress)
+      : request_(request),
+        progress_(progress),
+        model_(OpenModel(request.model_directory, WeightState::kOriginal)),
+        source_facts_(ReadSourceFacts(request.model_directory)),
+        quantization_(QuantizationOptions(request, model_)),
+        output_options_{&FindExportFormat(request.export_format), request.max_shard_bytes},
+        exceptions_(request.keep, model_, quantization_.excluded),
+        side_files_(PlanSideFiles(request.model_directory)),
+        tokenizer_(request.model_directory, model_.config.vocabulary, model_.checkpoint->config()) {
+    static_cast<void>(OutputConfig());
+    report_.command_line = request.command_line;
+    report_.version = request.version;
+    report_.model = source_facts_.name;
+    pass_.compute = ChooseComputeType(request.data_type);
+    report_.compute = {ThreadCount(),
+                       pass_.compute == ComputeType::kBfloat16 ? "bfloat16" : "float32",
+                       InstructionSetName()};
+    WarnOfModel();
+  }
+
+  RunReport Run() {
+    ReadTexts();
+    const JobPlan plan = Plan();
+    pass_.plan = plan.memory.plan;
+    quantization_.hessian_block_columns = plan.memory.hessian_block_columns;
+    for (const std::string& line : ShortPlan(plan)) progress_.Info(line);
+    // Nothing before this line writes; nothing after it can be refused for what the user asked, but
+    // for a --max_kl that turns out to be out of reach.
+    QuantizeJob job(request_, JobFingerprint(request_, model_, pass_.compute, quantization_,
+                                             calibration_->stream, evaluated()));
+    const PassResult result = RunPasses(job);
+    job.Conclude([&] { WriteRest(job, result); });
+    return std::move(report_);
+  }
+
+ private:
+  void Warn(const std::string& warning) {
+    report_.warnings.push_back(warning);
+    progress_.Warning(warning);
+  }
+
+  void WarnOfModel() {
+    for (const std::string& warning : model_.warnings) Warn(warning);
+    if (request_.head_basis == HeadBasis::kFitted && AdapterRemark(request_.model_directory)) {
+      Warn(
+          "an adapter lies in the model directory: with --head_basis fitted one trained for this "
+          "model is silently wrong on the output; to serve it there, use --head_basis none");
+    }
+    for (const std::string& warning : side_files_.warnings) Warn(warning);
+  }
+
+  void Announce(const TokenizedText& text, std::string_view texts) {
+    if (text.notice) Warn(*text.notice);
+    for (const std::string& warning : text.warnings) Warn(warning);
+    const auto length = LengthRemark(text.stream, texts, model_.config.max_positions);
+    if (length) Warn(*length);
+  }
+
+  void ReadTexts() {
+    calibration_ = TokenizeCalibration(request_.calibration, tokenizer_);
+    Announce(*calibration_, "calibration documents");
+    FillCalibration(*calibration_, report_);
+    if (!request_.evaluation) return;
+    evaluation_ = TokenizeEvaluation(*request_.evaluation, tokenizer_);
+    Announce(*evaluation_, "evaluation windows");
+    words_ = tokenizer_.GetIfAny();
+  }
+
+  const TokenStream* evaluated() const { return evaluation_ ? &evaluation_->stream : nullptr; }
+
+  JobPlan Plan() {
+    JobShape shape =
+        ShapeOf(model_, pass_.compute, &quantization_, &calibration_->stream, evaluated());
+    SetMeasurements(request_,
+                    evaluated() ? TokensOfSpread(*evaluated(), request_.attribution_windows) : 0,
+                    shape);
+    if (shape.probe_tokens > 0) {
+      probe_ = ProbeOf(evaluated() != nullptr ? *evaluated() : calibration_->stream);
+    }
+    return PlanBeforeWork(request_, model_, quantization_.excluded, shape, calibration_->stream,
+                          evaluated());
+  }
+
+  // What to keep, where that is to be measured, then the pass whose output stays.
+  PassResult RunPasses(QuantizeJob& job) {
+    pass_.checkpoint = model_.checkpoint.get();
+    pass_.family = model_.family;
+    pass_.config = model_.config;
+    pass_.calibration = &calibration_->stream;
+    pass_.evaluation = evaluated();
+    pass_.attribution_windows = request_.attribution_windows;
+    pass_.probe = probe_ ? &*probe_ : nullptr;
+    if (request_.keep.any() && !job.kept()) {
+      PassResult measured = RunPass(job, true);
+      std::optional<KeptGroups> kept;
+      try {
+        kept = exceptions_.Choose(measured);
+      } catch (const Error&) {
+        job.Abandon();
+        throw;
+      }
+      if (!kept) return measured;
+      job.WriteWith(*std::move(kept));
+    }
+    if (job.kept()) quantization_.excluded.merge(job.kept()->modules());
+    return RunPass(job, false);
+  }
+
+  PassResult RunPass(QuantizeJob& job, bool measures) {
+    OutputCheckpoint output(*model_.checkpoint, *model_.family, model_.config, quantization_,
+                            output_options_, job.output().path());
+    pass_.quantization = quantization_;
+    pass_.output = &output;
+    const PassRequest now = measures ? exceptions_.MeasuringPass(pass_) : pass_;
+    PassResult result = job.Run(now, progress_);
+    if (now.output != nullptr) job.Attempt([&] { output.Finish(); });
+    checkpoint_bytes_ = output.total_tensor_bytes();
+    return result;
+  }
+
+  Json OutputConfig() const {
+    return QuantizedConfig(model_.checkpoint->config(), *output_options_.format,
+                           DescribeOutput(*model_.family, model_.config, quantization_));
+  }
+
+  // Everything of the output but its weights.
+  void WriteRest(QuantizeJob& job, const PassResult& result) {
+    FillReport(job, result);
+    const std::filesystem::path directory = job.output().path();
+    WriteFileAtomically(directory / "config.json", RenderJsonFile(OutputConfig()));
+    CopySideFiles(side_files_, directory);
+    report_.seconds.total = SecondsSince(start_);
+    report_.peak_rss_bytes = PeakResidentBytes();
+    WriteFileAtomically(directory / "narrow-report.json", RenderReportJson(report_));
+    WriteFileAtomically(directory / "report.html", RenderReportHtml(report_));
+    WriteFileAtomically(
+        directory / "README.md",
+        RenderModelCard(report_, source_facts_, request_.output_directory.filename().string()));
+  }
+
+  void FillReport(const QuantizeJob& job, const PassResult& result) {
+    FillStrategy(request_, quantization_,
+                 DescribeOutput(*model_.family, model_.config, quantization_), report_);
+    FillTensors(result, report_);
+    const TokenVariety variety = CountVariety(calibration_->stream, model_.config.vocabulary);
+    for (const std::string& warning : QuantizationWarnings(result.layers, variety)) Warn(warning);
+    if (evaluation_) FillEvaluation(request_, *evaluation_, words_, result, report_);
+    if (request_.keep.any()) {
+      FillKept(request_.keep, job.kept(), result, checkpoint_bytes_, report_);
+    }
+    report_.seconds.calibration = result.calibration_seconds;
+    report_.seconds.quantization = result.quantization_seconds;
+    if (evaluation_) report_.seconds.evaluation = result.evaluation_seconds;
+  }
+
+  const Clock::time_point start_ = Clock::now();
+  const QuantizeRequest& request_;
+  ProgressSink& progress_;
+  RunReport report_;
+  const ModelSource model_;
+  const SourceFacts source_facts_;
+  LayerQuantizationOptions quantization_;
+  const OutputOptions output_options_;
+  const Exceptions exceptions_;
+  const SideFilePlan side_files_;
+  ModelTokenizer tokenizer_;
+  std::optional<TokenizedText> calibration_;
+  std::optional<TokenizedText> evaluation_;
+  const Tokenizer* words_ = nullptr;  // to show tokens; in memory before the plan counts it
+  std::optional<TokenStream> probe_;
+  PassRequest pass_;
+  int64_t checkpoint_bytes_ = 0;
+};
+
+}  // namespace
+
+std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
+                                    const std::vector<std::string>& patterns) {
+  std::set<std::string> excluded;
+  const std::string head = family.model(config).lm_head_module;
+  for (const std::string& pattern : patterns) {
+    bool matched = fnmatch(pattern.c_str(), head.c_str(), 0) == 0;  // stays as it is anyway
+    for (int64_t i = 0; i < config.layers; ++i) {
+      for (const LinearSpec& linear : family.layer(config, i).linears) {
+        if (fnmatch(pattern.c_str(), linear.module.c_str(), 0) != 0) continue;
+        excluded.insert(linear.module);
+        matched = true;
+      }
+    }
+    if (!matched) {
+      Fail(ErrorCode::kInvalidArgument,
+           "--exclude_layers {} matches no linear layer of the model (an example of a name: {})",
+           pattern, family.layer(config, 0).linears.front().module);
+    }
+  }
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    std::map<LinearGroup, const LinearSpec*> first_of_group;
+    for (const LinearSpec& linear : layer.linears) {
+      const LinearSpec* first = first_of_group.try_emplace(linear.group, &linear).first->second;
+      if (excluded.contains(first->module) != excluded.contains(linear.module)) {
+        Fail(ErrorCode::kInvalidArgument,
+             "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint "
+             "that "
+             "quantizes only one: exclude both or none",
+             excluded.contains(first->module) ? first->module : linear.module,
+             excluded.contains(first->module) ? linear.module : first->module);
+      }
+    }
+  }
+  return excluded;
+}
+
+RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
+  CheckPaths(request);
+  QuantizeJob::RemoveFinished(request);
+  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
+  return QuantizeRun(request, progress).Run();
+}
+
+}  // namespace narrow

@@ -1,0 +1,87 @@
+// The main job: a checkpoint in, an FP8 checkpoint and its report out.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "io/staged_directory.h"
+#include "jobs/tokenized_text.h"
+#include "model/model_source.h"
+#include "quantization/kept_groups.h"
+#include "quantization/layer_quantizer.h"
+#include "report/report.h"
+
+namespace narrow {
+
+inline constexpr int64_t kDefaultAttributionWindows = 4;
+
+struct QuantizeRequest {
+  std::filesystem::path model_directory;
+  std::filesystem::path output_directory;
+  StagedDirectory::Existing existing = StagedDirectory::Existing::kRefuse;
+  std::string scheme = "fp8";
+  CacheScheme cache = CacheScheme::kNone;
+  float min_cache_scale = 0.0f;
+  WeightScales weight_scales = WeightScales::kPerFusedGroup;
+  KeepRequest keep;                           // what to leave by measured error
+  std::vector<std::string> exclude_patterns;  // shell patterns of full module names
+  std::string export_format = "fp8";
+  int64_t max_shard_bytes = 5'000'000'000;
+  CalibrationOptions calibration;
+  std::optional<EvaluationOptions> evaluation;
+  // Windows of the evaluation on which the cost of weights, inputs and cache is told apart.
+  int64_t attribution_windows = kDefaultAttributionWindows;
+  DataType data_type = DataType::kAuto;
+  // State, spilled hidden states and log; default: ".<output>.narrow-work" beside the output.
+  std::optional<std::filesystem::path> work_directory;
+  enum class Resume { kAuto, kNever } resume = Resume::kAuto;
+  // Resident memory of the process, all included; nothing: 80 % of what is available.
+  std::optional<int64_t> memory_budget_bytes;
+  RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
+  HeadBasis head_basis = HeadBasis::kFitted;
+  double save_interval_seconds = 60;
+  std::vector<std::string> command_line;  // for the report
+  std::string version;                    // of the program, for the report
+};
+
+// Leaves the complete output directory (weights, config, side files, report, model card) or
+// nothing. Throws: Error of any kind; everything that can be refused is refused before the pass
+// begins.
+RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
+
+struct EvaluateRequest {
+  std::filesystem::path model_directory;
+  EvaluationOptions evaluation;
+  std::optional<int64_t> memory_budget_bytes;  // as for quantization
+  // Where hidden states go that do not fit in memory; default: the directory for temporary files.
+  std::optional<std::filesystem::path> work_directory;
+  DataType data_type = DataType::kAuto;
+};
+
+struct EvaluateResult {
+  std::string dataset;
+  std::optional<std::string> notice;
+  int64_t windows = 0;
+  int64_t window_tokens = 0;  // of the longest
+  int64_t shortest_window_tokens = 0;
+  int64_t tokens = 0;              // of all windows
+  double perplexity = 0;           // over all predicted tokens
+  std::vector<double> window_nll;  // the mean of each window
+  double seconds = 0;              // of the pass
+  int64_t flops = 0;
+};
+
+// Perplexity of a checkpoint, unquantized or FP8. Throws: Error of any kind; kMemoryBudget, naming
+// the smallest budget that would do, and a full disk before any work.
+EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress);
+
+// The modules that any of the patterns matches. Throws: kInvalidArgument for a pattern that matches
+// nothing, and for one that splits linears a serving engine fuses (q/k/v, gate/up).
+std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
+                                    const std::vector<std::string>& patterns);
+
+}  // namespace narrow

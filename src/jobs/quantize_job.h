@@ -1,0 +1,67 @@
+// The directories of a quantization that can be continued after its process died.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "io/staged_directory.h"
+#include "jobs/quantize.h"
+#include "stream/run_state.h"
+#include "stream/streaming_pass.h"
+
+namespace narrow {
+
+// A job takes one pass, or, when groups are to be kept, one that measures and one that writes; what
+// is kept is then part of the saved state.
+class QuantizeJob {
+ public:
+  // Takes over what an interrupted run of the same job left, or removes it. Throws: as
+  // LoadRunState, WorkDirectory and StagedDirectory; kCorruptInput when the output is not the one
+  // that the saved state is of. `request` outlives the object.
+  QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint);
+  ~QuantizeJob();
+  QuantizeJob(const QuantizeJob&) = delete;
+  QuantizeJob& operator=(const QuantizeJob&) = delete;
+
+  StagedDirectory& output() { return output_; }
+  // The choice; nothing while it has not been made.
+  const std::optional<KeptGroups>& kept() const { return kept_; }
+
+  // Runs a pass, or the rest of it. The arguments are those of the pass that the state is of.
+  PassResult Run(PassRequest pass, ProgressSink& display);
+  // The measuring pass is over: from now on the job is the pass that writes, from the beginning,
+  // with this choice.
+  void WriteWith(KeptGroups kept);
+  // There is nothing to continue with: what was saved goes with the object.
+  void Abandon();
+  // Does what is left to do after a pass; an error says how to continue, where that is possible.
+  void Attempt(const std::function<void()>& work);
+  // The same, and puts the output in place, with its marker.
+  void Conclude(const std::function<void()>& write);
+
+  // Removes the state of a run that died after its output was in place. Changes nothing else.
+  static void RemoveFinished(const QuantizeRequest& request);
+
+ private:
+  // Says of a cause that goes away how to go on.
+  [[noreturn]] void Rethrow(const Error& error);
+  void Keep();
+  // The state to continue from; nothing when there is none, or its output is finished.
+  std::optional<RunState> Load() const;
+  // Damaged input stays damaged; a full disk or a signal goes away.
+  bool CanContinue(ErrorCode code) const;
+
+  const QuantizeRequest& request_;
+  Fingerprint fingerprint_;
+  WorkDirectory work_;
+  StagedDirectory output_;
+  std::optional<RunState> state_;  // to continue from
+  std::optional<KeptGroups> kept_;
+  bool saved_ = false;
+  bool resuming_ = false;  // what is saved has not been taken over yet: a damaged file stays
+  bool kept_files_ = false;
+};
+
+}  // namespace narrow

@@ -1,0 +1,307 @@
+#include "jobs/run_plan.h"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "base/memory_use.h"
+#include "base/parallel.h"
+#include "formats/registry.h"
+#include "jobs/tokenized_text.h"
+#include "model/side_files.h"
+#include "quantization/layer_probe.h"
+
+namespace narrow {
+namespace {
+
+// Measuring takes seconds: small jobs are over before.
+constexpr int64_t kMeasuredFromWeights = 1'000'000'000;
+// Tokens of the test set of WikiText-2 as Llama 3 cuts it.
+constexpr int64_t kWikiTextTokens = 289'077;
+// Resident memory of tokenizer and texts, where they cannot be loaded to see: measured with the
+// tokenizer of Llama 3.1 (128,256 entries) and WikiText-2.
+constexpr int64_t kTokenizerBytesPerEntry = 512;
+
+struct TokenCounts {
+  int64_t calibration = 0;
+  int64_t calibration_length = 0;  // of the longest document
+  int64_t evaluation = 0;
+  int64_t window_length = 0;  // see TokenStream::mean_length
+  int64_t longest_window = 0;
+  int64_t attribution = 0;
+};
+
+MachineRates Measure(const JobWork& work, int64_t budget, const JobDirectories& directories) {
+  const JobShape& shape = work.shape;
+  const int64_t block = ChoosePassPlan(shape, budget).hessian_block_columns;
+  const int64_t widest = std::max(shape.config.hidden, shape.config.intermediate);
+  MachineRates rates;
+  MeasureCompute(
+      {shape.config, shape.compute, std::max(work.window_tokens, work.calibration_length),
+       block == 0 ? widest : std::min(block, widest)},
+      rates);
+  MeasureDisk(ExistingAncestor(directories.work), rates);
+  return rates;
+}
+
+bool HasWeights(const std::filesystem::path& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    if (entry.path().extension() == ".safetensors") return true;
+  }
+  return false;
+}
+
+// A directory with config.json and no weights.
+ModelSource DescribedModel(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / "config.json";
+  const Json json = ReadJsonFile(path);
+  const std::string what = "config.json of " + directory.string();
+  ModelSource model;
+  model.family = &FindModelFamily(json, what);
+  model.config = model.family->parse_config(json, what);
+  return model;
+}
+
+// The index says how large the weights are: a config of another model is noticed.
+void CompareWithIndex(const std::filesystem::path& directory, const JobWork& work,
+                      std::vector<std::string>& assumptions) {
+  const std::filesystem::path path = directory / "model.safetensors.index.json";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return;
+  const std::string what = path.string();
+  const Json index = ReadJsonFile(path);
+  const Json* metadata = index.is_object() ? OptionalObject(index, "metadata", what) : nullptr;
+  const std::optional<int64_t> total =
+      metadata != nullptr ? OptionalInt(*metadata, "total_size", what) : std::nullopt;
+  if (!total) return;
+  const int64_t expected = work.embedding_bytes + (work.own_head() ? work.head_bytes : 0) +
+                           work.layer_bytes + work.other_bytes;
+  if (*total == expected) return;
+  assumptions.push_back(fmt::format(
+      "the index says the weights are {:.3f} GB, config.json says {:.3f} GB; the latter counts",
+      static_cast<double>(*total) / 1e9, static_cast<double>(expected) / 1e9));
+}
+
+int64_t BoundedWindows(const EvaluationOptions& options) {
+  const int64_t all = std::max<int64_t>(1, kWikiTextTokens / options.window_tokens);
+  return options.windows == 0 ? all : options.windows;
+}
+
+// Whether the text can be counted: there is a tokenizer, or it is a file of token ids.
+bool CanCount(const DatasetRequest& dataset, DatasetUse use, bool has_tokenizer) {
+  if (has_tokenizer) return true;
+  std::error_code error;
+  const auto file = DatasetFile(dataset, use);
+  return file && std::filesystem::exists(*file, error) &&
+         !LoadDataset(dataset, use, 1).tokens.empty();
+}
+
+void CountCalibration(const CalibrationOptions& options, bool exactly, ModelTokenizer& tokenizer,
+                      TokenCounts& counts, std::vector<std::string>& assumptions) {
+  if (!exactly) {
+    counts.calibration = options.samples * options.max_tokens;
+    counts.calibration_length = options.max_tokens;
+    assumptions.push_back(
+        "no tokenizer.json: every calibration document is taken to be --seq_len tokens long");
+    return;
+  }
+  const TokenizedText text = TokenizeCalibration(options, tokenizer);
+  counts.calibration = text.stream.size();
+  counts.calibration_length = text.stream.longest();
+  assumptions.insert(assumptions.end(), text.warnings.begin(), text.warnings.end());
+}
+
+void CountEvaluation(const EvaluationOptions& options, int64_t attribution_windows, bool exactly,
+                     ModelTokenizer& tokenizer, TokenCounts& counts,
+                     std::vector<std::string>& assumptions) {
+  if (!exactly) {
+    const int64_t windows = BoundedWindows(options);
+    counts.evaluation = windows * options.window_tokens;
+    counts.window_length = counts.longest_window = options.window_tokens;
+    counts.attribution = std::min(attribution_windows, windows) * options.window_tokens;
+    if (options.windows > 0) return;
+    assumptions.push_back(fmt::format(
+        "no tokenizer.json: all windows of the evaluation text are taken to be {}, those of "
+        "WikiText-2 in tokens of Llama 3",
+        windows));
+    return;
+  }
+  const TokenizedText text = TokenizeEvaluation(options, tokenizer);
+  counts.evaluation = text.stream.size();
+  counts.window_length = text.stream.mean_length();
+  counts.longest_window = text.stream.longest();
+  counts.attribution = TokensOfSpread(text.stream, attribution_windows);
+  if (text.notice) assumptions.push_back(*text.notice);
+  assumptions.insert(assumptions.end(), text.warnings.begin(), text.warnings.end());
+}
+
+// Exact counts where the texts and what it takes to cut them are there, else upper bounds from the
+// flags.
+TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
+                        std::vector<std::string>& assumptions) {
+  const QuantizeRequest& job = request.job;
+  TokenCounts counts;
+  ModelTokenizer tokenizer(job.model_directory, model.config.vocabulary,
+                           model.checkpoint ? model.checkpoint->config() : Json::object());
+  std::error_code error;
+  const bool has_tokenizer = std::filesystem::exists(job.model_directory / "tokenizer.json", error);
+  if (request.task == PlanRequest::Task::kQuantize) {
+    const bool exactly = CanCount(job.calibration.dataset, DatasetUse::kCalibration, has_tokenizer);
+    CountCalibration(job.calibration, exactly, tokenizer, counts, assumptions);
+  }
+  if (job.evaluation) {
+    const bool exactly = CanCount(job.evaluation->dataset, DatasetUse::kEvaluation, has_tokenizer);
+    CountEvaluation(*job.evaluation, job.attribution_windows, exactly, tokenizer, counts,
+                    assumptions);
+  }
+  return counts;
+}
+
+void NoteKeeping(const KeepRequest& request, std::vector<std::string>& assumptions) {
+  if (request.max_kl) {
+    assumptions.push_back(
+        "--max_kl: the first pass (\"measuring\") is the last when its KL is low enough; else the "
+        "weights are read a second time, and the output grows by what is kept, which is not known "
+        "before");
+  } else if (request.groups > 0) {
+    assumptions.push_back(
+        "--keep_layers: the weights are read twice, first to measure (\"measuring\"); the output "
+        "is "
+        "counted with the largest groups kept");
+  }
+}
+
+JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
+                     const TokenCounts& counts) {
+  const QuantizeRequest& job = request.job;
+  JobShape shape;
+  shape.config = model.config;
+  shape.compute = ChooseComputeType(job.data_type);
+  const LinearSpec linear = model.family->layer(model.config, 0).linears.front();
+  shape.stored = model.checkpoint != nullptr ? model.checkpoint->Get(linear.weight()).entry.dtype
+                                             : model.config.dtype;
+  shape.threads = ThreadCount();
+  shape.calibration_tokens = counts.calibration;
+  shape.evaluation_tokens = counts.evaluation;
+  shape.longest_sequence = std::max(counts.calibration_length, counts.longest_window);
+  if (request.task == PlanRequest::Task::kQuantize) {
+    shape.evaluation_variants = job.weight_scales == WeightScales::kPerMatrix ? 2 : 1;
+    shape.rounding = job.rounding;
+    shape.head_basis = job.head_basis;
+    SetMeasurements(job, counts.attribution, shape);
+  }
+  shape.resident_before_bytes = CurrentResidentBytes();
+  std::error_code error;
+  if (!std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
+    shape.resident_before_bytes += model.config.vocabulary * kTokenizerBytesPerEntry;
+  }
+  return shape;
+}
+
+}  // namespace
+
+namespace {
+
+JobPlan PlanAndCheck(JobWork work, const JobDirectories& directories,
+                     std::optional<int64_t> budget_bytes) {
+  const int64_t budget = budget_bytes.value_or(DefaultMemoryBudget());
+  std::optional<MachineRates> rates;
+  if (work.weights() >= kMeasuredFromWeights && SmallestBudget(work.shape) <= budget) {
+    rates = Measure(work, budget, directories);
+  }
+  JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
+  CheckDisks(plan);
+  return plan;
+}
+
+// What choosing the groups to keep adds to the work. Throws: as CheckKeepRequest.
+void CountKeeping(const KeepRequest& request, const ModelSource& model,
+                  const std::set<std::string>& excluded, JobWork& work) {
+  if (!request.any()) return;
+  const std::vector<LayerGroup> groups = QuantizedGroups(model, excluded);
+  CheckKeepRequest(request, groups);
+  work.measuring = request.max_kl ? JobWork::Measuring::kEverything : JobWork::Measuring::kErrors;
+  work.kept_bytes = LargestExtraBytes(groups, request.groups);
+}
+
+}  // namespace
+
+JobDirectories DirectoriesOf(const QuantizeRequest& request) {
+  const std::filesystem::path output = ResolvePath(request.output_directory);
+  const std::filesystem::path beside =
+      output.parent_path() / fmt::format(".{}.narrow-work", output.filename().string());
+  return {output, ResolvePath(request.work_directory.value_or(beside))};
+}
+
+void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape) {
+  const bool evaluates = request.evaluation && shape.evaluation_tokens > 0;
+  if (evaluates || request.keep.any()) shape.probe_tokens = kProbeSequences * kProbeTokens;
+  if (!evaluates) return;
+  shape.attribution_tokens = attribution_tokens;
+  if (attribution_tokens == 0) return;
+  shape.attribution_variants = request.cache == CacheScheme::kFp8 ? 2 : 1;
+}
+
+JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
+                       const std::set<std::string>& excluded, const JobShape& shape,
+                       const TokenStream& calibration, const TokenStream* evaluation) {
+  JobWork work = CountWork(model, excluded, shape);
+  work.max_shard_bytes = request.max_shard_bytes;
+  CountKeeping(request.keep, model, excluded, work);
+  work.calibration_length = calibration.longest();
+  work.window_tokens = evaluation != nullptr ? evaluation->mean_length() : 0;
+  return PlanAndCheck(std::move(work), DirectoriesOf(request), request.memory_budget_bytes);
+}
+
+JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
+                       const JobShape& shape, const TokenStream& evaluation,
+                       const std::filesystem::path& work_directory) {
+  JobWork work = CountWork(model, {}, shape);
+  work.window_tokens = evaluation.mean_length();
+  // A directory of its own: what others keep beside it is no room.
+  return PlanAndCheck(std::move(work), {{}, work_directory / "narrow-evaluation"},
+                      request.memory_budget_bytes);
+}
+
+JobPlan RunPlan(const PlanRequest& request) {
+  const QuantizeRequest& job = request.job;
+  const bool quantizes = request.task == PlanRequest::Task::kQuantize;
+  std::vector<std::string> assumptions;
+  const bool has_weights = HasWeights(job.model_directory);
+  const ModelSource model =
+      has_weights ? OpenModel(job.model_directory,
+                              quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo)
+                  : DescribedModel(job.model_directory);
+  if (!has_weights) {
+    assumptions.push_back(fmt::format("no weight files: sizes are those of config.json, in {}",
+                                      Name(model.config.dtype)));
+  }
+  assumptions.insert(assumptions.end(), model.warnings.begin(), model.warnings.end());
+  static_cast<void>(FindQuantizationScheme(job.scheme));
+  static_cast<void>(FindExportFormat(job.export_format));
+  const std::set<std::string> excluded =
+      MatchExcluded(*model.family, model.config, job.exclude_patterns);
+  const TokenCounts counts = CountTokens(request, model, assumptions);
+  const int64_t budget = job.memory_budget_bytes.value_or(DefaultMemoryBudget());
+  JobWork work = CountWork(model, excluded, ShapeOfPlan(request, model, counts));
+  work.calibration_length = counts.calibration_length;
+  work.window_tokens = counts.window_length;
+  work.max_shard_bytes = job.max_shard_bytes;
+  if (quantizes) {
+    CountKeeping(job.keep, model, excluded, work);
+    NoteKeeping(job.keep, assumptions);
+  }
+  if (!has_weights) CompareWithIndex(job.model_directory, work, assumptions);
+  for (const SideFile& file : PlanSideFiles(job.model_directory).files) {
+    work.other_bytes += file.bytes;
+  }
+  const JobDirectories directories = DirectoriesOf(job);
+  std::optional<MachineRates> rates;
+  if (SmallestBudget(work.shape) <= budget) rates = Measure(work, budget, directories);
+  JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
+  plan.assumptions = std::move(assumptions);
+  return plan;
+}
+
+}  // namespace narrow

@@ -1,0 +1,40 @@
+// Plans of jobs that lie on the disk.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "jobs/quantize.h"
+#include "plan/plan.h"
+
+namespace narrow {
+
+// For RunQuantize: plans the job, checks disks, and measures the machine for models so large that
+// the seconds it takes do not matter. Throws: as MakePlan and CheckDisks.
+JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
+                       const std::set<std::string>& excluded, const JobShape& shape,
+                       const TokenStream& calibration, const TokenStream* evaluation);
+
+// The same for RunEvaluate, with hidden states that spill in `work_directory`.
+JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
+                       const JobShape& shape, const TokenStream& evaluation,
+                       const std::filesystem::path& work_directory);
+// Sets what is measured beside the evaluation: the attribution, whose windows have
+// `attribution_tokens`, and the probe. A job that neither evaluates nor keeps groups measures
+// nothing. Texts are in `shape`.
+void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape);
+
+JobDirectories DirectoriesOf(const QuantizeRequest& request);
+
+struct PlanRequest {
+  QuantizeRequest job;
+  enum class Task { kQuantize, kEvaluate } task = Task::kQuantize;
+};
+
+// The plan of a job that is only described: config.json and the tensor headers, or config.json
+// alone, without weights. Texts are counted when they and a tokenizer are there, and bounded by
+// the flags otherwise. Measures the machine. Throws: as RunQuantize does for what it refuses, but
+// not for full disks.
+JobPlan RunPlan(const PlanRequest& request);
+
+}  // namespace narrow

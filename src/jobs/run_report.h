@@ -1,0 +1,40 @@
+// What a run did and measured, as its report says it.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "jobs/quantize.h"
+#include "jobs/tokenized_text.h"
+#include "report/report.h"
+#include "stream/streaming_pass.h"
+
+namespace narrow {
+
+void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions& quantization,
+                  const QuantizedCheckpointDescription& description, RunReport& report);
+void FillCalibration(const TokenizedText& text, RunReport& report);
+// `text` is what the pass evaluated; the tokenizer turns the worst tokens back into text: without
+// one (null) they are shown as ids. REQUIRES: request.evaluation; result.deployed.
+void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
+                    const Tokenizer* tokenizer, const PassResult& result, RunReport& report);
+// Every tensor's range and scale, and each layer's sums, errors, time and memory.
+void FillTensors(const PassResult& result, RunReport& report);
+// Nothing where there was none.
+std::optional<RunReport::Attribution> AttributionOf(const PassResult& result);
+// Shares of all layers, where they were probed. REQUIRES: report.layers are those of the facts.
+void FillErrors(std::span<const LayerFacts> layers, RunReport& report);
+// `kept`: nothing where the KL was low enough without. `checkpoint_bytes`: of all tensors. Adds to
+// the verdict, too.
+void FillKept(const KeepRequest& request, const std::optional<KeptGroups>& kept,
+              const PassResult& result, int64_t checkpoint_bytes, RunReport& report);
+// As reports name a part of a layer; nothing: the KV cache.
+const char* PartId(std::optional<LinearGroup> group);
+
+// The text of a token and of about twelve tokens before it in its window. Bytes that are no UTF-8
+// by themselves (a token may be part of a character) appear as "<0xE2>"; long text is cut. Without
+// a tokenizer (null) they are ids, "123" after "5 17 ".
+RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream& stream,
+                                        const Tokenizer* tokenizer);
+
+}  // namespace narrow

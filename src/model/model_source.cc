@@ -1,0 +1,71 @@
+#include "model/model_source.h"
+
+#include "io/model_directory.h"
+#include "model/head.h"
+#include "model/stored_layer.h"
+
+namespace narrow {
+namespace {
+
+// config.json of an FP8 checkpoint, as the base model's would be. Throws: kUnsupported for a scheme
+// that is not per-tensor static FP8.
+Json WithoutQuantization(const Json& config, const std::string& what) {
+  const Json* quantization = OptionalObject(config, "quantization_config", what);
+  if (quantization == nullptr) return config;
+  const std::string method = RequiredString(*quantization, "quant_method", what);
+  if (method != "fp8" && method != "quark") {
+    Fail(ErrorCode::kUnsupported,
+         "{}: quantization method {} cannot be evaluated; expected fp8 or quark", what,
+         Quoted(method));
+  }
+  if (method == "fp8" &&
+      OptionalString(*quantization, "activation_scheme", what).value_or("") != "static") {
+    Fail(ErrorCode::kUnsupported, "{}: only activation_scheme \"static\" can be evaluated", what);
+  }
+  Json plain = config;
+  plain.erase("quantization_config");
+  return plain;
+}
+
+}  // namespace
+
+ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights) {
+  ModelSource source;
+  source.checkpoint = std::make_unique<CheckpointReader>(directory);
+  const std::string what = "config.json of " + directory.string();
+  const Json& config = source.checkpoint->config();
+  const Json plain =
+      weights == WeightState::kQuantizedToo ? WithoutQuantization(config, what) : config;
+  source.family = &FindModelFamily(plain, what);
+  source.config = source.family->parse_config(plain, what);
+  const auto warn = [&](const std::vector<std::string>& warnings) {
+    source.warnings.insert(source.warnings.end(), warnings.begin(), warnings.end());
+  };
+  warn(source.checkpoint->remarks());
+  if (const auto adapter = AdapterRemark(directory)) warn({*adapter});
+  if (!source.config.dtype_stated) {
+    const std::string embedding = source.family->model(source.config).embedding;
+    if (const auto* found = source.checkpoint->Find(embedding)) {
+      source.config.dtype = found->entry.dtype;
+    }
+  }
+  warn(SettleHead(*source.family, source.config, *source.checkpoint));
+  warn(CheckWeights(*source.family, source.config, *source.checkpoint, weights));
+  if (weights == WeightState::kQuantizedToo) {
+    CheckScaleValues(*source.checkpoint, *source.family, source.config);
+  }
+  return source;
+}
+
+ComputeType ChooseComputeType(DataType data_type) {
+  if (data_type == DataType::kFloat32) return ComputeType::kFloat32;
+  const ComputeType native = NativeComputeType();
+  if (data_type == DataType::kBfloat16 && native != ComputeType::kBfloat16) {
+    Fail(ErrorCode::kUnsupported,
+         "this CPU has no bfloat16 products ({}); use --data_type auto or float32",
+         InstructionSetName());
+  }
+  return native;
+}
+
+}  // namespace narrow

@@ -1,0 +1,200 @@
+#include "model/stored_layer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "base/checked_math.h"
+#include "kernels/elementwise.h"
+#include "kernels/finite.h"
+#include "kernels/float8.h"
+#include "model/cache_scales.h"
+
+namespace narrow {
+namespace {
+
+template <typename T>
+std::span<const T> As(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
+
+StoredLinear OpenLinear(const CheckpointReader& checkpoint, const LinearSpec& spec) {
+  StoredLinear linear;
+  linear.spec = spec;
+  linear.weight = StoredMatrix(checkpoint, spec.weight());
+  if (spec.bias == Bias::kPresent) linear.bias = ReadVector(checkpoint, spec.bias_name());
+  if (linear.quantized()) {
+    linear.weight_scale = ReadScale(checkpoint, spec.module + ".weight_scale");
+    linear.input_scale = ReadScale(checkpoint, spec.module + ".input_scale");
+  }
+  return linear;
+}
+
+// Nothing when the checkpoint has no cache scales.
+std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpoint,
+                                                 const LayerSpec& spec) {
+  const auto names = FindCacheScales(checkpoint, spec);
+  if (!names) return std::nullopt;
+  return CacheQuantization{ReadScale(checkpoint, names->key), ReadScale(checkpoint, names->value)};
+}
+
+}  // namespace
+
+StoredMatrix::StoredMatrix(const CheckpointReader& checkpoint, const std::string& name)
+    : checkpoint_(&checkpoint), location_(&checkpoint.Get(name)) {
+  NARROW_CHECK(location_->entry.shape.size() == 2);
+}
+
+void StoredMatrix::ReadAhead() {
+  memory_ = AlignedBuffer<std::byte>(bytes());
+  checkpoint_->Read(*location_, memory_.span());
+}
+
+std::span<const std::byte> StoredMatrix::Rows(int64_t first, int64_t count,
+                                              AlignedBuffer<std::byte>& scratch) const {
+  const int64_t row_bytes = columns() * ElementBytes(dtype());
+  const auto size = static_cast<std::size_t>(count * row_bytes);
+  if (memory_.size() > 0) {
+    return memory_.span().subspan(static_cast<std::size_t>(first * row_bytes), size);
+  }
+  if (scratch.size() < count * row_bytes) scratch = AlignedBuffer<std::byte>(count * row_bytes);
+  const std::span<std::byte> rows = scratch.span().first(size);
+  checkpoint_->ReadPart(*location_, first * row_bytes, rows);
+  return rows;
+}
+
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
+  StoredLayer stored;
+  stored.spec = family.layer(config, layer);
+  stored.attention_norm = ReadVector(checkpoint, stored.spec.attention_norm.name);
+  stored.mlp_norm = ReadVector(checkpoint, stored.spec.mlp_norm.name);
+  for (const LinearSpec& spec : stored.spec.linears) {
+    StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, spec));
+    if (linear.weight.bytes() > read_ahead_bytes) {
+      read_ahead_bytes = 0;  // what comes later is used later: keep to the order
+    } else {
+      linear.weight.ReadAhead();
+      read_ahead_bytes -= linear.weight.bytes();
+    }
+  }
+  stored.cache = ReadCacheScales(checkpoint, stored.spec);
+  return stored;
+}
+
+void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config) {
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    for (const LinearSpec& linear : layer.linears) {
+      if (checkpoint.Get(linear.weight()).entry.dtype != Dtype::kF8E4M3) continue;
+      ReadScale(checkpoint, linear.module + ".weight_scale");
+      ReadScale(checkpoint, linear.module + ".input_scale");
+    }
+    ReadCacheScales(checkpoint, layer);
+  }
+}
+
+StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name) {
+  const CheckpointReader::TensorLocation& location = checkpoint.Get(name);
+  const Dtype dtype = location.entry.dtype;
+  StoredVector vector = {name, AlignedBuffer<std::byte>(location.entry.bytes()), {}};
+  checkpoint.Read(location, vector.bytes.span());
+  CheckFinite(dtype, vector.bytes.span(), name);
+  vector.values.resize(static_cast<std::size_t>(vector.bytes.size() / ElementBytes(dtype)));
+  ConvertRow(dtype, vector.bytes.span(), std::span<float>(vector.values));
+  return vector;
+}
+
+std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name) {
+  return ReadVector(checkpoint, name).values;
+}
+
+void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor) {
+  if (!AllFinite(dtype, bytes)) {
+    Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged", tensor);
+  }
+}
+
+AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes) {
+  switch (dtype) {
+    case Dtype::kF32:
+      return FindAbsoluteMaximum(As<float>(bytes));
+    case Dtype::kBF16:
+      return FindAbsoluteMaximum(As<Bfloat16>(bytes));
+    case Dtype::kF16:
+      return FindAbsoluteMaximum(As<Float16>(bytes));
+    default:
+      return {.finite = AllFinite(dtype, bytes)};
+  }
+}
+
+float ReadScale(const CheckpointReader& checkpoint, const std::string& name) {
+  const SafetensorsEntry& entry = checkpoint.Get(name).entry;
+  const auto elements = CheckedProduct(entry.shape);
+  if (elements != 1 ||
+      (entry.dtype != Dtype::kF32 && entry.dtype != Dtype::kBF16 && entry.dtype != Dtype::kF16)) {
+    Fail(ErrorCode::kCorruptInput,
+         "scale {} must be one floating-point number, found {} of type {}", name,
+         elements.value_or(-1), Name(entry.dtype));
+  }
+  const float scale = ReadFloats(checkpoint, name).front();
+  if (!(scale >= std::numeric_limits<float>::min())) {
+    Fail(ErrorCode::kNumeric,
+         "scale {} is {}, expected a positive number that is not denormal (1.2e-38 at least); the "
+         "checkpoint is damaged",
+         name, scale);
+  }
+  return scale;
+}
+
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out) {
+  switch (dtype) {
+    case Dtype::kF32:
+      std::memcpy(out.data(), bytes.data(), bytes.size());
+      return;
+    case Dtype::kBF16:
+      ConvertToFloat(As<Bfloat16>(bytes), out);
+      return;
+    case Dtype::kF16:
+      ConvertToFloat(As<Float16>(bytes), out);
+      return;
+    default:
+      Fail(ErrorCode::kInternal, "weights of type {} cannot be converted", Name(dtype));
+  }
+}
+
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat16> out) {
+  switch (dtype) {
+    case Dtype::kF32:
+      ConvertToBfloat16(As<float>(bytes), out);
+      return;
+    case Dtype::kBF16:
+      std::memcpy(out.data(), bytes.data(), bytes.size());
+      return;
+    case Dtype::kF16:
+      ConvertToBfloat16(As<Float16>(bytes), out);
+      return;
+    default:
+      Fail(ErrorCode::kInternal, "weights of type {} cannot be converted", Name(dtype));
+  }
+}
+
+void StoreRow(Dtype dtype, std::span<const float> values, std::span<std::byte> bytes) {
+  NARROW_CHECK(bytes.size() == values.size() * static_cast<std::size_t>(ElementBytes(dtype)));
+  switch (dtype) {
+    case Dtype::kF32:
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+      return;
+    case Dtype::kBF16:
+      ConvertToBfloat16(values, {reinterpret_cast<Bfloat16*>(bytes.data()), values.size()});
+      return;
+    case Dtype::kF16:
+      std::ranges::transform(values, reinterpret_cast<Float16*>(bytes.data()), ToFloat16);
+      return;
+    default:
+      Fail(ErrorCode::kInternal, "numbers cannot be stored as {}", Name(dtype));
+  }
+}
+
+}  // namespace narrow

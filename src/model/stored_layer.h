@@ -1,0 +1,106 @@
+// The weights of one decoder layer as they lie in the checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/checkpoint_reader.h"
+#include "kernels/float8.h"
+#include "model/config.h"
+#include "model/decoder_layer.h"
+#include "model/family.h"
+
+namespace narrow {
+
+// A matrix in its storage type, read ahead into memory or still on disk.
+class StoredMatrix {
+ public:
+  StoredMatrix() = default;
+  // REQUIRES: the tensor is a matrix. `checkpoint` outlives the object.
+  StoredMatrix(const CheckpointReader& checkpoint, const std::string& name);
+
+  const std::string& name() const { return location_->entry.name; }
+  Dtype dtype() const { return location_->entry.dtype; }
+  int64_t rows() const { return location_->entry.shape[0]; }
+  int64_t columns() const { return location_->entry.shape[1]; }
+  int64_t bytes() const { return location_->entry.bytes(); }
+
+  void ReadAhead();
+  void Release() { memory_ = {}; }
+  // Rows [first, first + count); they live in this object, or in `scratch` when they came from
+  // disk.
+  std::span<const std::byte> Rows(int64_t first, int64_t count,
+                                  AlignedBuffer<std::byte>& scratch) const;
+
+ private:
+  const CheckpointReader* checkpoint_ = nullptr;
+  const CheckpointReader::TensorLocation* location_ = nullptr;
+  AlignedBuffer<std::byte> memory_;  // empty: on disk
+};
+
+// A norm or a bias: as it lies in the checkpoint, and as numbers.
+struct StoredVector {
+  std::string name;
+  AlignedBuffer<std::byte> bytes;
+  std::vector<float> values;
+};
+
+// One linear as stored. Scales are there when the matrix holds FP8 codes.
+struct StoredLinear {
+  LinearSpec spec;
+  StoredMatrix weight;
+  std::optional<StoredVector> bias;
+  float weight_scale = 1.0f;
+  std::optional<float> input_scale;
+
+  bool quantized() const { return weight.dtype() == Dtype::kF8E4M3; }
+};
+
+struct StoredLayer {
+  LayerSpec spec;
+  StoredVector attention_norm;
+  StoredVector mlp_norm;
+  std::vector<StoredLinear> linears;  // in the order of the spec
+  std::optional<CacheQuantization> cache;
+};
+
+// Opens a layer: BF16, F16 or F32 tensors, or FP8 codes with the scales beside them. Matrices are
+// read ahead, in the order they are used, as long as they fit `read_ahead_bytes`; the rest stay on
+// disk. Throws: kNumeric naming the tensor when a norm or bias is not finite, or a scale not
+// positive.
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes);
+
+// Reads every scale of a checkpoint's FP8 linears and KV cache: a few bytes each. Throws: as
+// ReadScale.
+void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& family,
+                      const DecoderConfig& config);
+
+// A tensor of any supported floating type as f32. Throws: as CheckpointReader::Read, and kNumeric
+// naming the tensor when a value is not finite.
+std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name);
+
+// The same with the bytes it was made from.
+StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name);
+
+// Largest magnitude of BF16, F16 or F32 numbers; 0 for codes, whose scales say it.
+AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes);
+
+// Throws: kNumeric naming `tensor` when its numbers or codes hold NaN or infinity.
+void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor);
+
+// A single positive, normal number. Throws: kCorruptInput, kNumeric, naming the tensor.
+float ReadScale(const CheckpointReader& checkpoint, const std::string& name);
+
+// Bytes of BF16, F16 or F32 numbers as `out`, rounding to nearest even where it is narrower.
+// REQUIRES: bytes.size() == out.size() * ElementBytes(dtype).
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out);
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat16> out);
+
+// The inverse of ConvertRow to f32, exact for what came from it.
+// REQUIRES: bytes.size() == values.size() * ElementBytes(dtype).
+void StoreRow(Dtype dtype, std::span<const float> values, std::span<std::byte> bytes);
+
+}  // namespace narrow

@@ -1,0 +1,105 @@
+#include "plan/job_work.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/checked_math.h"
+#include "model/decoder_layer.h"
+#include "quantization/layer_probe.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kScaleBytes = 4;
+constexpr int64_t kProbedNetworks = 6;  // the original and one more for each part
+
+int64_t BytesOf(const ModelSource& model, const std::string& name, int64_t elements) {
+  if (model.checkpoint != nullptr) return model.checkpoint->Get(name).entry.bytes();
+  return elements * ElementBytes(model.config.dtype);
+}
+
+void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
+                const LayerSpec& layer, JobWork& work) {
+  int64_t unchanged = BytesOf(model, layer.attention_norm.name, layer.attention_norm.size) +
+                      BytesOf(model, layer.mlp_norm.name, layer.mlp_norm.size);
+  int64_t read = 0, codes = 0;
+  std::map<LinearGroup, QuantizedGroup> groups;
+  for (const LinearSpec& linear : layer.linears) {
+    const int64_t stored = BytesOf(model, linear.weight(), linear.rows * linear.columns);
+    if (linear.bias == Bias::kPresent) unchanged += BytesOf(model, linear.bias_name(), linear.rows);
+    if (excluded.contains(linear.module)) {
+      unchanged += stored;
+      continue;
+    }
+    read += stored;
+    codes += linear.rows * linear.columns + 2 * kScaleBytes;
+    QuantizedGroup& group = groups[linear.group];
+    group.columns = linear.columns;
+    group.rows += linear.rows;
+  }
+  work.layer_bytes += unchanged + read;
+  work.layer_output_bytes += unchanged + codes + 2 * kScaleBytes;  // and those of K and V
+  for (const auto& [id, group] : groups) {
+    const auto same = std::ranges::find_if(work.groups, [&](const QuantizedGroup& other) {
+      return other.columns == group.columns && other.rows == group.rows;
+    });
+    if (same == work.groups.end()) {
+      work.groups.push_back({group.columns, group.rows, 1});
+    } else {
+      ++same->layers;
+    }
+  }
+}
+
+double StreamFlops(const DecoderConfig& config, int64_t tokens, int64_t length) {
+  if (tokens == 0) return 0;
+  const double attention =
+      static_cast<double>(CausalAttentionFlops(config.heads, length)) / static_cast<double>(length);
+  return static_cast<double>(tokens) *
+         (static_cast<double>(LinearFlopsPerToken(config)) + attention);
+}
+
+}  // namespace
+
+int64_t JobWork::weights() const {
+  const DecoderConfig& c = shape.config;
+  return c.layers * LayerWeightCount(c) + c.vocabulary * c.hidden * (own_head() ? 2 : 1);
+}
+
+int64_t JobWork::output_bytes() const {
+  if (!quantizes()) return 0;
+  return embedding_bytes + (own_head() ? head_bytes : 0) + layer_output_bytes + other_bytes +
+         kept_bytes;
+}
+
+int64_t JobWork::work_directory_bytes() const { return 2 * HiddenStateBytes(shape); }
+
+JobWork CountWork(const ModelSource& model, const std::set<std::string>& excluded, JobShape shape) {
+  JobWork work;
+  work.shape = std::move(shape);
+  const ModelSpec whole = model.family->model(model.config);
+  const int64_t table = model.config.vocabulary * model.config.hidden;
+  work.embedding_bytes = BytesOf(model, whole.embedding, table);
+  work.head_bytes = BytesOf(model, whole.lm_head, table);
+  work.other_bytes = BytesOf(model, whole.final_norm.name, whole.final_norm.size);
+  for (int64_t i = 0; i < model.config.layers; ++i) {
+    CountLayer(model, excluded, model.family->layer(model.config, i), work);
+  }
+  return work;
+}
+
+double OriginalLayerFlops(const JobWork& work) {
+  const JobShape& s = work.shape;
+  return StreamFlops(s.config, s.calibration_tokens, work.calibration_length) +
+         StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
+         StreamFlops(s.config, kProbedNetworks * s.probe_tokens, kProbeTokens);
+}
+
+double QuantizedLayerFlops(const JobWork& work) {
+  const JobShape& s = work.shape;
+  return static_cast<double>(s.evaluation_variants) *
+             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
+         StreamFlops(s.config, AttributedTokens(s), work.window_tokens);
+}
+
+}  // namespace narrow

@@ -1,0 +1,250 @@
+#include "plan/machine_rates.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <system_error>
+#include <type_traits>
+#include <vector>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+#include "base/parallel.h"
+#include "io/directory_lock.h"
+#include "io/file.h"
+#include "kernels/elementwise.h"
+#include "model/decoder_layer.h"
+#include "plan/job_work.h"
+#include "plan/memory_plan.h"
+#include "quantization/compensation/operations.h"
+#include "quantization/compensation/rounding.h"
+
+namespace narrow {
+namespace {
+
+constexpr double kRepeatedSeconds = 0.4;
+constexpr int64_t kPanelElements = int64_t{1} << 25;
+constexpr int64_t kLayerElements = int64_t{1} << 28;
+constexpr int64_t kRoundingColumns = 4096;
+constexpr int64_t kRoundingTokens = 4096;  // whole batches of the accumulator
+constexpr int64_t kRoundingRowsPerThread = 128;
+constexpr int64_t kDiskBytes = int64_t{256} << 20;
+constexpr int64_t kDiskChunkBytes = int64_t{8} << 20;
+
+double SecondsOf(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  return std::max(taken.count(), 1e-9);
+}
+
+// Numbers of both signs around 1, different from each other.
+template <typename T>
+AlignedBuffer<T> Numbers(int64_t count) {
+  AlignedBuffer<T> numbers(count);
+  uint32_t state = 1;
+  for (int64_t i = 0; i < count; ++i) {
+    state = state * 1664525u + 1013904223u;
+    const float value = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+    if constexpr (std::is_same_v<T, float>) {
+      numbers[i] = value;
+    } else {
+      numbers[i] = ToBfloat16(value);
+    }
+  }
+  return numbers;
+}
+
+// The best of a few times: what else runs on the machine only ever makes one longer.
+double ShortestSeconds(const std::function<void()>& work) {
+  work();  // the first time builds kernels
+  double shortest = SecondsOf(work);
+  for (double total = shortest; total < kRepeatedSeconds;) {
+    const double seconds = SecondsOf(work);
+    shortest = std::min(shortest, seconds);
+    total += seconds;
+  }
+  return shortest;
+}
+
+// A panel of weights: a tile of rows per thread and call, as the layers do, packing and rewriting.
+template <typename T>
+void MeasurePanel(int64_t columns, MachineRates& rates) {
+  DecoderConfig config;
+  config.hidden = columns;
+  const int64_t tile = TileRows(config);
+  const int64_t rows = RoundUp(std::clamp<int64_t>(kPanelElements / columns, 256, 4096), 64);
+  const int64_t threads = ThreadCount();
+  AlignedBuffer<T> weights = Numbers<T>(rows * columns);
+  const AlignedBuffer<T> inputs = Numbers<T>(tile * columns);
+  AlignedBuffer<T> outputs(threads * tile * rows);
+  const MatrixView<T> view(weights.data(), rows, columns);
+  PackedMatrix<T> packed(rows, columns);
+  const double packing = ShortestSeconds([&] {
+    ParallelFor(rows, [&](int64_t row) { FindAbsoluteMaximum(view.RowSpan(row)); });
+    packed = PackedMatrix<T>(rows, columns);  // memory that is touched for the first time
+    packed.Pack(view);
+  });
+  rates.packing = static_cast<double>(packed.bytes()) / packing;
+  const double rewriting = ShortestSeconds([&] {
+    packed.UnpackPanel(0, view);
+    ParallelFor(rows, [&](int64_t row) {
+      thread_local std::vector<float> floats;
+      floats.resize(static_cast<std::size_t>(columns));
+      if constexpr (std::is_same_v<T, float>) {
+        std::ranges::copy(view.RowSpan(row), floats.begin());
+        std::ranges::copy(floats, view.Row(row));
+      } else {
+        ConvertToFloat(view.RowSpan(row), floats);
+        ConvertToBfloat16(floats, view.RowSpan(row));
+      }
+    });
+    packed.PackPanel(0, view);
+  });
+  rates.rewriting = static_cast<double>(packed.bytes()) / rewriting;
+
+  const MatrixView<const T> x(inputs.data(), tile, columns);
+  const double product = ShortestSeconds([&] {
+    ParallelFor(threads, [&](int64_t thread) {
+      packed.Multiply(x, MatrixView<T>(outputs.data() + thread * tile * rows, tile, rows));
+    });
+  });
+  rates.products = 2.0 * static_cast<double>(threads * tile * rows * columns) / product;
+}
+
+// The same model with fewer heads and a narrower MLP, so that a layer has at most kLayerElements
+// weights: what a layer takes besides its products is in proportion to them.
+DecoderConfig Narrowed(DecoderConfig config) {
+  while (LayerWeightCount(config) > kLayerElements) {
+    const bool heads = config.heads.key_value_heads % 2 == 0;
+    if (!heads && config.intermediate <= 256) break;
+    if (heads) {
+      config.heads.query_heads /= 2;
+      config.heads.key_value_heads /= 2;
+    }
+    config.intermediate = RoundUp(config.intermediate / 2, 64);
+  }
+  return config;
+}
+
+template <typename T>
+DecoderLayer<T> LayerOfNumbers(const DecoderConfig& config) {
+  DecoderLayer<T> layer;
+  for (AlignedBuffer<float>* norm : {&layer.attention_norm, &layer.mlp_norm}) {
+    *norm = AlignedBuffer<float>(config.hidden);
+    std::ranges::fill(norm->span(), 1.0f);
+  }
+  const auto fill = [&](LinearGroup group, int64_t rows, int64_t columns) {
+    PackedMatrix<T>& packed = layer.Weights(group);
+    packed = PackedMatrix<T>(rows, columns);
+    const AlignedBuffer<T> panel = Numbers<T>(packed.panel_rows() * columns);
+    for (int64_t p = 0; p < packed.panel_count(); ++p) {
+      const int64_t count = std::min(packed.panel_rows(), rows - p * packed.panel_rows());
+      packed.PackPanel(p, MatrixView<const T>(panel.data(), count, columns));
+    }
+  };
+  fill(LinearGroup::kQueryKeyValue, config.query_key_value_width(), config.hidden);
+  fill(LinearGroup::kAttentionOutput, config.hidden, config.query_width());
+  fill(LinearGroup::kGateUp, 2 * config.intermediate, config.hidden);
+  fill(LinearGroup::kDown, config.hidden, config.intermediate);
+  return layer;
+}
+
+// Whole layers on a tile of rows per thread or one text, whichever is more.
+template <typename T>
+void MeasureLayer(const DecoderConfig& whole, int64_t text_tokens, MachineRates& rates) {
+  const DecoderConfig config = Narrowed(whole);
+  DecoderLayer<T> layer = LayerOfNumbers<T>(config);
+  const int64_t rows = ThreadCount() * TileRows(config);
+  const int64_t length = std::clamp<int64_t>(text_tokens, 1, rows);
+  std::vector<Sequence> sequences;
+  double operations = static_cast<double>(rows * LinearFlopsPerToken(config));
+  for (int64_t first = 0; first < rows; first += length) {
+    sequences.push_back({first, std::min(length, rows - first)});
+    operations += static_cast<double>(CausalAttentionFlops(config.heads, sequences.back().count));
+  }
+  const AlignedBuffer<float> start = Numbers<float>(rows * config.hidden);
+  AlignedBuffer<float> hidden(rows * config.hidden);
+  const RopeTable rope(config.rope, config.heads.head_size, length);
+  BatchWorkspace<T> workspace;
+  const auto run = [&] {
+    std::ranges::copy(start.span(), hidden.data());
+    ForwardLayer<T>(config, rope, layer, sequences,
+                    MatrixView<float>(hidden.data(), rows, config.hidden), workspace, nullptr);
+  };
+  rates.layer = operations / ShortestSeconds(run);
+  for (auto& quantization : layer.quantization) quantization.emplace();
+  layer.cache.emplace();
+  rates.quantized_layer = operations / ShortestSeconds(run);
+}
+
+// One block: whole batches of sums, the factor, and a chunk of rows per thread.
+template <typename T>
+void MeasureRounding(int64_t columns, MachineRates& rates) {
+  const int64_t n = std::min(columns, kRoundingColumns);
+  const AlignedBuffer<T> tokens = Numbers<T>(kRoundingTokens * n);
+  const MatrixView<const T> inputs(tokens.data(), kRoundingTokens, n);
+  HessianAccumulator hessian(n);
+  const double summing = ShortestSeconds([&] { hessian.Add(inputs); });
+  rates.hessian = static_cast<double>(kRoundingTokens) * HessianFlopsPerToken(n, 0) / summing;
+
+  std::optional<CompensationFactor> factor;
+  const double factoring = SecondsOf([&] { factor.emplace(std::move(hessian)); });
+  rates.factoring = FactorFlops(n, 0) / factoring;
+
+  const int64_t rows = ThreadCount() * kRoundingRowsPerThread;
+  const AlignedBuffer<float> weights = Numbers<float>(rows * n);
+  std::vector<std::byte> codes(static_cast<std::size_t>(rows * n));
+  const MatrixView<const float> view(weights.data(), rows, n);
+  rates.rounding = static_cast<double>(rows) * RoundingFlopsPerRow(n, 0) /
+                   ShortestSeconds([&] { RoundCompensated(*factor, view, 1.0f / 448, codes); });
+}
+
+}  // namespace
+
+void MeasureCompute(const MeasuredShape& shape, MachineRates& rates) {
+  const auto measure = [&](auto element) {
+    using T = decltype(element);
+    MeasurePanel<T>(shape.config.hidden, rates);
+    MeasureLayer<T>(shape.config, shape.text_tokens, rates);
+    MeasureRounding<T>(shape.statistics_columns, rates);
+  };
+  if (shape.compute == ComputeType::kBfloat16) {
+    measure(Bfloat16{});
+  } else {
+    measure(0.0f);
+  }
+}
+
+void MeasureDisk(const std::filesystem::path& directory, MachineRates& rates) {
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(directory, error);
+  int64_t bytes = kDiskBytes;
+  if (!error) bytes = std::min<int64_t>(bytes, static_cast<int64_t>(space.available / 4));
+  bytes = std::max(bytes / kDiskChunkBytes, int64_t{1}) * kDiskChunkBytes;
+  AlignedBuffer<std::byte> chunk(kDiskChunkBytes);
+  for (int64_t i = 0; i < chunk.size(); ++i) chunk[i] = static_cast<std::byte>(i * 37 >> 3);
+  const TemporaryDirectory temporary(directory);
+  const std::filesystem::path file = temporary.path() / "rate";
+  const double writing = SecondsOf([&] {
+    OutputFile output(file);
+    for (int64_t offset = 0; offset < bytes; offset += kDiskChunkBytes) {
+      output.WriteAt(offset, chunk.span());
+    }
+    output.Close();
+  });
+  const InputFile input(file);
+  input.DropCache(0, bytes);
+  const double reading = SecondsOf([&] {
+    for (int64_t offset = 0; offset < bytes; offset += kDiskChunkBytes) {
+      input.ReadAt(offset, chunk.span());
+    }
+  });
+  rates.disk_write = static_cast<double>(bytes) / writing;
+  rates.disk_read = static_cast<double>(bytes) / reading;
+}
+
+}  // namespace narrow

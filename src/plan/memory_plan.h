@@ -1,0 +1,97 @@
+// How much memory a job needs, part by part, and how to run it inside a budget. Pure arithmetic:
+// the formulas are those of docs/memory.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "model/config.h"
+#include "model/model_source.h"
+#include "quantization/layer_quantizer.h"
+#include "stream/streaming_pass.h"
+
+namespace narrow {
+
+// What decides the memory of a job.
+struct JobShape {
+  DecoderConfig config;
+  ComputeType compute = ComputeType::kBfloat16;
+  Dtype stored = Dtype::kBF16;  // of the linears in the checkpoint
+  int64_t threads = 1;
+  int64_t calibration_tokens = 0;
+  int64_t evaluation_tokens = 0;
+  int64_t longest_sequence = 0;     // of both texts
+  int64_t evaluation_variants = 0;  // models evaluated beside the original
+  // Tokens of the evaluation that go through `attribution_variants` partly quantized models, too.
+  int64_t attribution_tokens = 0;
+  int64_t attribution_variants = 0;
+  int64_t probe_tokens = 0;  // on which the output errors of layers are measured
+  RoundingAlgorithm rounding = RoundingAlgorithm::kNearest;
+  HeadBasis head_basis = HeadBasis::kOriginal;
+  int64_t resident_before_bytes =
+      0;  // of the process when the plan is made: program, tokenizer, texts
+};
+
+struct MemoryPart {
+  std::string what;
+  int64_t bytes = 0;
+};
+
+// Memory of the phases that can be the largest, at one choice of PassPlan.
+struct MemoryEstimate {
+  std::vector<MemoryPart> embedding;  // while the embedding is copied and looked up
+  std::vector<MemoryPart> layers;     // while layers run
+  std::vector<MemoryPart> head;       // while losses are computed, or the head is copied
+  int64_t peak_bytes = 0;
+};
+MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
+                              int64_t hessian_block_columns);
+
+struct MemoryChoice {
+  PassPlan plan;
+  int64_t hessian_block_columns = 0;
+  int64_t head_slices = 1;  // of lm_head, one at a time in memory
+  MemoryEstimate estimate;
+};
+
+// The smallest budget ChoosePassPlan accepts, and with it any larger one.
+int64_t SmallestBudget(const JobShape& shape);
+
+// The fastest way to run that fits `budget_bytes`; the smaller number of slices of lm_head counts
+// less than hidden states in memory, and a tied head is kept where that costs nothing else. Throws:
+// kMemoryBudget naming the smallest budget that would do.
+MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes);
+
+// A job over these texts; `evaluation` may be null, `quantization` too (evaluation alone).
+JobShape ShapeOf(const ModelSource& model, ComputeType compute,
+                 const LayerQuantizationOptions* quantization, const TokenStream* calibration,
+                 const TokenStream* evaluation);
+
+// 80 % of the memory that is available, and what the process has already.
+int64_t DefaultMemoryBudget();
+
+// "memory: at most 1.2 GiB; hidden states in memory; next layer read ahead".
+std::string DescribeChoice(const MemoryChoice& choice);
+
+// Tokens of the evaluation in all partly quantized models together; 0 without evaluation.
+int64_t AttributedTokens(const JobShape& shape);
+
+// Bytes written to the work directory per layer when hidden states spill, all streams together.
+int64_t HiddenStateBytes(const JobShape& shape);
+
+// The head is the embedding and stays in memory from its reading to the losses.
+bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan);
+
+// The heads of K and V are rounded in a basis of their own, where the shape allows one.
+bool FitsHeadBasis(const JobShape& shape);
+
+// bf16 operands do not hold F16 and F32 weights exactly: what was read ahead of those stays beside
+// the packed ones until they are quantized, and the rest is read again.
+bool KeepsStoredWeights(const JobShape& shape);
+
+// Slices of lm_head a plan makes, one after the other in memory; hidden states are read for each.
+int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan);
+
+}  // namespace narrow

@@ -1,0 +1,70 @@
+// What a job will take, before it begins: memory, disk and time, phase by phase.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/json.h"
+#include "plan/job_work.h"
+#include "plan/machine_rates.h"
+#include "plan/plan_phases.h"
+
+namespace narrow {
+
+// Space a job needs in one directory, and what its file system has.
+struct DiskNeed {
+  std::filesystem::path directory;  // an existing one, on the same file system
+  int64_t needed_bytes = 0;         // beyond what an interrupted run left there
+  int64_t free_bytes = 0;
+};
+
+// What one flag changes.
+struct Alternative {
+  std::string flags;
+  int64_t memory_bytes = 0;  // the smallest budget
+  int64_t disk_bytes = 0;    // output and work directory
+  double seconds = 0;        // 0: not known
+};
+
+struct JobPlan {
+  JobWork work;
+  int64_t budget_bytes = 0;
+  int64_t smallest_budget_bytes = 0;
+  MemoryChoice memory;
+  std::vector<PhasePlan> phases;
+  PhasePlan total;
+  std::vector<DiskNeed> disks;  // one per file system
+  std::optional<MachineRates> rates;
+  std::vector<Alternative> alternatives;  // the most helpful first
+  std::vector<std::string> assumptions;   // sentences
+};
+
+// Where a job leaves its files.
+struct JobDirectories {
+  std::filesystem::path output;
+  std::filesystem::path work;
+};
+
+// The path or the nearest directory above it that is there.
+std::filesystem::path ExistingAncestor(std::filesystem::path path);
+
+// The plan of a job that has been read, with times where `rates` are given.
+// Throws: kMemoryBudget naming the smallest budget and the flag that lowers it most.
+JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget_bytes,
+                 std::optional<MachineRates> rates);
+
+// Throws: kIo when a disk is too small, naming what is needed, what is free and the flag that
+// helps.
+void CheckDisks(const JobPlan& plan);
+
+// "Memory: ...", "Disk: ...", and the time to expect where it is known: sentences for the user.
+std::vector<std::string> ShortPlan(const JobPlan& plan);
+
+// A table for people, and the same for programs.
+std::string RenderPlan(const JobPlan& plan);
+Json PlanJson(const JobPlan& plan);
+
+}  // namespace narrow

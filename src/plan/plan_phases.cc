@@ -1,0 +1,280 @@
+#include "plan/plan_phases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string_view>
+
+#include "base/checked_math.h"
+#include "quantization/calibration.h"
+#include "quantization/compensation/operations.h"
+
+namespace narrow {
+namespace {
+
+// Share of the measured product rate that the head sustains: the rest goes to the distributions
+// over the vocabulary. An assumption, see docs/memory.md.
+constexpr double kHeadEfficiency = 0.8;
+constexpr double kSaveIntervalSeconds = 60;
+
+double Ratio(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
+double AsDouble(int64_t value) { return static_cast<double>(value); }
+
+int64_t TotalOf(const std::vector<MemoryPart>& parts) {
+  return std::accumulate(parts.begin(), parts.end(), int64_t{0},
+                         [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
+}
+
+int64_t PartOf(const MemoryEstimate& estimate, std::string_view what) {
+  for (const MemoryPart& part : estimate.layers) {
+    if (part.what == what) return part.bytes;
+  }
+  return 0;
+}
+
+class PhasePlanner {
+ public:
+  enum class Output { kWritten, kNone };
+
+  PhasePlanner(const JobWork& work, const MemoryChoice& memory, const MachineRates* rates,
+               Output output)
+      : work_(work),
+        shape_(work.shape),
+        memory_(memory),
+        rates_(rates != nullptr ? *rates : MachineRates{}),
+        spills_(memory.plan.hidden_states == Placement::kFile),
+        output_(output) {}
+
+  std::vector<PhasePlan> Phases() {
+    std::vector<PhasePlan> phases = {Embedding(), Layers()};
+    if (shape_.evaluation_tokens > 0 || (writes() && work_.own_head())) {
+      phases.push_back(Head());
+    }
+    if (writes()) phases.push_back(Writing());
+    for (PhasePlan& phase : phases) {
+      for (const NamedSeconds& part : phase.parts) phase.seconds += part.seconds;
+    }
+    return phases;
+  }
+
+ private:
+  bool writes() const { return work_.quantizes() && output_ == Output::kWritten; }
+
+  // Program, allocator and hidden states: what every phase holds.
+  int64_t BaseBytes() const {
+    return PartOf(memory_.estimate, "program, tokenizer, texts") +
+           PartOf(memory_.estimate, "allocator and compiled kernels") +
+           PartOf(memory_.estimate, "hidden states");
+  }
+
+  static void Add(PhasePlan& phase, const std::string& what, double seconds) {
+    if (seconds > 0) phase.parts.push_back({what, seconds});
+  }
+
+  void AddDisk(PhasePlan& phase) {
+    Add(phase, "reading", Ratio(AsDouble(phase.read_bytes), rates_.disk_read));
+    Add(phase, "writing", Ratio(AsDouble(phase.written_bytes), rates_.disk_write));
+    AddSpilling(phase);
+  }
+
+  void AddSpilling(PhasePlan& phase) {
+    Add(phase, "spilling",
+        Ratio(AsDouble(phase.spill_read_bytes), rates_.disk_read) +
+            Ratio(AsDouble(phase.spill_written_bytes), rates_.disk_write));
+  }
+
+  PhasePlan Embedding() {
+    PhasePlan phase;
+    phase.name = "embedding";
+    phase.memory_bytes = TotalOf(memory_.estimate.embedding);
+    phase.read_bytes = work_.embedding_bytes;
+    if (writes()) phase.written_bytes = work_.embedding_bytes;
+    if (spills_) phase.spill_written_bytes = HiddenStateBytes(shape_);
+    AddDisk(phase);
+    return phase;
+  }
+
+  PhasePlan Layers() {
+    PhasePlan phase;
+    phase.name = "layers";
+    phase.memory_bytes = TotalOf(memory_.estimate.layers);
+    const int64_t layers = shape_.config.layers;
+    const int64_t ahead = std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers);
+    const int64_t late = work_.layer_bytes - ahead;
+    const int64_t again = BytesReadAgain(late);
+    phase.read_bytes = work_.layer_bytes + again;
+    if (writes()) phase.written_bytes = work_.layer_output_bytes + work_.kept_bytes;
+    if (spills_) {
+      phase.spill_read_bytes = layers * HiddenStateBytes(shape_);
+      phase.spill_written_bytes = layers * HiddenStateBytes(shape_);
+    }
+    const double original = AsDouble(layers) * OriginalLayerFlops(work_);
+    const double quantized = AsDouble(layers) * QuantizedLayerFlops(work_);
+    Add(phase, "forward steps",
+        Ratio(original, rates_.layer) + Ratio(quantized, rates_.quantized_layer));
+    phase.forward_flops = original + quantized;
+    phase.flops = phase.forward_flops + AddRounding(phase);
+    AddPacking(phase);
+    AddLayerDisk(phase, ahead, late + again);
+    return phase;
+  }
+
+  // Of what is not read ahead, where packed weights are not exactly the stored ones: those are read
+  // again when they are measured, when they are rounded, and those of o for the basis of the heads.
+  int64_t BytesReadAgain(int64_t late) const {
+    if (!KeepsStoredWeights(shape_) || !work_.quantizes()) return 0;
+    const DecoderConfig& c = shape_.config;
+    const bool compensated = shape_.rounding == RoundingAlgorithm::kCompensated;
+    int64_t again = compensated ? 2 * late : late;
+    if (FitsHeadBasis(shape_)) {
+      const int64_t element = ElementBytes(shape_.stored);
+      const int64_t mlp = c.layers * 3 * c.hidden * c.intermediate * element;
+      const int64_t attention_output = c.layers * c.hidden * c.query_width() * element;
+      again += std::clamp<int64_t>(late - mlp, 0, attention_output);
+    }
+    return again;
+  }
+
+  // Returns the operations.
+  double AddRounding(PhasePlan& phase) {
+    if (!work_.quantizes() || shape_.rounding != RoundingAlgorithm::kCompensated) return 0;
+    const double sampled = AsDouble(shape_.calibration_tokens);
+    double summing = 0, factoring = 0, rounding = 0, rounding_seconds = 0;
+    for (const QuantizedGroup& group : work_.groups) {
+      const double layers = AsDouble(group.layers);
+      const int64_t block = memory_.hessian_block_columns;
+      summing += layers * sampled * HessianFlopsPerToken(group.columns, block);
+      factoring += layers * FactorFlops(group.columns, block);
+      const double work = layers * AsDouble(group.rows) * RoundingFlopsPerRow(group.columns, block);
+      rounding += work;
+      rounding_seconds +=
+          Ratio(work, rates_.rounding * RoundingOccupancy(group.columns, shape_.threads));
+    }
+    Add(phase, "second-order statistics", Ratio(summing, rates_.hessian));
+    Add(phase, "factorization", Ratio(factoring, rates_.factoring));
+    Add(phase, "rounding", rounding_seconds);
+    return summing + factoring + rounding;
+  }
+
+  void AddPacking(PhasePlan& phase) {
+    const double weights = AsDouble(shape_.config.layers * LayerWeightCount(shape_.config)) *
+                           (shape_.compute == ComputeType::kBfloat16 ? 2 : 4);
+    double rewritings = work_.quantizes() ? 1 : 0;
+    if (shape_.evaluation_variants > 1 && shape_.evaluation_tokens > 0) ++rewritings;
+    Add(phase, "packing", Ratio(weights, rates_.packing));
+    Add(phase, "unpacking and packing again", Ratio(rewritings * weights, rates_.rewriting));
+  }
+
+  void AddLayerDisk(PhasePlan& phase, int64_t ahead, int64_t late) {
+    const double computing =
+        std::accumulate(phase.parts.begin(), phase.parts.end(), 0.0,
+                        [](double sum, const NamedSeconds& part) { return sum + part.seconds; });
+    const double background = Ratio(AsDouble(ahead), rates_.disk_read) +
+                              Ratio(AsDouble(phase.written_bytes), rates_.disk_write);
+    // Nothing computes while the first layer is read.
+    const double first = Ratio(AsDouble(ahead) / AsDouble(shape_.config.layers), rates_.disk_read);
+    Add(phase, "reading and writing beyond computing", std::max(0.0, background - computing));
+    Add(phase, "reading that is not ahead", first + Ratio(AsDouble(late), rates_.disk_read));
+    if (!spills_ && work_.quantizes()) {
+      const double saves =
+          std::min(AsDouble(shape_.config.layers), std::floor(computing / kSaveIntervalSeconds));
+      phase.spill_written_bytes = static_cast<int64_t>(saves) * HiddenStateBytes(shape_);
+    }
+    AddSpilling(phase);
+  }
+
+  PhasePlan Head() {
+    PhasePlan phase;
+    phase.name = "head";
+    if (!KeepsTiedHead(shape_, memory_.plan)) phase.read_bytes = work_.head_bytes;
+    if (writes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
+    phase.memory_bytes = TotalOf(memory_.estimate.head);
+    if (shape_.evaluation_tokens > 0) {
+      const DecoderConfig& c = shape_.config;
+      // The attribution takes its windows of the original along.
+      const int64_t attributed = AttributedTokens(shape_);
+      const int64_t rows =
+          (1 + shape_.evaluation_variants) * shape_.evaluation_tokens + attributed +
+          (attributed > 0 ? std::min(shape_.attribution_tokens, shape_.evaluation_tokens) : 0);
+      phase.flops = phase.forward_flops = 2 * AsDouble(rows) * AsDouble(c.hidden * c.vocabulary);
+      if (spills_) {
+        // Every slice of the head reads all of them.
+        phase.spill_read_bytes =
+            memory_.head_slices * rows * c.hidden * static_cast<int64_t>(sizeof(float));
+      }
+      Add(phase, "products", Ratio(phase.flops, rates_.products * kHeadEfficiency));
+      Add(phase, "packing",
+          Ratio(AsDouble(c.vocabulary * c.hidden) *
+                    (shape_.compute == ComputeType::kBfloat16 ? 2 : 4),
+                rates_.packing));
+    }
+    AddDisk(phase);
+    return phase;
+  }
+
+  // What layers wrote to the last shard reaches the disk when it is closed, at the latest;
+  // embedding and head are counted where they are copied.
+  PhasePlan Writing() {
+    PhasePlan phase;
+    phase.name = "writing";
+    phase.memory_bytes = BaseBytes();
+    phase.written_bytes = work_.other_bytes;
+    const int64_t copied = work_.own_head() ? work_.head_bytes : 0;
+    const int64_t shard = std::min(work_.max_shard_bytes - copied, work_.layer_output_bytes);
+    Add(phase, "closing the last file",
+        Ratio(AsDouble(std::max<int64_t>(0, shard)), rates_.disk_write));
+    return phase;
+  }
+
+  const JobWork& work_;
+  const JobShape& shape_;
+  const MemoryChoice& memory_;
+  const MachineRates rates_;
+  const bool spills_;
+  const Output output_;
+};
+
+// The pass that chooses what to keep, as one phase.
+PhasePlan MeasuringPhase(const JobWork& work, const MemoryChoice& memory,
+                         const MachineRates* rates) {
+  JobWork first = work;
+  first.kept_bytes = 0;
+  const bool errors_alone = work.measuring == JobWork::Measuring::kErrors;
+  if (errors_alone) first.shape.evaluation_tokens = 0;
+  PhasePlan phase = SumOf(
+      PhasePlanner(first, memory, rates,
+                   errors_alone ? PhasePlanner::Output::kNone : PhasePlanner::Output::kWritten)
+          .Phases());
+  phase.name = "measuring";
+  return phase;
+}
+
+}  // namespace
+
+std::vector<PhasePlan> PlanPhases(const JobWork& work, const MemoryChoice& memory,
+                                  const MachineRates* rates) {
+  std::vector<PhasePlan> phases =
+      PhasePlanner(work, memory, rates, PhasePlanner::Output::kWritten).Phases();
+  if (work.measuring != JobWork::Measuring::kNone) {
+    phases.insert(phases.begin(), MeasuringPhase(work, memory, rates));
+  }
+  return phases;
+}
+
+PhasePlan SumOf(const std::vector<PhasePlan>& phases) {
+  PhasePlan total;
+  total.name = "total";
+  for (const PhasePlan& phase : phases) {
+    total.memory_bytes = std::max(total.memory_bytes, phase.memory_bytes);
+    total.read_bytes += phase.read_bytes;
+    total.written_bytes += phase.written_bytes;
+    total.spill_read_bytes += phase.spill_read_bytes;
+    total.spill_written_bytes += phase.spill_written_bytes;
+    total.flops += phase.flops;
+    total.forward_flops += phase.forward_flops;
+    total.seconds += phase.seconds;
+  }
+  return total;
+}
+
+}  // namespace narrow

@@ -1,0 +1,82 @@
+#include "quantization/layer_probe.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "base/parallel.h"
+
+namespace narrow {
+
+double LayerErrors::Sum() const {
+  return std::accumulate(groups.begin(), groups.end(), 0.0) + cache;
+}
+
+TokenStream ProbeOf(const TokenStream& stream) {
+  return SelectSequences(stream, SpreadSequences(stream, kProbeSequences), kProbeTokens);
+}
+
+template <typename T>
+LayerProbe<T>::LayerProbe(const DecoderConfig& config, const RopeTable& rope,
+                          const DecoderLayer<T>& layer, std::span<const Sequence> sequences,
+                          MatrixView<const float> rows, BatchWorkspace<T>& workspace)
+    : config_(config),
+      rope_(rope),
+      layer_(layer),
+      sequences_(sequences),
+      rows_(rows),
+      workspace_(workspace),
+      original_(rows.rows * rows.columns),
+      before_(rows.rows * rows.columns),
+      now_(rows.rows * rows.columns) {
+  Forward(original_);
+  std::copy_n(original_.data(), original_.size(), before_.data());
+}
+
+template <typename T>
+void LayerProbe<T>::Forward(AlignedBuffer<float>& output) {
+  const MatrixView<float> states(output.data(), rows_.rows, rows_.columns);
+  for (int64_t row = 0; row < rows_.rows; ++row) {
+    std::copy_n(rows_.Row(row), rows_.columns, states.Row(row));
+  }
+  ForwardLayer<T>(config_, rope_, layer_, sequences_, states, workspace_, nullptr);
+}
+
+template <typename T>
+void LayerProbe<T>::Step(std::optional<LinearGroup> part) {
+  Forward(now_);
+  const double error = RelativeError(now_, before_);
+  (part ? errors_.groups[static_cast<std::size_t>(*part)] : errors_.cache) = error;
+  std::swap(now_, before_);
+}
+
+template <typename T>
+LayerErrors LayerProbe<T>::Errors() const {
+  LayerErrors errors = errors_;
+  errors.all = RelativeError(before_, original_);
+  return errors;
+}
+
+template <typename T>
+double LayerProbe<T>::RelativeError(const AlignedBuffer<float>& a,
+                                    const AlignedBuffer<float>& b) const {
+  std::vector<double> ratios(static_cast<std::size_t>(rows_.rows));
+  ParallelFor(rows_.rows, [&](int64_t row) {
+    double change = 0.0, size = 0.0;
+    for (int64_t i = row * rows_.columns; i < (row + 1) * rows_.columns; ++i) {
+      const double value = original_.data()[i];
+      const double difference = static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i]);
+      change += difference * difference;
+      size += value * value;
+    }
+    // A token without any output has no relative error.
+    ratios[static_cast<std::size_t>(row)] = size > 0.0 ? change / size : 0.0;
+  });
+  return std::accumulate(ratios.begin(), ratios.end(), 0.0) / static_cast<double>(rows_.rows);
+}
+
+template class LayerProbe<float>;
+template class LayerProbe<Bfloat16>;
+
+}  // namespace narrow

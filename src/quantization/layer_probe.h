@@ -1,0 +1,72 @@
+// What quantization does to the output of one layer, part by part: a few hundred rows of the
+// original network's states go through the layer each time another part of it has become quantized.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "model/decoder_layer.h"
+#include "text/token_stream.h"
+
+namespace narrow {
+
+// Texts a probe is made of, and the tokens of each.
+inline constexpr int64_t kProbeSequences = 2;
+inline constexpr int64_t kProbeTokens = 256;
+// Outputs that a probe holds beside the rows it takes through the layer.
+inline constexpr int64_t kProbeOutputs = 3;
+
+// Squared change of the layer's output over its squared size, the mean over the tokens of a probe:
+// relative token by token, as the norms that read the output are, so that the few tokens with very
+// large states do not decide alone.
+struct LayerErrors {
+  // The change from the layer with the parts before to that with this one: q/k/v with their input,
+  // the KV cache, o, gate/up, down. 0 for parts that stay as they are.
+  std::array<double, kLinearGroupCount> groups{};
+  double cache = 0.0;
+  double all = 0.0;  // the change from the original layer to the quantized one
+
+  double Group(LinearGroup group) const { return groups[static_cast<std::size_t>(group)]; }
+  double Sum() const;  // of all parts
+};
+
+// The texts of a probe, from a longer stream: the beginnings of sequences spread over it.
+TokenStream ProbeOf(const TokenStream& stream);
+
+// T: operand type of the layer's products. Thread-compatible.
+template <typename T>
+class LayerProbe {
+ public:
+  // Takes the rows, states of the original network, through the layer, which is not quantized yet.
+  // They are a whole batch of `sequences`. The arguments outlive the probe.
+  LayerProbe(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer<T>& layer,
+             std::span<const Sequence> sequences, MatrixView<const float> rows,
+             BatchWorkspace<T>& workspace);
+
+  // Another part of the layer has become quantized; nothing: the KV cache.
+  void Step(std::optional<LinearGroup> part);
+
+  LayerErrors Errors() const;
+  // [rows, hidden], of the original layer: what the next layer's probe begins with.
+  MatrixView<const float> original_output() const {
+    return {original_.data(), rows_.rows, rows_.columns};
+  }
+
+ private:
+  void Forward(AlignedBuffer<float>& output);
+  // Mean over the rows of |a - b|^2 / |original|^2.
+  double RelativeError(const AlignedBuffer<float>& a, const AlignedBuffer<float>& b) const;
+
+  const DecoderConfig& config_;
+  const RopeTable& rope_;
+  const DecoderLayer<T>& layer_;
+  std::span<const Sequence> sequences_;
+  MatrixView<const float> rows_;
+  BatchWorkspace<T>& workspace_;
+  AlignedBuffer<float> original_, before_, now_;  // outputs, [rows, hidden]
+  LayerErrors errors_;
+};
+
+}  // namespace narrow

@@ -1,0 +1,328 @@
+#include "quantization/layer_quantizer.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "base/parallel.h"
+#include "quantization/compensation/factor.h"
+#include "quantization/compensation/rounding.h"
+
+namespace narrow {
+namespace {
+
+// Index of the linear that a row of the group belongs to.
+std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
+  std::size_t index = linears.size() - 1;
+  while (linears[index].first_row > row) --index;
+  return index;
+}
+
+constexpr double kDamping = 0.01;  // share of the mean diagonal of the second-order statistics
+
+// What a group is quantized by.
+struct GroupDecision {
+  std::vector<float> weight_amax, weight_scales;  // of each linear, in the basis of the layer
+  std::vector<double> column_energy;              // of the weights; empty where not needed
+  float input_amax = 0.0f;
+  float input_scale = 1.0f;
+};
+
+std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
+                                    const GroupDecision& decision) {
+  std::vector<LinearFacts> facts;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    LinearFacts fact;
+    fact.module = linears[i].spec.module;
+    fact.role = linears[i].spec.role;
+    fact.group = linears[i].spec.group;
+    fact.weight_amax = decision.weight_amax[i];
+    fact.weight_scale = decision.weight_scales[i];
+    fact.input_amax = decision.input_amax;
+    fact.input_scale = decision.input_scale;
+    fact.elements = linears[i].spec.rows * linears[i].spec.columns;
+    facts.push_back(std::move(fact));
+  }
+  return facts;
+}
+
+GroupQuantization ScalesOf(const std::vector<LinearFacts>& facts) {
+  GroupQuantization quantization;
+  quantization.input_scale = facts.front().input_scale;
+  for (std::size_t i = 0; i < facts.size(); ++i) {
+    quantization.weight_scales[i] = facts[i].weight_scale;
+  }
+  return quantization;
+}
+
+// Rounds rows of one linear to codes and counts what saturated.
+using RowsRounding = std::function<void(MatrixView<const float> rows, LinearFacts& facts,
+                                        std::span<std::byte> codes)>;
+
+RowsRounding NearestRounding(const QuantizationScheme& scheme) {
+  return [&scheme](MatrixView<const float> rows, LinearFacts& facts, std::span<std::byte> codes) {
+    std::vector<int64_t> saturated(static_cast<std::size_t>(rows.rows));
+    ParallelFor(rows.rows, [&](int64_t row) {
+      saturated[static_cast<std::size_t>(row)] =
+          scheme.quantize(rows.RowSpan(row), facts.weight_scale,
+                          codes.subspan(static_cast<std::size_t>(row * rows.columns),
+                                        static_cast<std::size_t>(rows.columns)));
+    });
+    facts.saturated = std::accumulate(saturated.begin(), saturated.end(), facts.saturated);
+  };
+}
+
+RowsRounding CompensatedRoundingWith(const CompensationFactor& factor) {
+  return [&factor](MatrixView<const float> rows, LinearFacts& facts, std::span<std::byte> codes) {
+    const CompensatedRounding done = RoundCompensated(factor, rows, facts.weight_scale, codes);
+    facts.saturated += done.saturated;
+    facts.output_error += done.error;
+    facts.nearest_output_error += done.nearest_error;
+  };
+}
+
+template <typename T>
+std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
+                                       const GroupDecision& decision, const RowsRewriter& change,
+                                       const QuantizationScheme& scheme, const RowsRounding& round,
+                                       const CodeSink& sink) {
+  const std::vector<LoadedLinear>& linears = layer.Linears(group);
+  std::vector<LinearFacts> facts = GroupFacts(linears, decision);
+  AlignedBuffer<std::byte> codes;
+  layer.Quantize(group, ScalesOf(facts), [&](int64_t first_row, MatrixView<float> rows) {
+    change(first_row, rows);
+    if (codes.size() < rows.rows * rows.columns) {
+      codes = AlignedBuffer<std::byte>(rows.rows * rows.columns);
+    }
+    const auto codes_of = [&](int64_t from, int64_t count) {
+      return codes.span().subspan(static_cast<std::size_t>(from * rows.columns),
+                                  static_cast<std::size_t>(count * rows.columns));
+    };
+    ForEachLinearAmong(
+        linears, first_row, rows.rows, [&](std::size_t i, int64_t from, int64_t count) {
+          round(rows.RowBlock(from, count), facts[i], codes_of(from, count));
+          if (!sink) return;
+          sink(linears[i].spec, first_row + from - linears[i].first_row, codes_of(from, count));
+        });
+    ParallelFor(rows.rows,
+                [&](int64_t row) { scheme.decode(codes_of(row, 1), rows.RowSpan(row)); });
+  });
+  return facts;
+}
+
+template <typename T>
+class LayerQuantizer {
+ public:
+  LayerQuantizer(LoadedLayer<T>& layer, const DecoderConfig& config, LayerStatistics& statistics,
+                 const LayerQuantizationOptions& options)
+      : layer_(layer),
+        config_(config),
+        statistics_(statistics),
+        options_(options),
+        scheme_(*options.scheme) {}
+
+  LayerFacts Run(const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
+    std::optional<HessianAccumulator>& attended = Hessian(LinearGroup::kAttentionOutput);
+    basis_ = ChooseBasis(layer_, config_, statistics_.basis, attended ? &*attended : nullptr);
+    statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, config_.heads);
+    LayerFacts facts;
+    for (const LinearGroup group : kLinearGroups) {
+      // In the order of the forward step: what comes after q/k/v is not quantized yet.
+      if (group == LinearGroup::kAttentionOutput && options_.cache == CacheScheme::kFp8) {
+        facts.cache = SetCache();
+        if (step) step(std::nullopt);
+      }
+      if (!Quantized(group)) continue;
+      QuantizeOne(group, sink, factored, facts.linears);
+      KeepFunctionAfter(group);
+      if (step) step(group);
+    }
+    return facts;
+  }
+
+ private:
+  bool Quantized(LinearGroup group) const {
+    return !options_.excluded.contains(layer_.Linears(group).front().spec.module);
+  }
+
+  std::optional<HessianAccumulator>& Hessian(LinearGroup group) {
+    return statistics_.hessians[static_cast<std::size_t>(group)];
+  }
+
+  // The rows of v change before the columns of o do, which meanwhile read inputs that are mixed
+  // back: the layer is the same function after every step.
+  void KeepFunctionAfter(LinearGroup group) {
+    const bool between = group == LinearGroup::kQueryKeyValue;
+    layer_.SetAttendedMixing(between ? MixingBack(basis_) : std::vector<AlignedBuffer<float>>());
+  }
+
+  void QuantizeOne(LinearGroup group, const CodeSink& sink, const FactorSink& factored,
+                   std::vector<LinearFacts>& facts) {
+    const RowsRewriter change = [&](int64_t first_row, MatrixView<float> rows) {
+      ChangeWeights(basis_, config_.heads, layer_.Linears(group), first_row, rows);
+    };
+    const GroupDecision decision = Decide(group, change);
+    std::optional<CompensationFactor> factor;
+    if (options_.rounding == RoundingAlgorithm::kCompensated) {
+      std::optional<HessianAccumulator> hessian = std::exchange(Hessian(group), std::nullopt);
+      const bool mixed = group == LinearGroup::kAttentionOutput && basis_.Changes(group);
+      if (mixed) ChangeMoments(basis_, config_.heads, *hessian);
+      factor.emplace(*std::move(hessian), kDamping, decision.column_energy);
+    }
+    if (factored) factored(group);
+    const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
+    for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, change, scheme_, round, sink)) {
+      facts.push_back(std::move(fact));
+    }
+  }
+
+  GroupDecision Decide(LinearGroup group, const RowsRewriter& change) const {
+    GroupDecision decision;
+    decision.input_amax = LargestOf(statistics_.ranges.Input(group));
+    decision.input_scale = ActivationScale(decision.input_amax);
+    if (!basis_.Changes(group) && options_.rounding == RoundingAlgorithm::kNearest) {
+      for (const LoadedLinear& linear : layer_.Linears(group)) {
+        decision.weight_amax.push_back(linear.weight_amax);
+      }
+    } else {
+      GroupWeights measured = MeasureWeights(layer_, group, change);
+      decision.weight_amax = std::move(measured.amax);
+      decision.column_energy = std::move(measured.column_energy);
+    }
+    decision.weight_scales =
+        ChooseWeightScales(decision.weight_amax, scheme_, options_.weight_scales,
+                           options_.head_basis == HeadBasis::kOriginal ? OwnScales::kOfRange
+                                                                       : OwnScales::kPowersOfTwo);
+    return decision;
+  }
+
+  // Powers of two are the grid that factors of K are chosen for. They lose no relative precision,
+  // and leave room for values beyond those of the calibration texts.
+  float ActivationScale(float amax) const {
+    return options_.head_basis == HeadBasis::kOriginal ? scheme_.scale(amax)
+                                                       : scheme_.power_of_two_scale(amax);
+  }
+
+  CacheFacts SetCache() {
+    CacheFacts cache;
+    cache.attention_module = layer_.spec().attention_module;
+    cache.key_amax = LargestOf(statistics_.ranges.keys);
+    cache.value_amax = LargestOf(statistics_.ranges.values);
+    cache.key_scale = std::max(ActivationScale(cache.key_amax), options_.min_cache_scale);
+    cache.value_scale = std::max(ActivationScale(cache.value_amax), options_.min_cache_scale);
+    layer_.SetCache({cache.key_scale, cache.value_scale});
+    return cache;
+  }
+
+  LoadedLayer<T>& layer_;
+  const DecoderConfig& config_;
+  LayerStatistics& statistics_;
+  const LayerQuantizationOptions& options_;
+  const QuantizationScheme& scheme_;
+  LayerBasis basis_;
+};
+
+// A code for each of the 256 codes.
+using CodeTable = std::array<uint8_t, 256>;
+
+CodeTable DeployedCodes(float scale, float group_scale) {
+  CodeTable table;
+  for (std::size_t code = 0; code < table.size(); ++code) {
+    table[code] = DeployedCode({static_cast<uint8_t>(code)}, scale, group_scale).bits;
+  }
+  return table;
+}
+
+}  // namespace
+
+template <typename T>
+LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
+                                    const LayerQuantizationOptions& options) {
+  LayerHessians hessians;
+  std::array<bool, kLinearGroupCount> quantized = {};
+  bool biased = false;  // rows with a bias keep their basis
+  for (const LinearSpec& linear : spec.linears) {
+    if (options.excluded.contains(linear.module)) continue;
+    const auto group = static_cast<std::size_t>(linear.group);
+    quantized[group] = true;
+    biased |= linear.group == LinearGroup::kQueryKeyValue && linear.bias == Bias::kPresent;
+    if (options.rounding == RoundingAlgorithm::kCompensated && !hessians[group]) {
+      hessians[group].emplace(linear.columns, options.hessian_block_columns);
+    }
+  }
+  constexpr auto kQueryKeyValue = static_cast<std::size_t>(LinearGroup::kQueryKeyValue);
+  constexpr auto kAttended = static_cast<std::size_t>(LinearGroup::kAttentionOutput);
+  BasisStatistics basis;
+  if (options.head_basis == HeadBasis::kFitted && CanChangeBasis(config.heads) && !biased &&
+      quantized[kQueryKeyValue]) {
+    if (options.cache == CacheScheme::kFp8) basis.keys.emplace(config.heads);
+    if (quantized[kAttended]) {
+      basis.values.emplace(config.key_value_width(), config.heads.head_size);
+      std::optional<HessianAccumulator>& attended = hessians[kAttended];
+      if (!attended) attended.emplace(config.query_width(), config.heads.head_size);
+    }
+  }
+  return LayerCalibration<T>(config, std::move(hessians), std::move(basis));
+}
+
+template <typename T>
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
+                         LayerStatistics statistics, const LayerQuantizationOptions& options,
+                         const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
+  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step, factored);
+}
+
+Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
+  const float half_scale = ToFloat(ToFloat16(scale));
+  const float value = ToFloat(ToFloat16(ToFloat(code) * half_scale));
+  return ToFloat8E4M3(value / group_scale);
+}
+
+template <typename T>
+void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme) {
+  for (const LinearGroup group : kLinearGroups) {
+    const std::optional<GroupQuantization>& current = layer.runnable().Quantization(group);
+    if (!current) continue;
+    const std::vector<LoadedLinear>& linears = layer.Linears(group);
+    GroupQuantization deployed = *current;
+    const float group_scale = *std::max_element(
+        current->weight_scales.begin(),
+        current->weight_scales.begin() + static_cast<std::ptrdiff_t>(linears.size()));
+    std::vector<CodeTable> tables;
+    bool changes = false;
+    for (std::size_t i = 0; i < linears.size(); ++i) {
+      tables.push_back(DeployedCodes(current->weight_scales[i], group_scale));
+      deployed.weight_scales[i] = group_scale;
+      for (std::size_t code = 0; code < 256; ++code) changes |= tables[i][code] != code;
+    }
+    if (!changes) continue;
+    layer.Requantize(group, deployed, [&](int64_t first_row, MatrixView<float> rows) {
+      ParallelFor(rows.rows, [&](int64_t row) {
+        thread_local std::vector<std::byte> codes;
+        codes.resize(static_cast<std::size_t>(rows.columns));
+        scheme.quantize(rows.RowSpan(row), 1.0f, codes);
+        const CodeTable& table = tables[LinearOfRow(linears, first_row + row)];
+        for (std::byte& code : codes) code = std::byte{table[std::to_integer<std::size_t>(code)]};
+        scheme.decode(codes, rows.RowSpan(row));
+      });
+    });
+  }
+}
+
+template LayerCalibration<float> MakeCalibration<float>(const LayerSpec&, const DecoderConfig&,
+                                                        const LayerQuantizationOptions&);
+template LayerCalibration<Bfloat16> MakeCalibration<Bfloat16>(const LayerSpec&,
+                                                              const DecoderConfig&,
+                                                              const LayerQuantizationOptions&);
+template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const DecoderConfig&, LayerStatistics,
+                                         const LayerQuantizationOptions&, const CodeSink&,
+                                         const StepSink&, const FactorSink&);
+template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const DecoderConfig&,
+                                            LayerStatistics, const LayerQuantizationOptions&,
+                                            const CodeSink&, const StepSink&, const FactorSink&);
+template void DeployLayer<float>(LoadedLayer<float>&, const QuantizationScheme&);
+template void DeployLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const QuantizationScheme&);
+
+}  // namespace narrow

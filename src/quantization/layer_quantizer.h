@@ -1,0 +1,107 @@
+// From ranges to scales, and from weights to codes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "model/loaded_layer.h"
+#include "quantization/calibration.h"
+#include "quantization/layer_probe.h"
+#include "quantization/scheme.h"
+#include "quantization/weight_scales.h"
+
+namespace narrow {
+
+enum class CacheScheme { kNone, kFp8 };
+
+// How a weight finds its code.
+enum class RoundingAlgorithm {
+  kNearest,      // --quant_algo none
+  kCompensated,  // --quant_algo gptq: later columns make up for the rounding errors of earlier ones
+};
+
+struct LayerQuantizationOptions {
+  const QuantizationScheme* scheme = nullptr;
+  WeightScales weight_scales = WeightScales::kPerFusedGroup;
+  CacheScheme cache = CacheScheme::kNone;
+  float min_cache_scale = 0.0f;
+  RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
+  HeadBasis head_basis = HeadBasis::kFitted;
+  int64_t hessian_block_columns = 0;  // widest block of the second-order statistics; 0: no limit
+  std::set<std::string> excluded;     // modules that stay as they are
+};
+
+// What is known of one quantized linear, for the report.
+struct LinearFacts {
+  std::string module;
+  float weight_amax = 0.0f;
+  float weight_scale = 0.0f;
+  float input_amax = 0.0f;
+  float input_scale = 0.0f;
+  int64_t elements = 0;
+  int64_t saturated = 0;
+  // Compensated rounding: squared output error over the sampled tokens, and that of rounding to
+  // nearest; both 0 otherwise.
+  double output_error = 0.0;
+  double nearest_output_error = 0.0;
+  WeightRole role = WeightRole::kQuery;
+  LinearGroup group = LinearGroup::kQueryKeyValue;
+};
+
+struct CacheFacts {
+  std::string attention_module;
+  float key_amax = 0.0f;
+  float key_scale = 0.0f;
+  float value_amax = 0.0f;
+  float value_scale = 0.0f;
+};
+
+struct LayerFacts {
+  std::vector<LinearFacts> linears;
+  std::optional<CacheFacts> cache;
+  std::optional<LayerErrors> errors;  // where probed
+};
+
+// Takes rows of a quantized linear as they are finished, from the first to the last: row-major
+// codes, `first_row` counted in the linear.
+using CodeSink = std::function<void(const LinearSpec& linear, int64_t first_row,
+                                    std::span<const std::byte> codes)>;
+
+// Called when a group of the layer has become quantized, and, with nothing, when the cache has: in
+// the order of the forward step, so that rounding further on does not blur what a part changes.
+using StepSink = std::function<void(std::optional<LinearGroup> group)>;
+
+// Called when a group is about to be rounded: its statistics are in the form that takes.
+using FactorSink = std::function<void(LinearGroup group)>;
+
+// Accumulators for what quantizing a layer with these options needs to know.
+template <typename T>
+LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
+                                    const LayerQuantizationOptions& options);
+
+// Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
+// cache scales, with a call of `step` (may be empty) after each and one of `factored` before each
+// group is rounded. The second-order statistics are used up group by group. REQUIRES: excluded
+// modules are whole groups.
+template <typename T>
+LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
+                         LayerStatistics statistics, const LayerQuantizationOptions& options,
+                         const CodeSink& sink, const StepSink& step = {},
+                         const FactorSink& factored = {});
+
+// Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
+// and the linears of a fused group are requantized with the group's largest scale. Source:
+// docs/formats/checkpoint.md, section "What vLLM does at load" (vLLM 0.32,
+// quantization/utils/w8a8_utils.py requantize_with_max_scale).
+template <typename T>
+void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme);
+
+// The code vLLM holds in place of `code` after loading: code * scale in float16 steps, divided by
+// `group_scale`.
+Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale);
+
+}  // namespace narrow

@@ -1,0 +1,155 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "report/report.h"
+#include "text/text_format.h"
+
+namespace narrow {
+namespace {
+
+using Rows = std::vector<std::pair<std::string, std::string>>;
+
+// Columns a terminal gives to UTF-8 text without wide characters: its code points.
+std::size_t DisplayWidth(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+// "weights +0.0120, inputs +0.0160, KV cache +0.0051, over 4 windows".
+void AddAttribution(const RunReport::Evaluation& evaluation, Rows* rows) {
+  if (!evaluation.attribution) return;
+  std::string text;
+  for (const RunReport::PartCost& cost : evaluation.attribution->parts) {
+    text += fmt::format("{} {:+.4f}, ", PartName(cost.part), cost.kl_added.mean);
+  }
+  const int64_t windows = evaluation.attribution->windows;
+  rows->emplace_back("KL by part",
+                     fmt::format("{}over {} window{}", text, windows, windows == 1 ? "" : "s"));
+}
+
+void AddKept(const RunReport& report, Rows* rows) {
+  if (const std::string worst = DescribeWorstLayers(report); !worst.empty()) {
+    rows->emplace_back("Worst layers", worst);
+  }
+  if (!report.kept) return;
+  rows->emplace_back("Kept as they are", DescribeKept(report));
+  if (const std::string limit = DescribeLimit(report); !limit.empty()) {
+    rows->emplace_back("Limit", limit);
+  }
+}
+
+void AddEvaluation(const RunReport::Evaluation& evaluation, Rows* rows) {
+  const std::optional<double>& original = evaluation.original_perplexity;
+  if (original) rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", *original));
+  const auto with_change = [&](double perplexity) {
+    return original ? fmt::format("{:.4f} ({})", perplexity, FormatChange(*original, perplexity))
+                    : fmt::format("{:.4f}", perplexity);
+  };
+  if (evaluation.deployed) {
+    rows->emplace_back("Perplexity, deployed",
+                       with_change(evaluation.deployed->perplexity) + ", as vLLM runs it");
+  }
+  if (evaluation.pseudo) {
+    rows->emplace_back(
+        "Perplexity, pseudo",
+        evaluation.pseudo_is_deployed
+            ? "the same: scales are shared; comparable with Quark's tables"
+            : with_change(evaluation.pseudo->perplexity) + ", comparable with Quark's tables");
+  }
+  if (evaluation.deployed) {
+    std::string kl = FormatEstimate(evaluation.deployed->kl, 4) + " nats per token";
+    if (evaluation.pseudo && !evaluation.pseudo_is_deployed) {
+      kl += fmt::format(" (pseudo {:.4f})", evaluation.pseudo->kl.mean);
+    }
+    rows->emplace_back("KL from original", kl);
+    AddAttribution(evaluation, rows);
+    rows->emplace_back("Verdict", evaluation.deployed->verdict);
+  }
+  rows->emplace_back("Measured on", DescribeEvaluation(evaluation));
+}
+
+Rows SummaryRows(const RunReport& report) {
+  Rows rows;
+  rows.emplace_back("Model", report.model);
+  rows.emplace_back("Strategy", DescribeStrategy(report));
+  if (report.calibration) {
+    rows.emplace_back("Calibrated on", DescribeCalibration(*report.calibration));
+  }
+  if (report.evaluation) {
+    AddEvaluation(*report.evaluation, &rows);
+  } else {
+    rows.emplace_back("Perplexity", "not measured");
+  }
+  AddKept(report, &rows);
+  const RunReport::Seconds& seconds = report.seconds;
+  if (seconds.measuring) rows.emplace_back("Measuring pass", FormatSeconds(*seconds.measuring));
+  if (seconds.calibration) rows.emplace_back("Calibration", FormatSeconds(*seconds.calibration));
+  if (seconds.quantization) rows.emplace_back("Quantization", FormatSeconds(*seconds.quantization));
+  if (seconds.evaluation) rows.emplace_back("Evaluation", FormatSeconds(*seconds.evaluation));
+  rows.emplace_back("Total time", FormatSeconds(seconds.total));
+  rows.emplace_back("Peak memory", FormatBytes(report.peak_rss_bytes));
+  return rows;
+}
+
+}  // namespace
+
+std::string DescribeAdapters(const RunReport& report) {
+  if (!report.strategy || report.strategy->head_basis != "fitted") return "";
+  return "A LoRA adapter trained for the original model is silently wrong on this checkpoint: the "
+         "rows of q_proj, k_proj and v_proj and the columns of o_proj are in another basis. To "
+         "serve "
+         "adapters, quantize with --head_basis none";
+}
+
+std::string DescribeStrategy(const RunReport& report) {
+  if (!report.strategy) return "not quantized";
+  return fmt::format(
+      "FP8 E4M3 weights and inputs ({}), {}, {}", report.strategy->scheme,
+      report.strategy->kv_cache == KvCacheQuantization::kFp8 ? "FP8 KV cache" : "KV cache as is",
+      report.strategy->rounding == "gptq" ? "error-compensated rounding" : "rounding to nearest");
+}
+
+std::string FormatEstimate(const RunReport::Estimate& estimate, int digits) {
+  std::string text = fmt::format("{:.{}f}", estimate.mean, digits);
+  if (estimate.standard_error) text += fmt::format(" ± {:.{}f}", *estimate.standard_error, digits);
+  return text;
+}
+
+std::string DescribeCalibration(const RunReport::Calibration& calibration) {
+  const std::string asked = calibration.samples < calibration.samples_asked
+                                ? " of " + FormatCount(calibration.samples_asked)
+                                : "";
+  return fmt::format("{}, {}{} samples, {} tokens", calibration.dataset,
+                     FormatCount(calibration.samples), asked, FormatCount(calibration.tokens));
+}
+
+std::string DescribeEvaluation(const RunReport::Evaluation& evaluation) {
+  const std::string shortest = evaluation.shortest_window_tokens < evaluation.window_tokens
+                                   ? FormatCount(evaluation.shortest_window_tokens) + " to "
+                                   : "";
+  return fmt::format("{}, {} window{} of {}{} tokens", evaluation.dataset,
+                     FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s", shortest,
+                     FormatCount(evaluation.window_tokens));
+}
+
+std::string RenderSummaryTable(const RunReport& report) {
+  Rows rows = SummaryRows(report);
+  std::size_t label_width = 0;
+  std::size_t value_width = 0;
+  for (auto& [label, value] : rows) {
+    value = PrintableText(value);
+    label_width = std::max(label_width, label.size());
+    value_width = std::max(value_width, DisplayWidth(value));
+  }
+  const std::string rule = fmt::format("+-{:-<{}}-+-{:-<{}}-+\n", "", label_width, "", value_width);
+  std::string table = rule;
+  for (const auto& [label, value] : rows) {
+    table += fmt::format("| {:<{}} | {}{:{}} |\n", label, label_width, value, "",
+                         value_width - DisplayWidth(value));
+  }
+  return table + rule;
+}
+
+}  // namespace narrow

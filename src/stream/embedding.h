@@ -1,0 +1,41 @@
+// The start of the pass: the embedding passes by once, and its rows become the first hidden states
+// of every text. Losses are its end (losses.h).
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "io/checkpoint_reader.h"
+#include "kernels/matmul.h"
+#include "model/family.h"
+#include "stream/hidden_store.h"
+#include "stream/output_checkpoint.h"
+#include "text/token_stream.h"
+
+namespace narrow {
+
+// A head that is the embedding, between the two: packed and kept, or read again for the losses.
+enum class TiedHead { kReadAgain, kKept };
+
+struct EmbeddingRequest {
+  const CheckpointReader* checkpoint = nullptr;
+  const ModelFamily* family = nullptr;
+  const DecoderConfig* config = nullptr;
+  OutputCheckpoint* copy_to = nullptr;  // the embedding goes there on the way; null: it does not
+  // Texts, of which several may be the same, and where their hidden states belong.
+  struct Text {
+    const TokenStream* tokens = nullptr;
+    HiddenStore* hidden = nullptr;
+  };
+  std::vector<Text> texts;
+  TiedHead head = TiedHead::kReadAgain;  // no matter where the head is a matrix of its own
+  const char* how_to_continue = "";      // of a run that a signal stops
+};
+
+// Reads every byte of the embedding once. Returns lm_head, packed in panels of kVocabularySlice,
+// where it is the embedding and is to be kept. T: bf16 or f32 operands. Throws: kNumeric when the
+// embedding is not finite, and as a stop request says.
+template <typename T>
+std::optional<PackedMatrix<T>> Embed(const EmbeddingRequest& request);
+
+}  // namespace narrow

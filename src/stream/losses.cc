@@ -1,0 +1,267 @@
+#include "stream/losses.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/checked_math.h"
+#include "base/interrupt.h"
+#include "base/parallel.h"
+#include "evaluation/token_comparison.h"
+#include "kernels/elementwise.h"
+#include "kernels/matmul.h"
+#include "model/stored_layer.h"
+#include "stream/head_packer.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kWorstTokens = 20;
+
+// The last token of a window has no target in it.
+std::span<const TokenOutcome> PredictedTokens(const std::vector<TokenOutcome>& outcomes,
+                                              const Sequence& sequence) {
+  return std::span(outcomes).subspan(static_cast<std::size_t>(sequence.first),
+                                     static_cast<std::size_t>(sequence.count - 1));
+}
+
+double MeanLoss(std::span<const TokenOutcome> outcomes) {
+  const double sum = std::accumulate(
+      outcomes.begin(), outcomes.end(), 0.0,
+      [](double total, const TokenOutcome& outcome) { return total + outcome.nll; });
+  return sum / static_cast<double>(outcomes.size());
+}
+
+void CheckLosses(const std::vector<TokenOutcome>& outcomes,
+                 const std::vector<Sequence>& sequences) {
+  for (std::size_t window = 0; window < sequences.size(); ++window) {
+    const auto tokens = PredictedTokens(outcomes, sequences[window]);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (std::isfinite(tokens[i].nll)) continue;
+      Fail(ErrorCode::kNumeric,
+           "the loss of token {} of evaluation window {} is {}: its logits became NaN or infinite; "
+           "check the final norm and the head",
+           i, window, tokens[i].nll);
+    }
+  }
+}
+
+template <typename T>
+class LossPass {
+ public:
+  LossPass(const LossRequest& request, const PackedMatrix<T>* head, ProgressSink& progress)
+      : request_(request),
+        head_(head),
+        config_(*request.config),
+        lm_head_(request.family->model(config_).lm_head),
+        progress_(progress),
+        networks_(request.hidden.size(),
+                  std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {
+    if (request.partial_hidden.empty()) return;
+    int64_t tokens = 0;
+    for (const int64_t index : request.partial_sequences) {
+      partial_.sequences.push_back({tokens, Whole(index).count});
+      tokens += Whole(index).count;
+    }
+    partial_.networks.assign(1 + request.partial_hidden.size(),
+                             std::vector<NetworkState>(static_cast<std::size_t>(tokens)));
+  }
+
+  Losses Run() {
+    const int64_t slice_rows = head_ != nullptr
+                                   ? config_.vocabulary
+                                   : HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
+    const int64_t slices = DivideRoundUp(config_.vocabulary, slice_rows);
+    progress_.BeginPhase("Losses", request_.tokens->size() * slices,
+                         slices == 1 ? "tokens" : "slice-tokens");
+    for (int64_t first = 0; first < config_.vocabulary; first += slice_rows) {
+      if (head_ != nullptr) {
+        AddSlice(*head_, first);
+      } else {
+        AddSlice(LoadSlice({first, std::min(slice_rows, config_.vocabulary - first)}), first);
+      }
+    }
+    progress_.EndPhase();
+    return Summarize();
+  }
+
+ private:
+  // Rows of one network, and where their states are.
+  struct Rows {
+    Rows(HiddenStore* store, const Batch& rows, std::span<NetworkState> all)
+        : Rows(store, rows, all, rows.first_row) {}
+    Rows(HiddenStore* store, const Batch& rows, std::span<NetworkState> all, int64_t first)
+        : hidden(store->Take(rows)),
+          states(
+              all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows.rows))) {}
+    MatrixView<float> hidden;
+    std::span<NetworkState> states;
+  };
+
+  const Sequence& Whole(int64_t index) const {
+    return request_.tokens->sequences[static_cast<std::size_t>(index)];
+  }
+
+  // All tokens of all networks by one slice of the head.
+  void AddSlice(const PackedMatrix<T>& slice, int64_t first_token) {
+    for (const Batch& batch : request_.batches) {
+      ThrowIfStopRequested(request_.how_to_continue);
+      std::vector<Rows> networks;
+      for (std::size_t n = 0; n < networks_.size(); ++n) {
+        networks.push_back({request_.hidden[n], batch, networks_[n]});
+      }
+      AddBatch(slice, first_token, batch, networks);
+      progress_.Advance(batch.rows);
+    }
+    for (std::size_t i = 0; i < partial_.sequences.size(); ++i) {
+      ThrowIfStopRequested(request_.how_to_continue);
+      AddPartial(slice, first_token, i);
+    }
+  }
+
+  // One of the partial sequences, by the original and the variants that saw it.
+  void AddPartial(const PackedMatrix<T>& slice, int64_t first_token, std::size_t index) {
+    const Sequence& whole = Whole(request_.partial_sequences[index]);
+    const Batch batch = {whole.first, whole.count, {}};
+    const Sequence& part = partial_.sequences[index];
+    const Batch part_batch = {part.first, part.count, {}};
+    const auto states = [&](std::size_t network) { return std::span(partial_.networks[network]); };
+    std::vector<Rows> networks = {{request_.hidden[0], batch, states(0), part.first}};
+    for (std::size_t n = 0; n < request_.partial_hidden.size(); ++n) {
+      networks.push_back({request_.partial_hidden[n], part_batch, states(n + 1), part.first});
+    }
+    AddBatch(slice, first_token, batch, networks);
+  }
+
+  PackedMatrix<T> LoadSlice(const RowRange& range) const {
+    const Dtype dtype = request_.checkpoint->Get(lm_head_).entry.dtype;
+    HeadPacker<T> packer(config_, dtype, range.count);
+    const auto pack = [&](int64_t, std::span<const std::byte> rows) {
+      CheckFinite(dtype, rows, lm_head_);
+      packer.Add(rows);
+    };
+    if (request_.copy_to != nullptr) {
+      request_.copy_to->CopyRows(lm_head_, range, pack);
+    } else {
+      ReadInChunks(*request_.checkpoint, lm_head_, range, pack);
+    }
+    return std::move(packer).Take();
+  }
+
+  // The same tokens by several networks, the original first; `batch` counts in the whole text.
+  void AddBatch(const PackedMatrix<T>& slice, int64_t first_token, const Batch& batch,
+                const std::vector<Rows>& networks) {
+    ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
+      const int64_t first = tile * kLossTileRows;
+      const int64_t rows = std::min(kLossTileRows, batch.rows - first);
+      AlignedBuffer<T> memory(static_cast<int64_t>(networks.size()) * rows * config_.hidden);
+      std::vector<MatrixView<const T>> normed;
+      std::vector<std::span<NetworkState>> states;
+      for (std::size_t n = 0; n < networks.size(); ++n) {
+        const MatrixView<T> view(memory.data() + static_cast<int64_t>(n) * rows * config_.hidden,
+                                 rows, config_.hidden);
+        RmsNorm<T>(networks[n].hidden.RowBlock(first, rows), request_.final_norm,
+                   config_.norm_epsilon, view);
+        normed.push_back(view);
+        states.push_back(networks[n].states.subspan(static_cast<std::size_t>(first),
+                                                    static_cast<std::size_t>(rows)));
+      }
+      AddLogits<T>(slice, first_token, normed, Targets(batch.first_row + first, rows), states);
+    });
+  }
+
+  // The token after each row; of the last row of all, any.
+  std::vector<int32_t> Targets(int64_t first_row, int64_t rows) const {
+    std::vector<int32_t> targets(static_cast<std::size_t>(rows));
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t next = std::min(first_row + i + 1, request_.tokens->size() - 1);
+      targets[static_cast<std::size_t>(i)] =
+          request_.tokens->tokens[static_cast<std::size_t>(next)];
+    }
+    return targets;
+  }
+
+  using States = std::vector<NetworkState>;
+
+  static std::vector<TokenOutcome> Outcomes(const States& original, const States& network) {
+    std::vector<TokenOutcome> outcomes;
+    outcomes.reserve(network.size());
+    for (std::size_t token = 0; token < network.size(); ++token) {
+      outcomes.push_back(OutcomeOf(original[token], network[token]));
+    }
+    return outcomes;
+  }
+
+  static DivergenceSummary SummarizeVariant(const States& original, const States& variant,
+                                            const std::vector<Sequence>& sequences) {
+    const std::vector<TokenOutcome> before = Outcomes(original, original);
+    const std::vector<TokenOutcome> after = Outcomes(original, variant);
+    std::vector<WindowOutcomes> windows;
+    for (const Sequence& sequence : sequences) {
+      windows.push_back({PredictedTokens(before, sequence), PredictedTokens(after, sequence)});
+    }
+    return SummarizeDivergence(windows, kWorstTokens);
+  }
+
+  void SummarizePartial(Losses& losses) const {
+    if (partial_.networks.empty()) return;
+    std::vector<Sequence> whole;
+    for (const int64_t index : request_.partial_sequences) whole.push_back(Whole(index));
+    for (std::size_t n = 1; n < partial_.networks.size(); ++n) {
+      losses.partial.push_back(
+          SummarizeVariant(partial_.networks[0], partial_.networks[n], partial_.sequences));
+    }
+    losses.partial.push_back(SummarizeVariant(networks_[0], networks_.back(), whole));
+  }
+
+  Losses Summarize() const {
+    Losses losses;
+    const std::vector<Sequence>& sequences = request_.tokens->sequences;
+    const std::vector<TokenOutcome> original = Outcomes(networks_[0], networks_[0]);
+    CheckLosses(original, sequences);
+    for (const Sequence& sequence : sequences) {
+      losses.window_nll.push_back(MeanLoss(PredictedTokens(original, sequence)));
+    }
+    for (std::size_t n = 1; n < networks_.size(); ++n) {
+      losses.variants.push_back(SummarizeVariant(networks_[0], networks_[n], sequences));
+    }
+    SummarizePartial(losses);
+    int64_t rows = static_cast<int64_t>(networks_.size()) * request_.tokens->size();
+    for (const States& states : partial_.networks) rows += std::ssize(states);
+    losses.flops = rows * 2 * config_.hidden * config_.vocabulary;
+    return losses;
+  }
+
+  const LossRequest& request_;
+  const PackedMatrix<T>* const head_;  // null: it is read
+  const DecoderConfig& config_;
+  const std::string lm_head_;
+  ProgressSink& progress_;
+  std::vector<std::vector<NetworkState>> networks_;  // by network, then by token
+  // Of the partial sequences: the original, then the variants; its sequences lie end to end.
+  struct {
+    std::vector<Sequence> sequences;
+    std::vector<std::vector<NetworkState>> networks;
+  } partial_;
+};
+
+}  // namespace
+
+int64_t HeadSliceRows(int64_t vocabulary, int64_t rows) {
+  const int64_t panels = DivideRoundUp(vocabulary, kVocabularySlice);
+  const int64_t at_most = std::clamp<int64_t>(rows / kVocabularySlice, 1, panels);
+  const int64_t slices = rows >= vocabulary ? 1 : DivideRoundUp(panels, at_most);
+  return std::min(vocabulary, DivideRoundUp(panels, slices) * kVocabularySlice);
+}
+
+template <typename T>
+Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
+                     ProgressSink& progress) {
+  return LossPass<T>(request, head, progress).Run();
+}
+
+template Losses ComputeLosses<float>(const LossRequest&, const PackedMatrix<float>*, ProgressSink&);
+template Losses ComputeLosses<Bfloat16>(const LossRequest&, const PackedMatrix<Bfloat16>*,
+                                        ProgressSink&);
+
+}  // namespace narrow

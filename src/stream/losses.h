@@ -1,0 +1,56 @@
+// The end of the pass: final norm and lm_head turn hidden states into the loss of every token, and
+// into what quantization did to it. The head goes in slices of the vocabulary.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "evaluation/divergence.h"
+#include "io/checkpoint_reader.h"
+#include "kernels/matmul.h"
+#include "model/family.h"
+#include "stream/hidden_store.h"
+#include "stream/output_checkpoint.h"
+#include "text/token_stream.h"
+
+namespace narrow {
+
+// Rows of lm_head that are in memory together when at most `rows` may be: whole panels of
+// kVocabularySlice, at least one, in slices of about equal size. The whole vocabulary is one slice.
+int64_t HeadSliceRows(int64_t vocabulary, int64_t rows);
+
+struct LossRequest {
+  const CheckpointReader* checkpoint = nullptr;
+  const ModelFamily* family = nullptr;
+  const DecoderConfig* config = nullptr;
+  std::span<const float> final_norm;
+  OutputCheckpoint* copy_to = nullptr;  // lm_head goes there on the way; null: it does not
+  int64_t head_slice_rows = 0;          // at most; does not change a result
+  const TokenStream* tokens = nullptr;
+  std::span<const Batch> batches;    // of tokens
+  std::vector<HiddenStore*> hidden;  // after the last layer; the original's first, then variants'
+  // Variants that saw some of the sequences alone, which lie end to end in their hidden states.
+  std::vector<int64_t> partial_sequences;  // of `tokens`, increasing
+  std::vector<HiddenStore*> partial_hidden;
+  const char* how_to_continue = "";  // of a run that a signal stops
+};
+
+struct Losses {
+  std::vector<double> window_nll;           // means of the original, nats per token
+  std::vector<DivergenceSummary> variants;  // in the order of `hidden`
+  // Over the partial sequences alone: of `partial_hidden`, then of the last of `hidden`.
+  std::vector<DivergenceSummary> partial;
+  int64_t flops = 0;
+};
+
+// Reads every byte of lm_head once, or, where `head` is all of it, packed in panels of
+// kVocabularySlice, nothing; hidden states once for each slice. T: bf16 or f32 operands. Throws:
+// kNumeric when the head or a loss is not finite, and as a stop request says.
+template <typename T>
+Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
+                     ProgressSink& progress);
+
+}  // namespace narrow

@@ -1,0 +1,224 @@
+#include "stream/output_checkpoint.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kChunkBytes = int64_t{32} << 20;
+
+std::string ConfigDtypeName(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kF16:
+      return "float16";
+    case Dtype::kF32:
+      return "float32";
+    default:
+      return "bfloat16";
+  }
+}
+
+QuantizedLinear Describe(const LinearSpec& linear) {
+  return {linear.module, linear.rows, linear.columns};
+}
+
+AttentionModule DescribeAttention(const LayerSpec& layer) {
+  AttentionModule attention;
+  attention.name = layer.attention_module;
+  for (const LinearSpec& linear : layer.linears) {
+    if (linear.role == WeightRole::kKey) attention.key_projection = linear.module;
+    if (linear.role == WeightRole::kValue) attention.value_projection = linear.module;
+  }
+  return attention;
+}
+
+// What fits the linear of this role in every layer: the last part of its name.
+std::string PatternOf(const LayerSpec& layer, WeightRole role) {
+  const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);
+  NARROW_CHECK(linear != layer.linears.end());
+  return fmt::format("*{}", linear->module.substr(linear->module.rfind('.') + 1));
+}
+
+// The linears that an inference engine fuses, in Quark's order.
+WeightMergeGroups FusedGroups(const LayerSpec& layer) {
+  const auto pattern = [&](WeightRole role) { return PatternOf(layer, role); };
+  return {{pattern(WeightRole::kUp), pattern(WeightRole::kGate)},
+          {pattern(WeightRole::kQuery), pattern(WeightRole::kKey), pattern(WeightRole::kValue)}};
+}
+
+TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
+  const SafetensorsEntry& entry = source.Get(name).entry;
+  return {entry.name, entry.dtype, entry.shape};
+}
+
+int64_t RowCount(const SafetensorsEntry& entry) { return entry.shape.empty() ? 1 : entry.shape[0]; }
+
+// What one layer becomes in the output.
+std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const LayerSpec& layer,
+                                     const LayerQuantizationOptions& quantization,
+                                     const ExportFormat& format) {
+  std::vector<TensorSpec> tensors = {SameTensor(source, layer.attention_norm.name)};
+  for (const LinearSpec& linear : layer.linears) {
+    if (quantization.excluded.contains(linear.module)) {
+      tensors.push_back(SameTensor(source, linear.weight()));
+    } else {
+      LinearTensors added = format.linear_tensors(Describe(linear));
+      tensors.push_back(std::move(added.weight));
+      tensors.push_back(std::move(added.weight_scale));
+      tensors.push_back(std::move(added.input_scale));
+    }
+    if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
+  }
+  if (quantization.cache == CacheScheme::kFp8) {
+    KvScaleTensors scales = format.kv_scale_tensors(DescribeAttention(layer));
+    tensors.push_back(std::move(scales.key_scale));
+    tensors.push_back(std::move(scales.value_scale));
+  }
+  tensors.push_back(SameTensor(source, layer.mlp_norm.name));
+  return tensors;
+}
+
+std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelFamily& family,
+                                    const DecoderConfig& config,
+                                    const LayerQuantizationOptions& quantization,
+                                    const ExportFormat& format) {
+  const ModelSpec model = family.model(config);
+  std::vector<TensorSpec> tensors = {SameTensor(source, model.embedding)};
+  for (int64_t i = 0; i < config.layers; ++i) {
+    for (TensorSpec& tensor : LayerTensors(source, family.layer(config, i), quantization, format)) {
+      tensors.push_back(std::move(tensor));
+    }
+  }
+  tensors.push_back(SameTensor(source, model.final_norm.name));
+  if (model.lm_head != model.embedding) tensors.push_back(SameTensor(source, model.lm_head));
+  return tensors;
+}
+
+}  // namespace
+
+QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
+                                              const DecoderConfig& config,
+                                              const LayerQuantizationOptions& quantization) {
+  QuantizedCheckpointDescription description;
+  description.own_head = config.lm_head == DecoderConfig::LmHead::kOwn;
+  description.architecture = family.architecture;
+  description.model_dtype = ConfigDtypeName(config.dtype);
+  description.min_kv_scale = quantization.min_cache_scale;
+  const LayerSpec first = family.layer(config, 0);
+  if (quantization.weight_scales == WeightScales::kPerFusedGroup) {
+    description.weight_merge_groups = FusedGroups(first);
+  }
+  if (quantization.cache == CacheScheme::kFp8) {
+    description.kv_cache = KvCacheQuantization::kFp8;
+    description.cache_patterns = {PatternOf(first, WeightRole::kKey),
+                                  PatternOf(first, WeightRole::kValue)};
+  }
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    for (const LinearSpec& linear : layer.linears) {
+      if (quantization.excluded.contains(linear.module)) {
+        description.excluded_linears.push_back(linear.module);
+      } else {
+        description.linears.push_back(Describe(linear));
+      }
+    }
+    if (description.kv_cache == KvCacheQuantization::kFp8) {
+      description.attention.push_back(DescribeAttention(layer));
+    }
+  }
+  description.excluded_linears.push_back(family.model(config).lm_head_module);
+  return description;
+}
+
+OutputCheckpoint::OutputCheckpoint(const CheckpointReader& source, const ModelFamily& family,
+                                   const DecoderConfig& config,
+                                   const LayerQuantizationOptions& quantization,
+                                   const OutputOptions& options,
+                                   const std::filesystem::path& directory)
+    : source_(source),
+      format_(*options.format),
+      plan_(PlanShards(PlanTensors(source, family, config, quantization, *options.format),
+                       options.max_shard_bytes)),
+      embedding_(family.model(config).embedding),
+      writer_(directory, plan_) {
+  for (int64_t i = 0; i < config.layers; ++i) {
+    layer_tensors_.push_back(
+        LayerTensors(source, family.layer(config, i), quantization, *options.format));
+  }
+}
+
+void OutputCheckpoint::AssumeWritten(int64_t layers) {
+  writer_.AssumeWritten(embedding_);
+  for (int64_t i = 0; i < layers; ++i) {
+    for (const TensorSpec& tensor : layer_tensors_[static_cast<std::size_t>(i)]) {
+      writer_.AssumeWritten(tensor.name);
+    }
+  }
+}
+
+void OutputCheckpoint::Flush() { writer_.Flush(); }
+
+void OutputCheckpoint::WriteScale(const std::string& name, float scale) {
+  writer_.Write(name, std::as_bytes(std::span(&scale, 1)));
+}
+
+void OutputCheckpoint::WriteCodes(const LinearSpec& linear, int64_t first_row,
+                                  std::span<const std::byte> codes) {
+  const std::string name = format_.linear_tensors(Describe(linear)).weight.name;
+  writer_.WritePart(name, first_row * linear.columns, codes);
+}
+
+void OutputCheckpoint::WriteScales(const LayerSpec& layer, const LayerFacts& facts) {
+  for (const LinearFacts& fact : facts.linears) {
+    const auto linear = std::ranges::find(layer.linears, fact.module, &LinearSpec::module);
+    NARROW_CHECK(linear != layer.linears.end());
+    const LinearTensors tensors = format_.linear_tensors(Describe(*linear));
+    WriteScale(tensors.weight_scale.name, fact.weight_scale);
+    WriteScale(tensors.input_scale.name, fact.input_scale);
+  }
+  if (facts.cache) {
+    const KvScaleTensors scales = format_.kv_scale_tensors(DescribeAttention(layer));
+    WriteScale(scales.key_scale.name, facts.cache->key_scale);
+    WriteScale(scales.value_scale.name, facts.cache->value_scale);
+  }
+}
+
+void OutputCheckpoint::WriteUnchanged(const std::string& name, int64_t offset,
+                                      std::span<const std::byte> bytes) {
+  writer_.WritePart(name, offset, bytes);
+}
+
+void OutputCheckpoint::Copy(const std::string& name, const ChunkTap& tap) {
+  CopyRows(name, {0, RowCount(source_.Get(name).entry)}, tap);
+}
+
+void OutputCheckpoint::CopyRows(const std::string& name, const RowRange& range,
+                                const ChunkTap& tap) {
+  const SafetensorsEntry& entry = source_.Get(name).entry;
+  const int64_t row_bytes = entry.bytes() / std::max<int64_t>(1, RowCount(entry));
+  ReadInChunks(source_, name, range, [&](int64_t first_row, std::span<const std::byte> rows) {
+    writer_.WritePart(name, first_row * row_bytes, rows);
+    if (tap) tap(first_row, rows);
+  });
+}
+
+void OutputCheckpoint::Finish() { writer_.Finish(); }
+
+void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
+                  const OutputCheckpoint::ChunkTap& tap) {
+  const CheckpointReader::TensorLocation& location = source.Get(name);
+  if (range.count == 0) return;
+  const int64_t row_bytes = location.entry.bytes() / RowCount(location.entry);
+  const int64_t chunk_rows =
+      std::clamp<int64_t>(kChunkBytes / std::max<int64_t>(1, row_bytes), 1, range.count);
+  AlignedBuffer<std::byte> chunk(chunk_rows * row_bytes);
+  for (int64_t done = 0; done < range.count; done += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, range.count - done);
+    const auto bytes = chunk.span().subspan(0, static_cast<std::size_t>(count * row_bytes));
+    source.ReadPart(location, (range.first + done) * row_bytes, bytes);
+    tap(range.first + done, bytes);
+  }
+}
+
+}  // namespace narrow

@@ -1,0 +1,99 @@
+// A pass over the weights, as a rule the only one: every decoder layer is read once, and
+// calibration, the evaluation of the original, quantization, writing, and the evaluation of the
+// quantized model happen while it is in memory. What travels from layer to layer are the hidden
+// states of the texts.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "base/progress.h"
+#include "evaluation/attribution.h"
+#include "evaluation/divergence.h"
+#include "io/checkpoint_reader.h"
+#include "kernels/matmul.h"
+#include "model/family.h"
+#include "quantization/layer_quantizer.h"
+#include "stream/embedding.h"
+#include "stream/hidden_store.h"
+#include "stream/output_checkpoint.h"
+#include "stream/run_state.h"
+#include "text/token_stream.h"
+
+namespace narrow {
+
+// How the pass uses memory. None of it changes a result.
+struct PassPlan {
+  int64_t batch_rows = 4096;  // rows a layer processes together
+  Placement hidden_states = Placement::kMemory;
+  int64_t read_ahead_bytes = std::numeric_limits<int64_t>::max();  // of the next layer's weights
+  int64_t head_slice_rows = std::numeric_limits<int64_t>::max();   // of lm_head in memory, at most
+  TiedHead tied_head = TiedHead::kKept;  // no matter where the head is a matrix of its own
+};
+
+struct PassRequest {
+  const CheckpointReader* checkpoint = nullptr;
+  const ModelFamily* family = nullptr;
+  DecoderConfig config;
+  ComputeType compute = ComputeType::kBfloat16;
+
+  const TokenStream* calibration = nullptr;  // null: no calibration, hence no quantization
+  const TokenStream* evaluation = nullptr;   // null: no evaluation
+  // Windows of the evaluation, spread over it, on which quantization is evaluated part by part; 0:
+  // none.
+  int64_t attribution_windows = 0;
+  // Where quantization changes each layer's output is measured on this text (ProbeOf); null: not.
+  const TokenStream* probe = nullptr;
+  std::optional<LayerQuantizationOptions> quantization;
+  OutputCheckpoint* output = nullptr;  // null: nothing is written
+
+  PassPlan plan;
+  std::filesystem::path
+      work_directory;  // for hidden states; unused when nothing spills or is saved
+
+  // Continue after a state's last layer; its hidden states are in the work directory.
+  const RunState* resume = nullptr;
+  // Called with the state after a layer (fingerprint left empty); output and hidden states are
+  // durable by then. Empty: the run cannot be continued. In memory, hidden states are saved when
+  // `save_interval_seconds` have passed since the last time; spilled, after every layer.
+  std::function<void(RunState)> save;
+  // Called when all of `resume` was taken over.
+  std::function<void()> resumed;
+  double save_interval_seconds = 60;
+};
+
+// Wall time of one layer and what went on meanwhile. Reading includes what was read ahead of the
+// layer that follows.
+struct LayerTimes {
+  double seconds = 0;
+  double loading_seconds = 0;  // waiting for its weights, reading what was not ahead, packing
+  Traffic read;
+  Traffic written;
+};
+
+struct PassResult {
+  std::vector<LayerFacts> layers;
+  // Mean loss of each evaluation window, in nats per token, of the checkpoint as it lies on disk.
+  std::vector<double> stored_window_nll;
+  // The quantized model beside it: with every matrix at its own scale, and as vLLM runs it. Absent
+  // where not computed; `pseudo` is absent when it is `deployed`, because scales were shared.
+  std::optional<DivergenceSummary> pseudo;
+  std::optional<DivergenceSummary> deployed;
+  // Of the deployed model, over the windows of the attribution; empty where there is none.
+  std::vector<PartCost> part_costs;
+  int64_t attributed_windows = 0;
+  std::vector<LayerTimes> layer_times;   // of each layer of this run
+  std::vector<int64_t> layer_rss_bytes;  // resident memory after each layer of this run
+  double calibration_seconds = 0;
+  double quantization_seconds = 0;  // scales, codes and writing
+  double evaluation_seconds = 0;
+  int64_t calibration_flops = 0;
+  int64_t evaluation_flops = 0;
+};
+
+PassResult RunStreamingPass(const PassRequest& request, ProgressSink& progress);
+
+}  // namespace narrow
