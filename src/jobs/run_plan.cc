@@ -34,12 +34,12 @@ struct TokenCounts {
 MachineRates Measure(const JobWork& work, int64_t budget, const JobDirectories& directories) {
   const JobShape& shape = work.shape;
   const int64_t block = ChoosePassPlan(shape, budget).hessian_block_columns;
-  const int64_t widest = std::max(shape.config.hidden, shape.config.intermediate);
+  const int64_t widest = WidestInput(shape.layer());
   MachineRates rates;
-  MeasureCompute(
-      {shape.config, shape.compute, std::max(work.window_tokens, work.calibration_length),
-       block == 0 ? widest : std::min(block, widest)},
-      rates);
+  MeasureCompute({shape.family, shape.config, shape.compute,
+                  std::max(work.window_tokens, work.calibration_length),
+                  block == 0 ? widest : std::min(block, widest)},
+                 rates);
   MeasureDisk(ExistingAncestor(directories.work), rates);
   return rates;
 }
@@ -176,11 +176,12 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
                      const TokenCounts& counts) {
   const QuantizeRequest& job = request.job;
   JobShape shape;
+  shape.family = model.family;
   shape.config = model.config;
   shape.compute = ChooseComputeType(job.data_type);
-  const LinearSpec linear = model.family->layer(model.config, 0).linears.front();
-  shape.stored = model.checkpoint != nullptr ? model.checkpoint->Get(linear.weight()).entry.dtype
-                                             : model.config.dtype;
+  shape.stored = model.checkpoint != nullptr
+                     ? model.checkpoint->Get(shape.layer().linears.front().weight()).entry.dtype
+                     : model.config.dtype;
   shape.threads = ThreadCount();
   shape.calibration_tokens = counts.calibration;
   shape.evaluation_tokens = counts.evaluation;

@@ -24,7 +24,6 @@ MatrixView<Out> PanelOutput(int64_t m, int64_t panel_rows) {
 
 // The row count the packed layout is chosen for; any other row count uses the same layout.
 constexpr int64_t kCanonicalRows = 512;
-constexpr int64_t kPanelBytes = int64_t{128} << 20;
 constexpr int64_t kPanelRowMultiple = 128;  // whole heads
 constexpr int64_t kBufferedRows = 256;      // of the output of a panel that is one of several
 constexpr int64_t kReorderRows = 64;        // of a panel, at least, per thread that packs it

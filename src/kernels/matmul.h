@@ -15,6 +15,9 @@ namespace narrow {
 
 // Element type of the operands; products are accumulated in f32 either way.
 enum class ComputeType { kBfloat16, kFloat32 };
+constexpr int64_t OperandBytes(ComputeType compute) {
+  return compute == ComputeType::kBfloat16 ? 2 : 4;
+}
 
 // bf16 where the CPU multiplies it natively (AVX512_BF16, AMX), else f32.
 ComputeType NativeComputeType();
@@ -24,6 +27,9 @@ std::string InstructionSetName();
 // thousand times slower.
 int64_t ReferenceProductCount();
 
+// About the bytes of a panel, where nothing else is asked for.
+inline constexpr int64_t kPanelBytes = int64_t{128} << 20;
+
 // A weight matrix W [rows (output), columns (input)] in the layout oneDNN multiplies fastest, kept
 // as panels of rows so that packing needs one panel of extra memory, not a second matrix. T:
 // Bfloat16 or float. Products are thread-safe; packing is not.
@@ -32,7 +38,7 @@ class PackedMatrix {
  public:
   PackedMatrix();
   // Room for the matrix, contents undefined until all panels are packed. `panel_rows` 0 chooses
-  // panels of about 128 MB.
+  // panels of about kPanelBytes.
   PackedMatrix(int64_t rows, int64_t columns, int64_t panel_rows = 0);
   ~PackedMatrix();
   PackedMatrix(PackedMatrix&&) noexcept;

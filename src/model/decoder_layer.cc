@@ -223,25 +223,38 @@ void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const Deco
   LayerStep<T>(config, rope, layer, sequences, hidden, workspace, observer).Run();
 }
 
-int64_t LinearFlopsPerToken(const DecoderConfig& config) {
-  const int64_t attention = config.hidden * (config.query_key_value_width() + config.query_width());
-  return 2 * (attention + 3 * config.hidden * config.intermediate);
-}
-
-int64_t LayerWeightCount(const DecoderConfig& config) {
-  return config.hidden * (config.query_key_value_width() + config.query_width()) +
-         3 * config.hidden * config.intermediate;
-}
-
-int64_t InputWidth(const DecoderConfig& config, LinearGroup group) {
-  if (group == LinearGroup::kAttentionOutput) return config.query_width();
-  return group == LinearGroup::kDown ? config.intermediate : config.hidden;
-}
-
 int64_t TileRows(const DecoderConfig& config) {
   // Measured: 512 rows reach the product's peak at hidden sizes of a few hundred; wide models reach
   // it with 256, which halves the memory of the gate and up activations per thread.
   return config.hidden <= 4096 ? 512 : 256;
+}
+
+int64_t WorkspaceBytes(const LayerSpec& spec, int64_t rows, ComputeType compute) {
+  const int64_t projected = GroupOf(spec, LinearGroup::kQueryKeyValue).rows;
+  const int64_t attended = GroupOf(spec, LinearGroup::kAttentionOutput).columns;
+  return rows * (projected + attended) * OperandBytes(compute);
+}
+
+int64_t TileBytes(const DecoderConfig& config, const LayerSpec& spec, ComputeType compute) {
+  const int64_t rows = TileRows(config);
+  const auto output = [&](const GroupSpec& group, int64_t element_bytes) {
+    return compute == ComputeType::kBfloat16
+               ? PackedMatrix<Bfloat16>::ThreadBytes(group.rows, group.columns, rows, element_bytes)
+               : PackedMatrix<float>::ThreadBytes(group.rows, group.columns, rows, element_bytes);
+  };
+  int64_t slots = config.hidden, stored = 0, added = 0;  // the first slot: kNormed
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    if (group.id == LinearGroup::kGateUp) slots += group.rows;
+    if (group.id == LinearGroup::kDown) slots += group.columns;  // kActivated
+    if (group.id == LinearGroup::kQueryKeyValue || group.id == LinearGroup::kGateUp) {
+      stored = std::max(stored, output(group, OperandBytes(compute)));
+    } else {
+      added = std::max(added, output(group, sizeof(float)));
+    }
+  }
+  // f32 operands share one buffer.
+  return rows * slots * OperandBytes(compute) +
+         (compute == ComputeType::kBfloat16 ? stored + added : std::max(stored, added));
 }
 
 template void ForwardLayer<Bfloat16>(const DecoderConfig&, const RopeTable&,

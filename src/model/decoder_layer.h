@@ -10,6 +10,7 @@
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "model/config.h"
+#include "model/layer_groups.h"
 #include "model/roles.h"
 #include "model/rope.h"
 #include "tensor/tensor.h"
@@ -82,16 +83,12 @@ void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const Deco
                   std::span<const Sequence> sequences, MatrixView<float> hidden,
                   BatchWorkspace<T>& workspace, LayerObserver<T>* observer);
 
-// Multiply-adds, counted as two operations each, of one layer's linears for one token.
-int64_t LinearFlopsPerToken(const DecoderConfig& config);
-
-// Weights of one decoder layer, in elements.
-int64_t LayerWeightCount(const DecoderConfig& config);
-
-// Columns of a group's linears.
-int64_t InputWidth(const DecoderConfig& config, LinearGroup group);
-
 // Rows of a batch that one thread takes through a chain of products at a time.
 int64_t TileRows(const DecoderConfig& config);
+
+// Memory of a BatchWorkspace for `rows` tokens, and of what each thread of ForwardLayer keeps: its
+// buffers of a tile, and the output of the widest panel of a product.
+int64_t WorkspaceBytes(const LayerSpec& spec, int64_t rows, ComputeType compute);
+int64_t TileBytes(const DecoderConfig& config, const LayerSpec& spec, ComputeType compute);
 
 }  // namespace narrow

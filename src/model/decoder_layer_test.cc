@@ -89,7 +89,7 @@ class LayerReference : public testing::Test {
         for (const float value : Weights(std::string(module) + ".weight")) weights.push_back(value);
         for (const float value : Weights(std::string(module) + ".bias")) biases.push_back(value);
       }
-      PackedMatrix<float> packed(std::ssize(biases), InputWidth(config_, group));
+      PackedMatrix<float> packed(std::ssize(biases), std::ssize(weights) / std::ssize(biases));
       packed.Pack({weights.data(), packed.rows(), packed.columns()});
       packed.SetBias(biases);
       layer.Weights(group) = std::move(packed);

@@ -94,12 +94,32 @@ auto LinearsOf(Layer& layer, LinearGroup group) {
   return linears;
 }
 
+int64_t LargestGroupBytes(const LayerSpec& spec, ComputeType compute) {
+  int64_t largest = 0;
+  for (const GroupSpec& group : GroupsOf(spec)) largest = std::max(largest, group.elements());
+  return largest * OperandBytes(compute);
+}
+
 }  // namespace
 
 int64_t RewriteRows(int64_t columns) {
   const int64_t fitting = kRewriteBytes / (columns * static_cast<int64_t>(sizeof(float)));
   if (fitting < kRoundingChunkRows) return std::max<int64_t>(1, fitting);
   return fitting / kRoundingChunkRows * kRoundingChunkRows;
+}
+
+int64_t PackedLayerBytes(const LayerSpec& spec, ComputeType compute) {
+  return LayerWeightCount(spec) * OperandBytes(compute);
+}
+
+int64_t PackingBytes(const LayerSpec& spec, ComputeType compute) {
+  return 2 * std::min(kPanelBytes, LargestGroupBytes(spec, compute));
+}
+
+int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute) {
+  constexpr int64_t kCodeBytes = kRewriteBytes / static_cast<int64_t>(sizeof(float));
+  const int64_t group = LargestGroupBytes(spec, compute);
+  return std::min(kPanelBytes, group) + std::min(kRewriteBytes + kCodeBytes, 3 * group);
 }
 
 template <typename T>

@@ -47,6 +47,12 @@ using StoredBytesSink = std::function<void(const std::string& tensor, int64_t of
 // the panel, and whole chunks of compensated rounding.
 int64_t RewriteRows(int64_t columns);
 
+// Memory of a LoadedLayer: of its packed weights; beside them while it packs, a panel as stored and
+// as packed; and while it is rewritten, a panel, the rows of it as f32, and what becomes of those.
+int64_t PackedLayerBytes(const LayerSpec& spec, ComputeType compute);
+int64_t PackingBytes(const LayerSpec& spec, ComputeType compute);
+int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute);
+
 // T: operand type of the products. Thread-compatible; uses all threads inside.
 template <typename T>
 class LoadedLayer {

@@ -1,7 +1,6 @@
 #include "plan/job_work.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/checked_math.h"
 #include "model/decoder_layer.h"
@@ -23,23 +22,20 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
   int64_t unchanged = BytesOf(model, layer.attention_norm.name, layer.attention_norm.size) +
                       BytesOf(model, layer.mlp_norm.name, layer.mlp_norm.size);
   int64_t read = 0, codes = 0;
-  std::map<LinearGroup, QuantizedGroup> groups;
-  for (const LinearSpec& linear : layer.linears) {
-    const int64_t stored = BytesOf(model, linear.weight(), linear.rows * linear.columns);
-    if (linear.bias == Bias::kPresent) unchanged += BytesOf(model, linear.bias_name(), linear.rows);
-    if (excluded.contains(linear.module)) {
+  for (const GroupSpec& group : GroupsOf(layer)) {
+    int64_t stored = 0;
+    for (const LinearSpec& linear : group.linears) {
+      stored += BytesOf(model, linear.weight(), linear.rows * linear.columns);
+      if (linear.bias == Bias::kPresent) {
+        unchanged += BytesOf(model, linear.bias_name(), linear.rows);
+      }
+    }
+    if (excluded.contains(group.linears.front().module)) {
       unchanged += stored;
       continue;
     }
     read += stored;
-    codes += linear.rows * linear.columns + 2 * kScaleBytes;
-    QuantizedGroup& group = groups[linear.group];
-    group.columns = linear.columns;
-    group.rows += linear.rows;
-  }
-  work.layer_bytes += unchanged + read;
-  work.layer_output_bytes += unchanged + codes + 2 * kScaleBytes;  // and those of K and V
-  for (const auto& [id, group] : groups) {
+    codes += group.elements() + std::ssize(group.linears) * 2 * kScaleBytes;
     const auto same = std::ranges::find_if(work.groups, [&](const QuantizedGroup& other) {
       return other.columns == group.columns && other.rows == group.rows;
     });
@@ -49,21 +45,24 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
       ++same->layers;
     }
   }
+  work.layer_bytes += unchanged + read;
+  work.layer_output_bytes += unchanged + codes + 2 * kScaleBytes;  // and those of K and V
 }
 
-double StreamFlops(const DecoderConfig& config, int64_t tokens, int64_t length) {
+double StreamFlops(const JobShape& shape, int64_t tokens, int64_t length) {
   if (tokens == 0) return 0;
-  const double attention =
-      static_cast<double>(CausalAttentionFlops(config.heads, length)) / static_cast<double>(length);
+  const double attention = static_cast<double>(CausalAttentionFlops(shape.config.heads, length)) /
+                           static_cast<double>(length);
   return static_cast<double>(tokens) *
-         (static_cast<double>(LinearFlopsPerToken(config)) + attention);
+         (static_cast<double>(LinearFlopsPerToken(shape.layer())) + attention);
 }
 
 }  // namespace
 
 int64_t JobWork::weights() const {
   const DecoderConfig& c = shape.config;
-  return c.layers * LayerWeightCount(c) + c.vocabulary * c.hidden * (own_head() ? 2 : 1);
+  return c.layers * LayerWeightCount(shape.layer()) +
+         c.vocabulary * c.hidden * (own_head() ? 2 : 1);
 }
 
 int64_t JobWork::output_bytes() const {
@@ -90,16 +89,16 @@ JobWork CountWork(const ModelSource& model, const std::set<std::string>& exclude
 
 double OriginalLayerFlops(const JobWork& work) {
   const JobShape& s = work.shape;
-  return StreamFlops(s.config, s.calibration_tokens, work.calibration_length) +
-         StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
-         StreamFlops(s.config, kProbedNetworks * s.probe_tokens, kProbeTokens);
+  return StreamFlops(s, s.calibration_tokens, work.calibration_length) +
+         StreamFlops(s, s.evaluation_tokens, work.window_tokens) +
+         StreamFlops(s, kProbedNetworks * s.probe_tokens, kProbeTokens);
 }
 
 double QuantizedLayerFlops(const JobWork& work) {
   const JobShape& s = work.shape;
   return static_cast<double>(s.evaluation_variants) *
-             StreamFlops(s.config, s.evaluation_tokens, work.window_tokens) +
-         StreamFlops(s.config, AttributedTokens(s), work.window_tokens);
+             StreamFlops(s, s.evaluation_tokens, work.window_tokens) +
+         StreamFlops(s, AttributedTokens(s), work.window_tokens);
 }
 
 }  // namespace narrow

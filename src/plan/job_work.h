@@ -46,7 +46,7 @@ struct JobWork {
 
 // Sizes of the tensors come from the checkpoint's headers, or, when there are only config.json and
 // perhaps an index (model.checkpoint is null), from the config's shapes and dtype. `excluded`:
-// modules that are not quantized.
+// modules that are not quantized, whole groups.
 JobWork CountWork(const ModelSource& model, const std::set<std::string>& excluded, JobShape shape);
 
 // Operations of one layer's linears and attention on all tokens of the streams through the original

@@ -117,8 +117,8 @@ void MeasurePanel(int64_t columns, MachineRates& rates) {
 
 // The same model with fewer heads and a narrower MLP, so that a layer has at most kLayerElements
 // weights: what a layer takes besides its products is in proportion to them.
-DecoderConfig Narrowed(DecoderConfig config) {
-  while (LayerWeightCount(config) > kLayerElements) {
+DecoderConfig Narrowed(const ModelFamily& family, DecoderConfig config) {
+  while (LayerWeightCount(family.layer(config, 0)) > kLayerElements) {
     const bool heads = config.heads.key_value_heads % 2 == 0;
     if (!heads && config.intermediate <= 256) break;
     if (heads) {
@@ -131,37 +131,34 @@ DecoderConfig Narrowed(DecoderConfig config) {
 }
 
 template <typename T>
-DecoderLayer<T> LayerOfNumbers(const DecoderConfig& config) {
+DecoderLayer<T> LayerOfNumbers(const LayerSpec& spec) {
   DecoderLayer<T> layer;
-  for (AlignedBuffer<float>* norm : {&layer.attention_norm, &layer.mlp_norm}) {
-    *norm = AlignedBuffer<float>(config.hidden);
-    std::ranges::fill(norm->span(), 1.0f);
-  }
-  const auto fill = [&](LinearGroup group, int64_t rows, int64_t columns) {
-    PackedMatrix<T>& packed = layer.Weights(group);
-    packed = PackedMatrix<T>(rows, columns);
-    const AlignedBuffer<T> panel = Numbers<T>(packed.panel_rows() * columns);
+  layer.attention_norm = AlignedBuffer<float>(spec.attention_norm.size);
+  layer.mlp_norm = AlignedBuffer<float>(spec.mlp_norm.size);
+  std::ranges::fill(layer.attention_norm.span(), 1.0f);
+  std::ranges::fill(layer.mlp_norm.span(), 1.0f);
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    PackedMatrix<T>& packed = layer.Weights(group.id);
+    packed = PackedMatrix<T>(group.rows, group.columns);
+    const AlignedBuffer<T> panel = Numbers<T>(packed.panel_rows() * group.columns);
     for (int64_t p = 0; p < packed.panel_count(); ++p) {
-      const int64_t count = std::min(packed.panel_rows(), rows - p * packed.panel_rows());
-      packed.PackPanel(p, MatrixView<const T>(panel.data(), count, columns));
+      const int64_t count = std::min(packed.panel_rows(), group.rows - p * packed.panel_rows());
+      packed.PackPanel(p, MatrixView<const T>(panel.data(), count, group.columns));
     }
-  };
-  fill(LinearGroup::kQueryKeyValue, config.query_key_value_width(), config.hidden);
-  fill(LinearGroup::kAttentionOutput, config.hidden, config.query_width());
-  fill(LinearGroup::kGateUp, 2 * config.intermediate, config.hidden);
-  fill(LinearGroup::kDown, config.hidden, config.intermediate);
+  }
   return layer;
 }
 
 // Whole layers on a tile of rows per thread or one text, whichever is more.
 template <typename T>
-void MeasureLayer(const DecoderConfig& whole, int64_t text_tokens, MachineRates& rates) {
-  const DecoderConfig config = Narrowed(whole);
-  DecoderLayer<T> layer = LayerOfNumbers<T>(config);
+void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
+  const DecoderConfig config = Narrowed(*shape.family, shape.config);
+  const LayerSpec spec = shape.family->layer(config, 0);
+  DecoderLayer<T> layer = LayerOfNumbers<T>(spec);
   const int64_t rows = ThreadCount() * TileRows(config);
-  const int64_t length = std::clamp<int64_t>(text_tokens, 1, rows);
+  const int64_t length = std::clamp<int64_t>(shape.text_tokens, 1, rows);
   std::vector<Sequence> sequences;
-  double operations = static_cast<double>(rows * LinearFlopsPerToken(config));
+  double operations = static_cast<double>(rows * LinearFlopsPerToken(spec));
   for (int64_t first = 0; first < rows; first += length) {
     sequences.push_back({first, std::min(length, rows - first)});
     operations += static_cast<double>(CausalAttentionFlops(config.heads, sequences.back().count));
@@ -209,7 +206,7 @@ void MeasureCompute(const MeasuredShape& shape, MachineRates& rates) {
   const auto measure = [&](auto element) {
     using T = decltype(element);
     MeasurePanel<T>(shape.config.hidden, rates);
-    MeasureLayer<T>(shape.config, shape.text_tokens, rates);
+    MeasureLayer<T>(shape, rates);
     MeasureRounding<T>(shape.statistics_columns, rates);
   };
   if (shape.compute == ComputeType::kBfloat16) {

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "kernels/matmul.h"
-#include "model/config.h"
+#include "model/family.h"
 
 namespace narrow {
 
@@ -27,6 +27,7 @@ struct MachineRates {
 
 // What the rates are to be measured on.
 struct MeasuredShape {
+  const ModelFamily* family = nullptr;
   DecoderConfig config;
   ComputeType compute = ComputeType::kBfloat16;
   int64_t text_tokens = 0;           // length of the texts that attention goes over

@@ -1,6 +1,7 @@
 #include "plan/memory_plan.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -9,13 +10,11 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
-#include "kernels/attention.h"
-#include "kernels/feedback.h"
-#include "kernels/matmul.h"
 #include "model/loaded_layer.h"
-#include "quantization/compensation/hessian.h"
 #include "quantization/layer_probe.h"
+#include "stream/head_packer.h"
 #include "stream/losses.h"
+#include "stream/token_positions.h"
 
 namespace narrow {
 namespace {
@@ -23,167 +22,181 @@ namespace {
 // What the parts below do not count: allocator slack, oneDNN's compiled kernels, thread stacks.
 constexpr int64_t kSlackBytes = int64_t{64} << 20;
 constexpr int64_t kSlackBytesPerThread = int64_t{8} << 20;
-constexpr int64_t kFloatBytes = sizeof(float);
 constexpr int64_t kMaxBatchRows = 4096;
 constexpr int64_t kMinBatchRows = 512;
 constexpr int64_t kMinBlockColumns = 512;
-// Error-compensated rounding (quantization/compensation/rounding.cc): what a thread holds of a
-// chunk of 128 rows (f32 weights and errors, codes), and of 16 rows while it gathers them.
-constexpr int64_t kRoundingBytesPerColumn = 128 * (4 + 4 + 1) + 16 * 4;
-constexpr int64_t kChunkBytes = int64_t{32} << 20;  // of embedding and head, as stored
-
-int64_t ComputeBytes(const JobShape& shape) {
-  return shape.compute == ComputeType::kBfloat16 ? 2 : 4;
-}
 
 int64_t Streams(const JobShape& shape) {
   return shape.evaluation_tokens > 0 ? 1 + shape.evaluation_variants : 0;
-}
-
-// The group with the largest matrix: its size bounds panels and rewriting.
-int64_t LargestGroupBytes(const JobShape& shape) {
-  const DecoderConfig& c = shape.config;
-  const int64_t largest = std::max({c.hidden * c.query_key_value_width(),
-                                    c.hidden * c.query_width(), 2 * c.hidden * c.intermediate});
-  return largest * ComputeBytes(shape);
-}
-
-// Rows of the largest batch: whole sequences, and never more than a text has.
-int64_t BatchRows(const JobShape& shape, const PassPlan& plan) {
-  return std::min(std::max(plan.batch_rows, shape.longest_sequence),
-                  std::max(shape.calibration_tokens, shape.evaluation_tokens));
-}
-
-// Threads round chunks of rows of one group at a time.
-int64_t RoundingBytes(const JobShape& shape, int64_t columns) {
-  const int64_t chunks =
-      std::min(shape.threads, DivideRoundUp(RewriteRows(columns), kRoundingChunkRows));
-  return chunks * columns * kRoundingBytesPerColumn;
-}
-
-// While a layer is packed: a panel as stored and as packed, but no second-order statistics yet.
-// While it is rewritten: a panel, 64 MB of it as f32 and its codes.
-int64_t StagingBytes(const JobShape& shape, int64_t statistics_bytes) {
-  const int64_t group = LargestGroupBytes(shape);
-  const int64_t panel = std::min<int64_t>(int64_t{128} << 20, group);
-  const int64_t rewritten = panel + std::min<int64_t>(int64_t{80} << 20, 3 * group);
-  return std::max(rewritten, 2 * panel - statistics_bytes);
-}
-
-// An accumulator of second moments of an input.
-int64_t MomentBytes(const JobShape& shape, int64_t columns, int64_t block_columns) {
-  return shape.compute == ComputeType::kBfloat16
-             ? HessianAccumulator::Bytes<Bfloat16>(columns, block_columns)
-             : HessianAccumulator::Bytes<float>(columns, block_columns);
-}
-
-int64_t HessianBytes(const JobShape& shape, int64_t block_columns) {
-  if (shape.rounding != RoundingAlgorithm::kCompensated) return 0;
-  const DecoderConfig& c = shape.config;
-  // Group after group is factored, then rounded, then gone. From the last to the first:
-  const int64_t inputs[] = {c.intermediate, c.hidden, c.query_width(), c.hidden};
-  int64_t left = 0, peak = 0;
-  for (const int64_t columns : inputs) {
-    left += MomentBytes(shape, columns, block_columns);
-    const int64_t block = block_columns == 0 ? columns : std::min(block_columns, columns);
-    peak = std::max(peak, left + std::max(8 * block * block, RoundingBytes(shape, columns)));
-  }
-  return peak;
-}
-
-// Inputs of a batch, kept for the statistics of calibration; Q, K and V too where the basis of the
-// heads is fitted. They are gone when the weights of o are summed up for that.
-int64_t BatchInputBytes(const JobShape& shape, const PassPlan& plan) {
-  const DecoderConfig& c = shape.config;
-  const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
-  int64_t columns = compensated ? 2 * c.hidden + c.query_width() + c.intermediate : 0;
-  int64_t weight_moments = 0;
-  if (FitsHeadBasis(shape)) {
-    columns += c.key_value_width() +
-               DivideRoundUp(c.query_width() + c.key_value_width(), kKeyBasisTokenStride) +
-               (compensated ? 0 : c.query_width());
-    weight_moments = HessianAccumulator::Bytes<float>(c.query_width(), c.heads.head_size);
-  }
-  return std::max(BatchRows(shape, plan) * columns * ComputeBytes(shape), weight_moments);
-}
-
-// Sums over K and Q, V, and the input of o where no other statistics have them.
-int64_t BasisBytes(const JobShape& shape) {
-  if (!FitsHeadBasis(shape)) return 0;
-  const DecoderConfig& c = shape.config;
-  const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
-  return KeyBasisStatistics::Bytes(c.heads) +
-         MomentBytes(shape, c.key_value_width(), c.heads.head_size) +
-         (compensated ? 0 : MomentBytes(shape, c.query_width(), c.heads.head_size));
-}
-
-int64_t EvaluationHiddenBytes(const JobShape& shape) {
-  return (Streams(shape) * shape.evaluation_tokens + AttributedTokens(shape)) *
-         shape.config.hidden * kFloatBytes;
-}
-
-// One batch of hidden states.
-int64_t BatchHiddenBytes(const JobShape& shape, const PassPlan& plan) {
-  return BatchRows(shape, plan) * shape.config.hidden * kFloatBytes;
-}
-
-int64_t ProbeRowBytes(const JobShape& shape) {
-  return shape.probe_tokens * shape.config.hidden * kFloatBytes;
-}
-
-// While layers run; what has spilled is in memory only while a layer takes it along, one batch of
-// one text through one version of the model.
-int64_t HiddenBytes(const JobShape& shape, const PassPlan& plan) {
-  if (plan.hidden_states == Placement::kMemory) return HiddenStateBytes(shape);
-  return std::max(BatchHiddenBytes(shape, plan), ProbeRowBytes(shape));
-}
-
-// While losses are computed: where the models are compared, a batch of each is there.
-int64_t EvaluatedHiddenBytes(const JobShape& shape, const PassPlan& plan) {
-  if (plan.hidden_states == Placement::kMemory) return EvaluationHiddenBytes(shape);
-  const int64_t parts = AttributedTokens(shape) > 0 ? shape.attribution_variants : 0;
-  return (Streams(shape) + parts) * BatchHiddenBytes(shape, plan);
-}
-
-int64_t ChunkBytes(const JobShape& shape) {
-  // Embedding and head of an FP8 checkpoint stay in two bytes or more.
-  const int64_t element = std::max<int64_t>(2, ElementBytes(shape.stored));
-  return std::min(kChunkBytes, shape.config.vocabulary * shape.config.hidden * element);
 }
 
 bool Ties(const JobShape& shape) {
   return shape.config.lm_head == DecoderConfig::LmHead::kTied && shape.evaluation_tokens > 0;
 }
 
-int64_t PackedHeadBytes(const JobShape& shape, int64_t rows) {
-  return rows * shape.config.hidden * ComputeBytes(shape);
-}
+// Adds up what the parts of a job say they hold.
+class Estimator {
+ public:
+  Estimator(const JobShape& shape, const PassPlan& plan, int64_t hessian_block_columns)
+      : shape_(shape),
+        config_(shape.config),
+        plan_(plan),
+        hessian_block_columns_(hessian_block_columns),
+        layer_(shape.layer()),
+        // Whole sequences, and never more than a text has.
+        batch_rows_(std::min(std::max(plan.batch_rows, shape.longest_sequence),
+                             std::max(shape.calibration_tokens, shape.evaluation_tokens))) {}
 
-int64_t PackedPanelBytes(const JobShape& shape) {
-  return PackedHeadBytes(shape, std::min(kVocabularySlice, shape.config.vocabulary));
-}
+  MemoryEstimate Estimate() const {
+    MemoryEstimate estimate = {EmbeddingParts(), LayerParts(), HeadParts()};
+    estimate.peak_bytes =
+        std::max({Total(estimate.embedding), Total(estimate.layers), Total(estimate.head)});
+    return estimate;
+  }
 
-// What a thread holds of the output of the widest panel. q/k/v and gate/up are stored as operands,
-// the others are added to the hidden states.
-int64_t PanelOutputBytes(const JobShape& shape) {
-  const DecoderConfig& c = shape.config;
-  const auto bytes = [&](int64_t rows, int64_t columns, int64_t output_bytes) {
-    return shape.compute == ComputeType::kBfloat16
-               ? PackedMatrix<Bfloat16>::ThreadBytes(rows, columns, TileRows(c), output_bytes)
-               : PackedMatrix<float>::ThreadBytes(rows, columns, TileRows(c), output_bytes);
+ private:
+  bool spills() const { return plan_.hidden_states == Placement::kFile; }
+  int64_t HiddenBytes(int64_t rows) const { return HiddenStore::Bytes(rows, config_.hidden); }
+
+  // Embedding and head as they pass by; those of an FP8 checkpoint stay in two bytes or more.
+  int64_t TableChunkBytes() const {
+    return ChunkBytes(config_.vocabulary * config_.hidden *
+                      std::max<int64_t>(2, ElementBytes(shape_.stored)));
+  }
+
+  int64_t AllTileBytes() const {
+    return shape_.threads * TileBytes(config_, layer_, shape_.compute);
+  }
+
+  // What every phase holds.
+  std::vector<MemoryPart> BaseParts() const {
+    std::vector<MemoryPart> parts = {
+        {MemoryUse::kProgram, shape_.resident_before_bytes},
+        {MemoryUse::kSlack, kSlackBytes + shape_.threads * kSlackBytesPerThread}};
+    if (KeepsTiedHead(shape_, plan_)) {
+      parts.push_back(
+          {MemoryUse::kHead, PackedHeadBytes(config_, config_.vocabulary, shape_.compute)});
+    }
+    return parts;
+  }
+
+  std::vector<MemoryPart> EmbeddingParts() const {
+    std::vector<MemoryPart> parts = BaseParts();
+    const int64_t tokens = shape_.calibration_tokens + shape_.evaluation_tokens +
+                           shape_.probe_tokens + AttributionTokens(shape_);
+    parts.push_back({MemoryUse::kHiddenStates,
+                     spills() ? HiddenBytes(shape_.threads) : HiddenStateBytes(shape_)});
+    parts.push_back({MemoryUse::kTokenPlaces, TokenPositions::Bytes(tokens)});
+    parts.push_back({MemoryUse::kStoredEmbedding, TableChunkBytes()});
+    if (KeepsTiedHead(shape_, plan_)) {
+      parts.push_back({MemoryUse::kHeadPacking, HeadPanelBytes(config_, shape_.compute)});
+    }
+    return parts;
+  }
+
+  std::vector<MemoryPart> LayerParts() const {
+    LayerQuantizationOptions options;
+    options.rounding = shape_.rounding;
+    options.head_basis = shape_.head_basis;
+    options.hessian_block_columns = hessian_block_columns_;
+    const QuantizationBytes quantization = BytesToQuantize(
+        layer_, config_.heads, options, batch_rows_, shape_.compute, shape_.threads);
+    const int64_t statistics = quantization.second_order + quantization.batch;
+    // What has spilled is in memory only while a layer takes it along, one batch of one text
+    // through one version of the model.
+    const int64_t hidden = spills() ? HiddenBytes(std::max(batch_rows_, shape_.probe_tokens))
+                                    : HiddenStateBytes(shape_);
+    const int64_t ahead =
+        std::min(plan_.read_ahead_bytes, LayerWeightCount(layer_) * ElementBytes(shape_.stored));
+    std::vector<MemoryPart> parts = BaseParts();
+    parts.insert(
+        parts.end(),
+        {{MemoryUse::kLayer, PackedLayerBytes(layer_, shape_.compute)},
+         // A layer is packed before there are statistics.
+         {MemoryUse::kRewriting, std::max(RewritingBytes(layer_, shape_.compute),
+                                          PackingBytes(layer_, shape_.compute) - statistics)},
+         {MemoryUse::kReadAhead, ahead},
+         {MemoryUse::kHiddenStates, hidden},
+         {MemoryUse::kBatch, WorkspaceBytes(layer_, batch_rows_, shape_.compute)},
+         {MemoryUse::kTiles, AllTileBytes()},
+         {MemoryUse::kProbe, ProbeBytes(shape_.probe_tokens, config_.hidden)},
+         {MemoryUse::kStatistics, statistics},
+         {MemoryUse::kBasis, quantization.basis}});
+    if (KeepsStoredWeights(shape_)) parts.push_back({MemoryUse::kStoredLayer, ahead});
+    return parts;
+  }
+
+  std::vector<MemoryPart> HeadParts() const {
+    std::vector<MemoryPart> parts = BaseParts();
+    // The threads keep them when the layers are done.
+    parts.push_back({MemoryUse::kLayerTiles, AllTileBytes()});
+    if (shape_.evaluation_tokens == 0) {
+      parts.push_back({MemoryUse::kStoredHead, TableChunkBytes()});
+      return parts;
+    }
+    // The attribution compares its models with the original by themselves.
+    const int64_t compared = std::max(Streams(shape_), 1 + shape_.attribution_variants);
+    const int64_t norms = shape_.threads * LossNormBytes(compared, config_.hidden, shape_.compute);
+    if (KeepsTiedHead(shape_, plan_)) {
+      parts.push_back({MemoryUse::kNorms, norms});
+    } else {
+      const int64_t rows = HeadSliceRows(config_.vocabulary, plan_.head_slice_rows);
+      parts.push_back({MemoryUse::kHead, PackedHeadBytes(config_, rows, shape_.compute)});
+      parts.push_back(
+          {MemoryUse::kHeadPackingOrNorms,
+           std::max(TableChunkBytes() + HeadPanelBytes(config_, shape_.compute), norms)});
+    }
+    const int64_t tokens = EvaluatedTokens(shape_) + AttributionTokens(shape_);
+    parts.push_back({MemoryUse::kHiddenStates, ComparedHiddenBytes()});
+    parts.push_back({MemoryUse::kLogits, shape_.threads * LossLogitBytes()});
+    parts.push_back({MemoryUse::kTokenSums, LossTokenBytes(tokens)});
+    return parts;
+  }
+
+  // Where the models are compared, a batch of each is there.
+  int64_t ComparedHiddenBytes() const {
+    if (!spills()) return HiddenBytes(EvaluatedTokens(shape_));
+    const int64_t parts = AttributedTokens(shape_) > 0 ? shape_.attribution_variants : 0;
+    return (Streams(shape_) + parts) * HiddenBytes(batch_rows_);
+  }
+
+  const JobShape& shape_;
+  const DecoderConfig& config_;
+  const PassPlan& plan_;
+  const int64_t hessian_block_columns_;
+  const LayerSpec layer_;
+  const int64_t batch_rows_;  // of the largest batch
+};
+
+}  // namespace
+
+const char* Name(MemoryUse use) {
+  static constexpr std::array kNames = {
+      "program, tokenizer, texts",
+      "allocator and compiled kernels",
+      "hidden states",
+      "places of tokens",
+      "embedding, as stored",
+      "packing lm_head",
+      "layer, packed",
+      "packing and rewriting",
+      "next layer, read ahead",
+      "batch: q, k, v and attention",
+      "tiles: norm, gate, up, activation",
+      "outputs of the probe",
+      "second-order statistics",
+      "basis of the heads",
+      "layer, as stored",
+      "tiles of the layers",
+      "lm_head, packed",
+      "lm_head, as stored",
+      "norms of tiles",
+      "packing lm_head; norms of tiles",
+      "tiles: logits",
+      "sums and outcomes of tokens",
   };
-  const int64_t stored = std::max(bytes(c.query_key_value_width(), c.hidden, ComputeBytes(shape)),
-                                  bytes(2 * c.intermediate, c.hidden, ComputeBytes(shape)));
-  const int64_t added = std::max(bytes(c.hidden, c.query_width(), kFloatBytes),
-                                 bytes(c.hidden, c.intermediate, kFloatBytes));
-  // f32 operands share one buffer.
-  return shape.compute == ComputeType::kBfloat16 ? stored + added : std::max(stored, added);
-}
-
-int64_t TileBytes(const JobShape& shape) {
-  const DecoderConfig& c = shape.config;
-  return shape.threads * (TileRows(c) * (c.hidden + 3 * c.intermediate) * ComputeBytes(shape) +
-                          PanelOutputBytes(shape));
+  static_assert(kNames.size() == static_cast<std::size_t>(MemoryUse::kTokenSums) + 1);
+  return kNames[static_cast<std::size_t>(use)];
 }
 
 int64_t Total(const std::vector<MemoryPart>& parts) {
@@ -191,98 +204,14 @@ int64_t Total(const std::vector<MemoryPart>& parts) {
                          [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
 }
 
-// What every phase holds.
-std::vector<MemoryPart> BaseParts(const JobShape& shape, const PassPlan& plan) {
-  std::vector<MemoryPart> parts = {
-      {"program, tokenizer, texts", shape.resident_before_bytes},
-      {"allocator and compiled kernels", kSlackBytes + shape.threads * kSlackBytesPerThread}};
-  if (KeepsTiedHead(shape, plan)) {
-    parts.push_back({"lm_head, packed", PackedHeadBytes(shape, shape.config.vocabulary)});
-  }
-  return parts;
-}
-
-std::vector<MemoryPart> EmbeddingParts(const JobShape& shape, const PassPlan& plan) {
-  std::vector<MemoryPart> parts = BaseParts(shape, plan);
-  const int64_t tokens = shape.calibration_tokens + shape.evaluation_tokens + shape.probe_tokens +
-                         std::min(shape.attribution_tokens, shape.evaluation_tokens);
-  parts.push_back({"hidden states", plan.hidden_states == Placement::kMemory
-                                        ? HiddenStateBytes(shape)
-                                        : shape.threads * shape.config.hidden * kFloatBytes});
-  parts.push_back({"places of tokens", tokens * static_cast<int64_t>(sizeof(int64_t))});
-  parts.push_back({"embedding, as stored", ChunkBytes(shape)});
-  if (KeepsTiedHead(shape, plan)) {
-    parts.push_back({"packing lm_head", PackedPanelBytes(shape)});
-  }
-  return parts;
-}
-
-std::vector<MemoryPart> LayerParts(const JobShape& shape, const PassPlan& plan,
-                                   int64_t hessian_block_columns) {
-  const DecoderConfig& c = shape.config;
-  const int64_t weights = LayerWeightCount(c);
-  const int64_t stored = weights * ElementBytes(shape.stored);
-  const int64_t statistics =
-      HessianBytes(shape, hessian_block_columns) + BatchInputBytes(shape, plan);
-  std::vector<MemoryPart> parts = BaseParts(shape, plan);
-  const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
-  add("layer, packed", weights * ComputeBytes(shape));
-  add("packing and rewriting", StagingBytes(shape, statistics));
-  add("next layer, read ahead", std::min(plan.read_ahead_bytes, stored));
-  add("hidden states", HiddenBytes(shape, plan));
-  add("batch: q, k, v and attention",
-      BatchRows(shape, plan) * (c.query_key_value_width() + c.query_width()) * ComputeBytes(shape));
-  add("tiles: norm, gate, up, activation", TileBytes(shape));
-  add("outputs of the probe", kProbeOutputs * ProbeRowBytes(shape));
-  add("second-order statistics", statistics);
-  add("basis of the heads", BasisBytes(shape));
-  if (KeepsStoredWeights(shape)) {
-    add("layer, as stored", std::min(plan.read_ahead_bytes, stored));
-  }
-  return parts;
-}
-
-std::vector<MemoryPart> HeadParts(const JobShape& shape, const PassPlan& plan) {
-  const DecoderConfig& c = shape.config;
-  std::vector<MemoryPart> parts = BaseParts(shape, plan);
-  const auto add = [&](const char* what, int64_t bytes) { parts.push_back({what, bytes}); };
-  // The threads keep them when the layers are done.
-  add("tiles of the layers", TileBytes(shape));
-  if (shape.evaluation_tokens == 0) {
-    add("lm_head, as stored", ChunkBytes(shape));
-    return parts;
-  }
-  const int64_t streams = Streams(shape);
-  const int64_t slice_rows = HeadSliceRows(c.vocabulary, plan.head_slice_rows);
-  // The attribution compares its models with the original by themselves.
-  const int64_t compared = std::max(streams, 1 + shape.attribution_variants);
-  const int64_t norms = shape.threads * compared * kLossTileRows * c.hidden * ComputeBytes(shape);
-  if (KeepsTiedHead(shape, plan)) {
-    add("norms of tiles", norms);
-  } else {
-    add("lm_head, packed", PackedHeadBytes(shape, slice_rows));
-    add("packing lm_head; norms of tiles",
-        std::max(ChunkBytes(shape) + PackedPanelBytes(shape), norms));
-  }
-  add("hidden states", EvaluatedHiddenBytes(shape, plan));
-  add("tiles: logits", shape.threads * kLossTileRows * 3 * kVocabularySlice * kFloatBytes);
-  add("sums and outcomes of tokens",
-      (streams * shape.evaluation_tokens + AttributedTokens(shape) +
-       std::min(shape.attribution_tokens, shape.evaluation_tokens)) *
-          static_cast<int64_t>(sizeof(NetworkState) + sizeof(TokenOutcome)));
-  return parts;
-}
-
-}  // namespace
-
 JobShape ShapeOf(const ModelSource& model, ComputeType compute,
                  const LayerQuantizationOptions* quantization, const TokenStream* calibration,
                  const TokenStream* evaluation) {
   JobShape shape;
+  shape.family = model.family;
   shape.config = model.config;
   shape.compute = compute;
-  const LinearSpec linear = model.family->layer(model.config, 0).linears.front();
-  shape.stored = model.checkpoint->Get(linear.weight()).entry.dtype;
+  shape.stored = model.checkpoint->Get(shape.layer().linears.front().weight()).entry.dtype;
   shape.threads = ThreadCount();
   for (const TokenStream* stream : {calibration, evaluation}) {
     if (stream != nullptr) {
@@ -338,24 +267,30 @@ bool KeepsStoredWeights(const JobShape& shape) {
          shape.stored != Dtype::kBF16;
 }
 
+int64_t AttributionTokens(const JobShape& shape) {
+  return std::min(shape.attribution_tokens, shape.evaluation_tokens);
+}
+
 int64_t AttributedTokens(const JobShape& shape) {
-  return shape.attribution_variants * std::min(shape.attribution_tokens, shape.evaluation_tokens);
+  return shape.attribution_variants * AttributionTokens(shape);
+}
+
+int64_t EvaluatedTokens(const JobShape& shape) {
+  return Streams(shape) * shape.evaluation_tokens + AttributedTokens(shape);
 }
 
 int64_t HiddenStateBytes(const JobShape& shape) {
-  return shape.calibration_tokens * shape.config.hidden * kFloatBytes + ProbeRowBytes(shape) +
-         EvaluationHiddenBytes(shape);
+  return HiddenStore::Bytes(shape.calibration_tokens + shape.probe_tokens + EvaluatedTokens(shape),
+                            shape.config.hidden);
 }
 
 MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
                               int64_t hessian_block_columns) {
-  MemoryEstimate estimate;
-  estimate.embedding = EmbeddingParts(shape, plan);
-  estimate.layers = LayerParts(shape, plan, hessian_block_columns);
-  estimate.head = HeadParts(shape, plan);
-  estimate.peak_bytes =
-      std::max({Total(estimate.embedding), Total(estimate.layers), Total(estimate.head)});
-  return estimate;
+  return Estimator(shape, plan, hessian_block_columns).Estimate();
+}
+
+int64_t WidestInput(const LayerSpec& layer) {
+  return std::ranges::max_element(layer.linears, {}, &LinearSpec::columns)->columns;
 }
 
 namespace {
@@ -375,7 +310,7 @@ MemoryChoice MakeChoice(const JobShape& shape, const PassPlan& plan, int64_t blo
 // accuracy and come last.
 std::vector<MemoryChoice> Choices(const JobShape& shape) {
   const bool compensated = shape.rounding == RoundingAlgorithm::kCompensated;
-  const int64_t widest = std::max(shape.config.intermediate, shape.config.hidden);
+  const int64_t widest = WidestInput(shape.layer());
   std::vector<int64_t> blocks = {0};
   for (int64_t block = RoundUp(DivideRoundUp(widest, 2), 64);
        compensated && block >= kMinBlockColumns; block = RoundUp(DivideRoundUp(block, 2), 64)) {
@@ -406,7 +341,7 @@ int64_t SmallestBudget(const JobShape& shape) {
 
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
   const DecoderConfig& config = shape.config;
-  const int64_t layer_bytes = LayerWeightCount(config) * ElementBytes(shape.stored);
+  const int64_t layer_bytes = LayerWeightCount(shape.layer()) * ElementBytes(shape.stored);
   for (const MemoryChoice& choice : Choices(shape)) {
     if (choice.estimate.peak_bytes > budget_bytes) continue;
     PassPlan plan = choice.plan;
@@ -414,7 +349,7 @@ MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
     plan.read_ahead_bytes = std::min(
         (budget_bytes - Total(choice.estimate.layers)) / (KeepsStoredWeights(shape) ? 2 : 1),
         layer_bytes);
-    const int64_t row_bytes = config.hidden * ComputeBytes(shape);
+    const int64_t row_bytes = PackedHeadBytes(config, 1, shape.compute);
     int64_t rows = (budget_bytes - Total(choice.estimate.head)) / row_bytes + kVocabularySlice;
     plan.head_slice_rows = HeadSliceRows(config.vocabulary, rows);
     PassPlan keeping = plan;

@@ -1,5 +1,5 @@
 // How much memory a job needs, part by part, and how to run it inside a budget. Pure arithmetic:
-// the formulas are those of docs/memory.md.
+// the sums of docs/memory.md over what each part of the program says it holds.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@ namespace narrow {
 
 // What decides the memory of a job.
 struct JobShape {
+  const ModelFamily* family = nullptr;
   DecoderConfig config;
   ComputeType compute = ComputeType::kBfloat16;
   Dtype stored = Dtype::kBF16;  // of the linears in the checkpoint
@@ -32,12 +33,42 @@ struct JobShape {
   HeadBasis head_basis = HeadBasis::kOriginal;
   int64_t resident_before_bytes =
       0;  // of the process when the plan is made: program, tokenizer, texts
+
+  LayerSpec layer() const { return family->layer(config, 0); }  // any: all have the same shapes
 };
 
+// What memory is for; Name has the words.
+enum class MemoryUse {
+  kProgram,
+  kSlack,
+  kHiddenStates,
+  kTokenPlaces,
+  kStoredEmbedding,
+  kHeadPacking,
+  kLayer,
+  kRewriting,
+  kReadAhead,
+  kBatch,
+  kTiles,
+  kProbe,
+  kStatistics,
+  kBasis,
+  kStoredLayer,
+  kLayerTiles,
+  kHead,
+  kStoredHead,
+  kNorms,
+  kHeadPackingOrNorms,
+  kLogits,
+  kTokenSums,
+};
+const char* Name(MemoryUse use);
+
 struct MemoryPart {
-  std::string what;
+  MemoryUse use = MemoryUse::kProgram;
   int64_t bytes = 0;
 };
+int64_t Total(const std::vector<MemoryPart>& parts);
 
 // Memory of the phases that can be the largest, at one choice of PassPlan.
 struct MemoryEstimate {
@@ -75,8 +106,17 @@ int64_t DefaultMemoryBudget();
 // "memory: at most 1.2 GiB; hidden states in memory; next layer read ahead".
 std::string DescribeChoice(const MemoryChoice& choice);
 
+// Tokens on which partly quantized models are compared with the original.
+int64_t AttributionTokens(const JobShape& shape);
+
 // Tokens of the evaluation in all partly quantized models together; 0 without evaluation.
 int64_t AttributedTokens(const JobShape& shape);
+
+// Tokens of the evaluation in all models together.
+int64_t EvaluatedTokens(const JobShape& shape);
+
+// Columns of the widest input of a layer's linears.
+int64_t WidestInput(const LayerSpec& layer);
 
 // Bytes written to the work directory per layer when hidden states spill, all streams together.
 int64_t HiddenStateBytes(const JobShape& shape);

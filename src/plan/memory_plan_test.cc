@@ -23,7 +23,8 @@ constexpr int64_t kMany = std::numeric_limits<int64_t>::max();
 JobShape ShapeOfPreset(std::string_view preset, ComputeType compute = ComputeType::kBfloat16) {
   const Json config = PresetConfig(preset);
   JobShape shape;
-  shape.config = FindModelFamily(config, "preset").parse_config(config, "preset");
+  shape.family = &FindModelFamily(config, "preset");
+  shape.config = shape.family->parse_config(config, "preset");
   shape.compute = compute;
   shape.threads = 2;
   shape.calibration_tokens = 128 * 512;
@@ -33,6 +34,13 @@ JobShape ShapeOfPreset(std::string_view preset, ComputeType compute = ComputeTyp
   shape.rounding = RoundingAlgorithm::kCompensated;
   shape.resident_before_bytes = int64_t{200} << 20;
   return shape;
+}
+
+int64_t PartOf(const std::vector<MemoryPart>& parts, MemoryUse use) {
+  for (const MemoryPart& part : parts) {
+    if (part.use == use) return part.bytes;
+  }
+  return -1;
 }
 
 // The budget a refusal asks for, as a user would type it.
@@ -56,8 +64,31 @@ TEST(MemoryPlan, Llama405BFitsTwelveGibibytesWithHiddenStatesOnDisk) {
   EXPECT_GT(choice.hessian_block_columns, 0);
   EXPECT_LT(choice.hessian_block_columns, shape.config.intermediate);
   // Four matrices of 16384 x 16384 and their like, two bytes each: counted by hand.
-  EXPECT_EQ(LayerWeightCount(shape.config),
+  EXPECT_EQ(LayerWeightCount(shape.layer()),
             2 * 16384LL * 16384 + 2 * 16384LL * 1024 + 3 * 16384LL * 53248);
+}
+
+// The table of docs/memory.md, counted by hand: h = 16384, f = 53248, q = 16384, kv = 1024.
+TEST(MemoryPlan, PartsOf405BAreThoseOfTheManual) {
+  JobShape shape = ShapeOfPreset("llama-3.1-405b");
+  shape.head_basis = HeadBasis::kFitted;
+  shape.probe_tokens = 512;
+  PassPlan plan;
+  plan.hidden_states = Placement::kFile;
+  const MemoryEstimate estimate = EstimateMemory(shape, plan, 6656);
+  const auto expect = [&](MemoryUse use, double mebibytes) {
+    EXPECT_NEAR(static_cast<double>(PartOf(estimate.layers, use)) / 0x1p20, mebibytes, 0.05)
+        << Name(use);
+  };
+  expect(MemoryUse::kLayer, 6080.0);
+  expect(MemoryUse::kStatistics, 3756.1);
+  expect(MemoryUse::kHiddenStates, 256.0);
+  expect(MemoryUse::kRewriting, 208.0);
+  expect(MemoryUse::kBatch, 272.0);
+  expect(MemoryUse::kProbe, 96.0);
+  expect(MemoryUse::kTiles, 184.0);
+  expect(MemoryUse::kBasis, 21.0);
+  expect(MemoryUse::kSlack, 80.0);
 }
 
 TEST(MemoryPlan, Llama8BFitsTwoGibibytes) {
@@ -70,13 +101,6 @@ TEST(MemoryPlan, Llama8BFitsTwoGibibytesInFloat32) {
   shape.resident_before_bytes = int64_t{80} << 20;  // its tokenizer and WikiText-2
   const MemoryChoice choice = ChoosePassPlan(shape, 2 * kGib);
   EXPECT_LE(choice.estimate.peak_bytes, 2 * kGib);
-}
-
-int64_t PartOf(const std::vector<MemoryPart>& parts, std::string_view what) {
-  for (const MemoryPart& part : parts) {
-    if (part.what == what) return part.bytes;
-  }
-  return -1;
 }
 
 // A model whose head is larger than its layers: 128256 x 2048 against 61 million weights.
@@ -110,7 +134,7 @@ TEST(MemoryPlan, SlicesOfTheHeadFillTheBudget) {
       EXPECT_LE(choice.head_slices, before);
       before = choice.head_slices;
     }
-    EXPECT_EQ(PartOf(choice.estimate.head, "lm_head, packed"),
+    EXPECT_EQ(PartOf(choice.estimate.head, MemoryUse::kHead),
               HeadSliceRows(shape.config.vocabulary, choice.plan.head_slice_rows) * row_bytes);
     EXPECT_EQ(choice.head_slices, HeadSlices(shape.config, choice.plan));
   }
@@ -132,7 +156,7 @@ TEST(MemoryPlan, ATiedHeadIsKeptWhereItCostsNothingElse) {
   EXPECT_TRUE(KeepsTiedHead(shape, kept.plan));
   EXPECT_EQ(kept.head_slices, 1);
   for (const auto* parts : {&kept.estimate.embedding, &kept.estimate.layers, &kept.estimate.head}) {
-    EXPECT_EQ(PartOf(*parts, "lm_head, packed"), head_bytes);
+    EXPECT_EQ(PartOf(*parts, MemoryUse::kHead), head_bytes);
   }
   // Just below what that takes, all else is the same.
   const MemoryChoice below = ChoosePassPlan(shape, kept.estimate.peak_bytes - 1);
@@ -163,7 +187,7 @@ TEST(MemoryPlan, PlentyOfMemoryIsUsed) {
   const MemoryChoice choice = ChoosePassPlan(shape, 64 * kGib);
   EXPECT_EQ(choice.plan.hidden_states, Placement::kMemory);
   EXPECT_EQ(choice.hessian_block_columns, 0);
-  EXPECT_EQ(choice.plan.read_ahead_bytes, LayerWeightCount(shape.config) * 2);
+  EXPECT_EQ(choice.plan.read_ahead_bytes, LayerWeightCount(shape.layer()) * 2);
 }
 
 TEST(MemoryPlan, ARefusalNamesABudgetThatFits) {

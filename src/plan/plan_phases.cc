@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <string_view>
 
 #include "base/checked_math.h"
-#include "quantization/calibration.h"
+#include "model/loaded_layer.h"
 #include "quantization/compensation/operations.h"
+#include "stream/head_packer.h"
 
 namespace narrow {
 namespace {
@@ -20,18 +20,6 @@ constexpr double kSaveIntervalSeconds = 60;
 double Ratio(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 double AsDouble(int64_t value) { return static_cast<double>(value); }
 
-int64_t TotalOf(const std::vector<MemoryPart>& parts) {
-  return std::accumulate(parts.begin(), parts.end(), int64_t{0},
-                         [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
-}
-
-int64_t PartOf(const MemoryEstimate& estimate, std::string_view what) {
-  for (const MemoryPart& part : estimate.layers) {
-    if (part.what == what) return part.bytes;
-  }
-  return 0;
-}
-
 class PhasePlanner {
  public:
   enum class Output { kWritten, kNone };
@@ -40,6 +28,7 @@ class PhasePlanner {
                Output output)
       : work_(work),
         shape_(work.shape),
+        layer_(work.shape.layer()),
         memory_(memory),
         rates_(rates != nullptr ? *rates : MachineRates{}),
         spills_(memory.plan.hidden_states == Placement::kFile),
@@ -62,9 +51,12 @@ class PhasePlanner {
 
   // Program, allocator and hidden states: what every phase holds.
   int64_t BaseBytes() const {
-    return PartOf(memory_.estimate, "program, tokenizer, texts") +
-           PartOf(memory_.estimate, "allocator and compiled kernels") +
-           PartOf(memory_.estimate, "hidden states");
+    std::vector<MemoryPart> held = memory_.estimate.layers;
+    std::erase_if(held, [](const MemoryPart& part) {
+      return part.use != MemoryUse::kProgram && part.use != MemoryUse::kSlack &&
+             part.use != MemoryUse::kHiddenStates;
+    });
+    return Total(held);
   }
 
   static void Add(PhasePlan& phase, const std::string& what, double seconds) {
@@ -86,7 +78,7 @@ class PhasePlanner {
   PhasePlan Embedding() {
     PhasePlan phase;
     phase.name = "embedding";
-    phase.memory_bytes = TotalOf(memory_.estimate.embedding);
+    phase.memory_bytes = Total(memory_.estimate.embedding);
     phase.read_bytes = work_.embedding_bytes;
     if (writes()) phase.written_bytes = work_.embedding_bytes;
     if (spills_) phase.spill_written_bytes = HiddenStateBytes(shape_);
@@ -97,7 +89,7 @@ class PhasePlanner {
   PhasePlan Layers() {
     PhasePlan phase;
     phase.name = "layers";
-    phase.memory_bytes = TotalOf(memory_.estimate.layers);
+    phase.memory_bytes = Total(memory_.estimate.layers);
     const int64_t layers = shape_.config.layers;
     const int64_t ahead = std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers);
     const int64_t late = work_.layer_bytes - ahead;
@@ -123,16 +115,20 @@ class PhasePlanner {
   // again when they are measured, when they are rounded, and those of o for the basis of the heads.
   int64_t BytesReadAgain(int64_t late) const {
     if (!KeepsStoredWeights(shape_) || !work_.quantizes()) return 0;
-    const DecoderConfig& c = shape_.config;
     const bool compensated = shape_.rounding == RoundingAlgorithm::kCompensated;
-    int64_t again = compensated ? 2 * late : late;
-    if (FitsHeadBasis(shape_)) {
-      const int64_t element = ElementBytes(shape_.stored);
-      const int64_t mlp = c.layers * 3 * c.hidden * c.intermediate * element;
-      const int64_t attention_output = c.layers * c.hidden * c.query_width() * element;
-      again += std::clamp<int64_t>(late - mlp, 0, attention_output);
+    const int64_t again = compensated ? 2 * late : late;
+    if (!FitsHeadBasis(shape_)) return again;
+    // What comes after o in a layer is late before o is.
+    int64_t after = 0, attention_output = 0;
+    for (const GroupSpec& group : GroupsOf(layer_)) {
+      const int64_t bytes = shape_.config.layers * group.elements() * ElementBytes(shape_.stored);
+      if (group.id == LinearGroup::kAttentionOutput) {
+        attention_output = bytes;
+      } else if (attention_output > 0) {
+        after += bytes;
+      }
     }
-    return again;
+    return again + std::clamp<int64_t>(late - after, 0, attention_output);
   }
 
   // Returns the operations.
@@ -157,8 +153,8 @@ class PhasePlanner {
   }
 
   void AddPacking(PhasePlan& phase) {
-    const double weights = AsDouble(shape_.config.layers * LayerWeightCount(shape_.config)) *
-                           (shape_.compute == ComputeType::kBfloat16 ? 2 : 4);
+    const double weights =
+        AsDouble(shape_.config.layers * PackedLayerBytes(layer_, shape_.compute));
     double rewritings = work_.quantizes() ? 1 : 0;
     if (shape_.evaluation_variants > 1 && shape_.evaluation_tokens > 0) ++rewritings;
     Add(phase, "packing", Ratio(weights, rates_.packing));
@@ -188,25 +184,20 @@ class PhasePlanner {
     phase.name = "head";
     if (!KeepsTiedHead(shape_, memory_.plan)) phase.read_bytes = work_.head_bytes;
     if (writes() && work_.own_head()) phase.written_bytes = work_.head_bytes;
-    phase.memory_bytes = TotalOf(memory_.estimate.head);
+    phase.memory_bytes = Total(memory_.estimate.head);
     if (shape_.evaluation_tokens > 0) {
       const DecoderConfig& c = shape_.config;
       // The attribution takes its windows of the original along.
-      const int64_t attributed = AttributedTokens(shape_);
       const int64_t rows =
-          (1 + shape_.evaluation_variants) * shape_.evaluation_tokens + attributed +
-          (attributed > 0 ? std::min(shape_.attribution_tokens, shape_.evaluation_tokens) : 0);
+          EvaluatedTokens(shape_) + (AttributedTokens(shape_) > 0 ? AttributionTokens(shape_) : 0);
       phase.flops = phase.forward_flops = 2 * AsDouble(rows) * AsDouble(c.hidden * c.vocabulary);
       if (spills_) {
         // Every slice of the head reads all of them.
-        phase.spill_read_bytes =
-            memory_.head_slices * rows * c.hidden * static_cast<int64_t>(sizeof(float));
+        phase.spill_read_bytes = memory_.head_slices * HiddenStore::Bytes(rows, c.hidden);
       }
       Add(phase, "products", Ratio(phase.flops, rates_.products * kHeadEfficiency));
       Add(phase, "packing",
-          Ratio(AsDouble(c.vocabulary * c.hidden) *
-                    (shape_.compute == ComputeType::kBfloat16 ? 2 : 4),
-                rates_.packing));
+          Ratio(AsDouble(PackedHeadBytes(c, c.vocabulary, shape_.compute)), rates_.packing));
     }
     AddDisk(phase);
     return phase;
@@ -228,6 +219,7 @@ class PhasePlanner {
 
   const JobWork& work_;
   const JobShape& shape_;
+  const LayerSpec layer_;
   const MemoryChoice& memory_;
   const MachineRates rates_;
   const bool spills_;

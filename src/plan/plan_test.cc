@@ -45,6 +45,7 @@ JobWork WorkOf(std::string_view preset) {
   model.family = &FindModelFamily(config, "preset");
   model.config = model.family->parse_config(config, "preset");
   JobShape shape;
+  shape.family = model.family;
   shape.config = model.config;
   shape.threads = 2;
   shape.calibration_tokens = 128 * 512;
@@ -66,7 +67,7 @@ TEST(JobWork, WeightsOf405BAreThoseOfItsModelCard) {
             2 * 405'853'388'800);
   // A code for each weight, two scales for each linear, and two for K and V.
   EXPECT_EQ(work.layer_output_bytes,
-            126 * (LayerWeightCount(work.shape.config) + 7 * 8 + 8 + 2 * 16384 * 2));
+            126 * (LayerWeightCount(work.shape.layer()) + 7 * 8 + 8 + 2 * 16384 * 2));
 }
 
 TEST(JobWork, RoundingCountsBlocks) {
@@ -98,7 +99,7 @@ TEST(PlanPhases, ProductsAreTwoOperationsPerWeightAndToken) {
   const std::vector<PhasePlan> phases =
       PlanPhases(work, ChoosePassPlan(work.shape, 12 * kGib), nullptr);
   const double tokens = 65536 + 2 * 288768;
-  const double matrices = 126.0 * static_cast<double>(LayerWeightCount(work.shape.config));
+  const double matrices = 126.0 * static_cast<double>(LayerWeightCount(work.shape.layer()));
   const double attention = 126.0 * 128 * 128 * 4 * (65536 * 512 / 2 + 2 * 288768.0 * 2048 / 2);
   EXPECT_NEAR(Phase(phases, "layers").flops / (2 * matrices * tokens + attention), 1, 1e-4);
   EXPECT_DOUBLE_EQ(Phase(phases, "head").flops, 2 * 2 * 288768.0 * 16384 * 128256);
@@ -137,7 +138,7 @@ TEST(PlanPhases, WhatIsNotReadAheadOfF16IsReadAgain) {
     memory.plan.read_ahead_bytes = ahead;
     return Phase(PlanPhases(work, memory, nullptr), "layers").read_bytes;
   };
-  const int64_t linears = 32 * LayerWeightCount(work.shape.config) * 2;
+  const int64_t linears = 32 * LayerWeightCount(work.shape.layer()) * 2;
   const int64_t all = std::numeric_limits<int64_t>::max() / 64;
   EXPECT_EQ(read(all), work.layer_bytes);
   work.shape.head_basis = HeadBasis::kFitted;
@@ -159,7 +160,7 @@ TEST(PlanPhases, AttributionAddsItsModelsAndTheProbeItsTokens) {
   work.shape.attribution_variants = 2;
   work.shape.probe_tokens = 512;
   EXPECT_EQ(HiddenStateBytes(work.shape) - states, (2 * 4 * 2048 + 512) * 4096LL * 4);
-  const double matrices = 32.0 * static_cast<double>(LayerWeightCount(work.shape.config));
+  const double matrices = 32.0 * static_cast<double>(LayerWeightCount(work.shape.layer()));
   const double attention = 32.0 * 32 * 128 * 4 * (2 * 8192 * 2048.0 / 2 + 6 * 512 * 256.0 / 2);
   EXPECT_NEAR((Phase(phases_of(), "layers").flops - layers) /
                   (2 * matrices * (2 * 8192 + 6 * 512) + attention),

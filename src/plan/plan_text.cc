@@ -43,7 +43,7 @@ void AddMemory(const JobPlan& plan, fmt::memory_buffer& text) {
     fmt::format_to(out, "{}\n", title);
     for (const MemoryPart& part : parts) {
       if (part.bytes == 0) continue;
-      fmt::format_to(out, "  {:<36} {:>9.1f} MiB\n", part.what,
+      fmt::format_to(out, "  {:<36} {:>9.1f} MiB\n", Name(part.use),
                      static_cast<double>(part.bytes) / 0x1p20);
     }
   };
@@ -112,7 +112,7 @@ Json PhaseJson(const PhasePlan& phase) {
 
 Json PartsJson(const std::vector<MemoryPart>& parts) {
   Json json = Json::object();
-  for (const MemoryPart& part : parts) json[part.what] = part.bytes;
+  for (const MemoryPart& part : parts) json[Name(part.use)] = part.bytes;
   return json;
 }
 

@@ -8,19 +8,20 @@
 namespace narrow {
 
 template <typename T>
-LayerCalibration<T>::LayerCalibration(const DecoderConfig& config, LayerHessians hessians,
+LayerCalibration<T>::LayerCalibration(const LayerSpec& spec, LayerHessians hessians,
                                       BasisStatistics basis)
-    : ranges_(config), hessians_(std::move(hessians)), basis_(std::move(basis)) {
-  for (const LinearGroup group : kLinearGroups) {
-    const auto g = static_cast<std::size_t>(group);
+    : ranges_(spec), hessians_(std::move(hessians)), basis_(std::move(basis)) {
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    const auto g = static_cast<std::size_t>(group.id);
     inputs_[g].wanted = hessians_[g].has_value();
-    inputs_[g].columns = InputWidth(config, group);
+    inputs_[g].columns = group.columns;
   }
   queries_.wanted = keys_.wanted = basis_.keys.has_value();
   queries_.stride = keys_.stride = kKeyBasisTokenStride;
-  queries_.columns = config.query_width();
+  queries_.columns = RowsOf(spec, WeightRole::kQuery);
   values_.wanted = basis_.values.has_value();
-  keys_.columns = values_.columns = config.key_value_width();
+  keys_.columns = RowsOf(spec, WeightRole::kKey);
+  values_.columns = RowsOf(spec, WeightRole::kValue);
 }
 
 template <typename T>
@@ -92,6 +93,17 @@ void LayerCalibration<T>::OnValues(int64_t first_row, MatrixView<const T> rows) 
 template <typename T>
 LayerStatistics LayerCalibration<T>::Take(const LayerSpec& spec) {
   return {ranges_.Ranges(spec), std::move(hessians_), std::move(basis_)};
+}
+
+int64_t CollectedBytes(const LayerSpec& spec, std::span<const GroupSpec> groups, bool basis,
+                       int64_t rows, ComputeType compute) {
+  int64_t columns = 0;
+  for (const GroupSpec& group : groups) columns += group.columns;
+  if (basis) {
+    const int64_t scored = RowsOf(spec, WeightRole::kQuery) + RowsOf(spec, WeightRole::kKey);
+    columns += RowsOf(spec, WeightRole::kValue) + DivideRoundUp(scored, kKeyBasisTokenStride);
+  }
+  return rows * columns * OperandBytes(compute);
 }
 
 template class LayerCalibration<float>;

@@ -32,7 +32,7 @@ template <typename T>
 class LayerCalibration final : public LayerObserver<T> {
  public:
   // An accumulator in `hessians` and `basis` for everything whose statistics are wanted.
-  LayerCalibration(const DecoderConfig& config, LayerHessians hessians, BasisStatistics basis);
+  LayerCalibration(const LayerSpec& spec, LayerHessians hessians, BasisStatistics basis);
 
   void BeginBatch(int64_t first_row, int64_t rows);  // rows of the text
   void EndBatch();
@@ -69,5 +69,10 @@ class LayerCalibration final : public LayerObserver<T> {
   BatchRows keys_;
   BatchRows values_;
 };
+
+// Memory of what a LayerCalibration keeps of a batch of `rows` rows: inputs of the groups it has
+// accumulators for, and Q, K and V where it has `basis`.
+int64_t CollectedBytes(const LayerSpec& spec, std::span<const GroupSpec> groups, bool basis,
+                       int64_t rows, ComputeType compute);
 
 }  // namespace narrow

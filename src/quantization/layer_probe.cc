@@ -17,6 +17,11 @@ TokenStream ProbeOf(const TokenStream& stream) {
   return SelectSequences(stream, SpreadSequences(stream, kProbeSequences), kProbeTokens);
 }
 
+int64_t ProbeBytes(int64_t rows, int64_t hidden) {
+  constexpr int64_t kOutputs = 3;
+  return kOutputs * rows * hidden * static_cast<int64_t>(sizeof(float));
+}
+
 template <typename T>
 LayerProbe<T>::LayerProbe(const DecoderConfig& config, const RopeTable& rope,
                           const DecoderLayer<T>& layer, std::span<const Sequence> sequences,

@@ -15,8 +15,6 @@ namespace narrow {
 // Texts a probe is made of, and the tokens of each.
 inline constexpr int64_t kProbeSequences = 2;
 inline constexpr int64_t kProbeTokens = 256;
-// Outputs that a probe holds beside the rows it takes through the layer.
-inline constexpr int64_t kProbeOutputs = 3;
 
 // Squared change of the layer's output over its squared size, the mean over the tokens of a probe:
 // relative token by token, as the norms that read the output are, so that the few tokens with very
@@ -34,6 +32,9 @@ struct LayerErrors {
 
 // The texts of a probe, from a longer stream: the beginnings of sequences spread over it.
 TokenStream ProbeOf(const TokenStream& stream);
+
+// Memory of a LayerProbe of `rows` rows: its outputs.
+int64_t ProbeBytes(int64_t rows, int64_t hidden);
 
 // T: operand type of the layer's products. Thread-compatible.
 template <typename T>

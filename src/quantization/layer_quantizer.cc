@@ -235,6 +235,18 @@ CodeTable DeployedCodes(float scale, float group_scale) {
   return table;
 }
 
+// From the last group to the first: what later ones hold is there when an earlier one is rounded.
+int64_t CompensationBytes(const std::vector<GroupSpec>& groups, int64_t block_columns,
+                          ComputeType compute, int64_t threads) {
+  int64_t left = 0, peak = 0;
+  for (auto group = groups.rbegin(); group != groups.rend(); ++group) {
+    left += HessianAccumulator::Bytes(group->columns, block_columns, compute);
+    peak = std::max(peak, left + std::max(CompensationFactor::Bytes(group->columns, block_columns),
+                                          RoundingBytes(group->columns, threads)));
+  }
+  return peak;
+}
+
 }  // namespace
 
 template <typename T>
@@ -264,7 +276,34 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
       if (!attended) attended.emplace(config.query_width(), config.heads.head_size);
     }
   }
-  return LayerCalibration<T>(config, std::move(hessians), std::move(basis));
+  return LayerCalibration<T>(spec, std::move(hessians), std::move(basis));
+}
+
+QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& heads,
+                                  const LayerQuantizationOptions& options, int64_t batch_rows,
+                                  ComputeType compute, int64_t threads) {
+  const bool compensated = options.rounding == RoundingAlgorithm::kCompensated;
+  const bool fitted = options.head_basis == HeadBasis::kFitted && CanChangeBasis(heads);
+  QuantizationBytes bytes;
+  std::vector<GroupSpec> observed = GroupsOf(spec);
+  if (compensated) {
+    bytes.second_order =
+        CompensationBytes(observed, options.hessian_block_columns, compute, threads);
+  } else {
+    std::erase_if(observed, [&](const GroupSpec& group) {
+      return !fitted || group.id != LinearGroup::kAttentionOutput;
+    });
+  }
+  bytes.batch = CollectedBytes(spec, observed, fitted, batch_rows, compute);
+  if (fitted) {
+    bytes.batch = std::max(bytes.batch, BasisChoiceBytes(heads));
+    bytes.basis = BasisStatistics::Bytes(heads, compute);
+    // Compensated rounding has moments of the input of o.
+    if (!compensated) {
+      bytes.basis += HessianAccumulator::Bytes(heads.query_width(), heads.head_size, compute);
+    }
+  }
+  return bytes;
 }
 
 template <typename T>

@@ -83,6 +83,16 @@ template <typename T>
 LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
                                     const LayerQuantizationOptions& options);
 
+// Memory that quantizing a layer takes beside the layer, with nothing excluded.
+struct QuantizationBytes {
+  int64_t second_order = 0;  // sums of all groups; then, group by group, factor and rounding
+  int64_t batch = 0;  // of a batch, for the sums; or the weights of o, for the basis of the heads
+  int64_t basis = 0;  // sums for it
+};
+QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& heads,
+                                  const LayerQuantizationOptions& options, int64_t batch_rows,
+                                  ComputeType compute, int64_t threads);
+
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
 // cache scales, with a call of `step` (may be empty) after each and one of `factored` before each
 // group is rounded. The second-order statistics are used up group by group. REQUIRES: excluded

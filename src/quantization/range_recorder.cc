@@ -12,12 +12,12 @@ float LargestOf(const std::vector<float>& maxima) {
 }
 
 template <typename T>
-RangeRecorder<T>::RangeRecorder(const DecoderConfig& config) {
-  for (const LinearGroup group : kLinearGroups) {
-    inputs_[static_cast<std::size_t>(group)].Reset(InputWidth(config, group));
+RangeRecorder<T>::RangeRecorder(const LayerSpec& spec) {
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    inputs_[static_cast<std::size_t>(group.id)].Reset(group.columns);
   }
-  keys_.Reset(config.key_value_width());
-  values_.Reset(config.key_value_width());
+  keys_.Reset(RowsOf(spec, WeightRole::kKey));
+  values_.Reset(RowsOf(spec, WeightRole::kValue));
 }
 
 template <typename T>

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "model/config.h"
 #include "model/decoder_layer.h"
 #include "model/roles.h"
 
@@ -31,7 +30,7 @@ float LargestOf(const std::vector<float>& maxima);
 template <typename T>
 class RangeRecorder final : public LayerObserver<T> {
  public:
-  explicit RangeRecorder(const DecoderConfig& config);
+  explicit RangeRecorder(const LayerSpec& spec);
 
   void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override;
   void OnQueries(int64_t, MatrixView<const T>) override {}

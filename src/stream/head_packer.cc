@@ -7,13 +7,28 @@
 #include "model/stored_layer.h"
 
 namespace narrow {
+namespace {
+
+int64_t PanelRows(const DecoderConfig& config) {
+  return std::min(kVocabularySlice, config.vocabulary);
+}
+
+}  // namespace
+
+int64_t PackedHeadBytes(const DecoderConfig& config, int64_t rows, ComputeType compute) {
+  return rows * config.hidden * OperandBytes(compute);
+}
+
+int64_t HeadPanelBytes(const DecoderConfig& config, ComputeType compute) {
+  return PackedHeadBytes(config, PanelRows(config), compute);
+}
 
 template <typename T>
 HeadPacker<T>::HeadPacker(const DecoderConfig& config, Dtype stored, int64_t rows)
     : hidden_(config.hidden),
       stored_(stored),
       rows_(rows),
-      packed_(rows, config.hidden, std::min(kVocabularySlice, config.vocabulary)),
+      packed_(rows, config.hidden, PanelRows(config)),
       panel_(packed_.panel_rows() * config.hidden) {}
 
 template <typename T>

@@ -11,6 +11,10 @@
 
 namespace narrow {
 
+// Memory of `rows` packed rows, and of the panel in which a HeadPacker gathers them.
+int64_t PackedHeadBytes(const DecoderConfig& config, int64_t rows, ComputeType compute);
+int64_t HeadPanelBytes(const DecoderConfig& config, ComputeType compute);
+
 // T: operand type of the products. Thread-compatible.
 template <typename T>
 class HeadPacker {

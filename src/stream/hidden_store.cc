@@ -30,9 +30,11 @@ std::filesystem::path HiddenStore::PathOf(int generation) const {
   return base_.string() + (generation == 0 ? ".0" : ".1");
 }
 
-int64_t HiddenStore::OffsetOf(int64_t row) const {
-  return row * width_ * static_cast<int64_t>(sizeof(float));
+int64_t HiddenStore::Bytes(int64_t rows, int64_t width) {
+  return rows * width * static_cast<int64_t>(sizeof(float));
 }
+
+int64_t HiddenStore::OffsetOf(int64_t row) const { return Bytes(row, width_); }
 
 OutputFile& HiddenStore::NextGeneration() {
   if (!output_) output_.emplace(PathOf(1 - current_));
@@ -108,7 +110,7 @@ int HiddenStore::Save() {
 void HiddenStore::Load(int generation) {
   current_ = generation;
   InputFile file = OpenSaved(PathOf(generation));
-  const int64_t expected = rows_ * width_ * static_cast<int64_t>(sizeof(float));
+  const int64_t expected = Bytes(rows_, width_);
   if (file.size() != expected) {
     Fail(ErrorCode::kCorruptInput,
          "{} has {} bytes, expected {}; the saved state is damaged, start over with --resume never",

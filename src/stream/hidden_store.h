@@ -26,6 +26,10 @@ class HiddenStore {
   // Save). Rows and width are those of the stream: [rows, width] f32.
   HiddenStore(int64_t rows, int64_t width, Placement placement, std::filesystem::path base);
 
+  // Memory of so many rows: all of the stream, or, spilled, the longest batch, and one row for each
+  // thread of Fill.
+  static int64_t Bytes(int64_t rows, int64_t width);
+
   int64_t rows() const { return rows_; }
   int64_t width() const { return width_; }
 

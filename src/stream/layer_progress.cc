@@ -28,45 +28,42 @@ double AsDouble(int64_t value) { return static_cast<double>(value); }
 
 LayerCosts::LayerCosts(const LayerSpec& spec, const DecoderConfig& config, ComputeType compute,
                        const LayerQuantizationOptions* quantization)
-    : config_(&config), slower_(compute == ComputeType::kBfloat16 ? 1 : 2) {
-  const double operand_bytes = 2 * slower_;
-  loading_ = AsDouble(LayerWeightCount(config)) * operand_bytes / kPackingRate;
+    : heads_(config.heads),
+      linear_flops_(LinearFlopsPerToken(spec)),
+      slower_(compute == ComputeType::kBfloat16 ? 1 : 2) {
+  loading_ = AsDouble(PackedLayerBytes(spec, compute)) / kPackingRate;
   if (quantization == nullptr) return;
-  std::array<int64_t, kLinearGroupCount> columns{};
-  for (const LinearSpec& linear : spec.linears) {
-    if (quantization->excluded.contains(linear.module)) continue;
-    columns[Index(linear.group)] = linear.columns;
-    rounded_rows_[Index(linear.group)] += linear.rows;
-  }
   probes_ = 1 + (quantization->cache == CacheScheme::kFp8 ? 1 : 0);
-  for (const LinearGroup group : kLinearGroups) {
-    if (RoundedRows(group) > 0) AddGroup(group, columns[Index(group)], *quantization);
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    if (!quantization->excluded.contains(group.linears.front().module)) {
+      AddGroup(group, *quantization);
+    }
   }
 }
 
-void LayerCosts::AddGroup(LinearGroup group, int64_t columns,
-                          const LayerQuantizationOptions& quantization) {
+void LayerCosts::AddGroup(const GroupSpec& group, const LayerQuantizationOptions& quantization) {
   ++probes_;
+  const int64_t columns = group.columns;
   const double row_rewriting = AsDouble(columns) * 2 * slower_ / kRewritingRate;
-  const double rows = AsDouble(RoundedRows(group));
-  factoring_[Index(group)] = rows * row_rewriting;  // the weights are measured
-  rounding_row_[Index(group)] = row_rewriting;
-  const bool fused = group == LinearGroup::kQueryKeyValue || group == LinearGroup::kGateUp;
-  if (fused && quantization.weight_scales == WeightScales::kPerMatrix) {
+  const double rows = AsDouble(group.rows);
+  rounded_rows_[Index(group.id)] = group.rows;
+  factoring_[Index(group.id)] = rows * row_rewriting;  // the weights are measured
+  rounding_row_[Index(group.id)] = row_rewriting;
+  if (group.linears.size() > 1 && quantization.weight_scales == WeightScales::kPerMatrix) {
     deploying_ += rows * row_rewriting;
   }
   if (quantization.rounding != RoundingAlgorithm::kCompensated) return;
   const int64_t block = quantization.hessian_block_columns;
   statistics_ += slower_ * HessianFlopsPerToken(columns, block) / kStatisticsRate;
-  factoring_[Index(group)] += FactorFlops(columns, block) / kFactoringRate;
-  rounding_row_[Index(group)] += RoundingFlopsPerRow(columns, block) /
-                                 (kRoundingRate * RoundingOccupancy(columns, ThreadCount()));
+  factoring_[Index(group.id)] += FactorFlops(columns, block) / kFactoringRate;
+  rounding_row_[Index(group.id)] += RoundingFlopsPerRow(columns, block) /
+                                    (kRoundingRate * RoundingOccupancy(columns, ThreadCount()));
 }
 
 double LayerCosts::Text(LayerWork work, const Batch& batch) const {
-  double flops = AsDouble(batch.rows * LinearFlopsPerToken(*config_));
+  double flops = AsDouble(batch.rows * linear_flops_);
   for (const Sequence& sequence : batch.sequences) {
-    flops += AsDouble(CausalAttentionFlops(config_->heads, sequence.count));
+    flops += AsDouble(CausalAttentionFlops(heads_, sequence.count));
   }
   return slower_ * flops / kLayerRate +
          (work == LayerWork::kCalibrating ? AsDouble(batch.rows) * statistics_ : 0);

@@ -52,10 +52,11 @@ class LayerCosts {
 
  private:
   static std::size_t Index(LinearGroup group) { return static_cast<std::size_t>(group); }
-  void AddGroup(LinearGroup group, int64_t columns, const LayerQuantizationOptions& quantization);
+  void AddGroup(const GroupSpec& group, const LayerQuantizationOptions& quantization);
 
-  const DecoderConfig* config_;
-  double slower_ = 1;  // products than those in bf16
+  AttentionHeads heads_;
+  int64_t linear_flops_;  // of a token
+  double slower_ = 1;     // products than those in bf16
   double loading_ = 0;
   double statistics_ = 0;  // of a calibration token
   double deploying_ = 0;

@@ -254,6 +254,18 @@ int64_t HeadSliceRows(int64_t vocabulary, int64_t rows) {
   return std::min(vocabulary, DivideRoundUp(panels, slices) * kVocabularySlice);
 }
 
+int64_t LossNormBytes(int64_t networks, int64_t hidden, ComputeType compute) {
+  return networks * kLossTileRows * hidden * OperandBytes(compute);
+}
+
+int64_t LossLogitBytes() {  // see AddLogits
+  return 3 * kLossTileRows * kVocabularySlice * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t LossTokenBytes(int64_t tokens) {
+  return tokens * static_cast<int64_t>(sizeof(NetworkState) + sizeof(TokenOutcome));
+}
+
 template <typename T>
 Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
                      ProgressSink& progress) {

@@ -22,6 +22,13 @@ namespace narrow {
 // kVocabularySlice, at least one, in slices of about equal size. The whole vocabulary is one slice.
 int64_t HeadSliceRows(int64_t vocabulary, int64_t rows);
 
+// Memory of ComputeLosses beside head and hidden states: the norms of tiles of so many networks on
+// each thread, the logits of one tile on each thread, and what is kept of `tokens` tokens, those of
+// all networks together.
+int64_t LossNormBytes(int64_t networks, int64_t hidden, ComputeType compute);
+int64_t LossLogitBytes();
+int64_t LossTokenBytes(int64_t tokens);
+
 struct LossRequest {
   const CheckpointReader* checkpoint = nullptr;
   const ModelFamily* family = nullptr;

@@ -205,6 +205,8 @@ void OutputCheckpoint::CopyRows(const std::string& name, const RowRange& range,
 
 void OutputCheckpoint::Finish() { writer_.Finish(); }
 
+int64_t ChunkBytes(int64_t bytes) { return std::min(kChunkBytes, bytes); }
+
 void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
                   const OutputCheckpoint::ChunkTap& tap) {
   const CheckpointReader::TensorLocation& location = source.Get(name);

@@ -80,5 +80,7 @@ class OutputCheckpoint {
 // order, numbered as in the tensor.
 void ReadInChunks(const CheckpointReader& source, const std::string& name, const RowRange& range,
                   const OutputCheckpoint::ChunkTap& tap);
+// Memory that takes of so many bytes.
+int64_t ChunkBytes(int64_t bytes);
 
 }  // namespace narrow

@@ -258,7 +258,7 @@ class Pass {
       const PhaseTimer timer(result_.calibration_seconds);
       LayerCalibration<T> observer =
           quantizing() ? MakeCalibration<T>(layer.spec(), config_, *request_.quantization)
-                       : LayerCalibration<T>(config_, {}, {});
+                       : LayerCalibration<T>(layer.spec(), {}, {});
       result_.calibration_flops += Forward(layer, *calibration_, &observer);
       statistics = observer.Take(layer.spec());
       if (!calibration_finite_) FailStates(layer.spec(), calibration_->name);
@@ -343,7 +343,7 @@ class Pass {
         calibration_finite_ = false;  // what was observed tells more
       }
       stream.hidden.Put(batch);
-      flops += batch.rows * LinearFlopsPerToken(config_);
+      flops += batch.rows * LinearFlopsPerToken(layer.spec());
       for (const Sequence& sequence : batch.sequences) {
         flops += CausalAttentionFlops(config_.heads, sequence.count);
       }

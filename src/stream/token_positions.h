@@ -10,8 +10,11 @@ namespace narrow {
 
 class TokenPositions {
  public:
-  // Keeps 8 bytes for each token. `tokens` outlives the object.
+  // `tokens` outlives the object.
   explicit TokenPositions(std::span<const int32_t> tokens);
+
+  // Memory of so many tokens.
+  static int64_t Bytes(int64_t tokens) { return tokens * static_cast<int64_t>(sizeof(int64_t)); }
 
   // Positions of the tokens in [first, first + count), ordered by token.
   std::span<const int64_t> Of(int64_t first, int64_t count) const;

@@ -110,7 +110,7 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
     const auto layer = static_cast<std::size_t>(i);
     const LoadedLayer<float> loaded(
         OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30));
-    RangeRecorder<float> recorder(config);
+    RangeRecorder<float> recorder(loaded.spec());
     ForwardLayer<float>(config, rope, loaded.runnable(), stream_.sequences, hidden.view(),
                         workspace, &recorder);
     ExpectRanges(loaded.spec(), recorder.Ranges(loaded.spec()), layer);

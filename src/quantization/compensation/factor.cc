@@ -117,6 +117,11 @@ double FactorBlock(HessianAccumulator::Block& hessian, double mean, double dampi
 
 }  // namespace
 
+int64_t CompensationFactor::Bytes(int64_t columns, int64_t block_columns) {
+  const int64_t widest = block_columns == 0 ? columns : std::min(block_columns, columns);
+  return widest * widest * static_cast<int64_t>(sizeof(double));
+}
+
 CompensationFactor::CompensationFactor(HessianAccumulator hessian, double damping,
                                        std::span<const double> column_energy)
     : columns_(hessian.columns()), tokens_(hessian.tokens()), damping_(damping) {

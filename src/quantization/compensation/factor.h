@@ -42,6 +42,9 @@ class CompensationFactor {
   explicit CompensationFactor(HessianAccumulator hessian, double damping = 0.01,
                               std::span<const double> column_energy = {});
 
+  // Memory it needs beside that of the accumulator, at most, for budgets.
+  static int64_t Bytes(int64_t columns, int64_t block_columns);
+
   int64_t columns() const { return columns_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t tokens() const { return tokens_; }  // H was summed over

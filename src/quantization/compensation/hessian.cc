@@ -4,7 +4,6 @@
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
-#include "kernels/matmul.h"
 #include "kernels/transpose.h"
 
 namespace narrow {
@@ -22,9 +21,8 @@ int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
 }
 
 // Tokens of one batch: whole products, few enough times for threads to meet.
-template <typename T>
-int64_t BatchTokens(int64_t columns) {
-  const int64_t depth_bytes = 2 * kDepth * columns * static_cast<int64_t>(sizeof(T));
+int64_t BatchTokens(int64_t columns, int64_t element_bytes) {
+  const int64_t depth_bytes = 2 * kDepth * columns * element_bytes;
   return kDepth * std::clamp<int64_t>(kBatchBytes / depth_bytes, 1, kBatchDepths);
 }
 
@@ -143,7 +141,7 @@ void HessianAccumulator::Add(MatrixView<const T> rows) {
   Implementation& self = *implementation_;
   NARROW_CHECK(rows.columns == self.columns);
   Batch<T>& batch = self.BatchOf<T>();
-  const int64_t batch_tokens = BatchTokens<T>(self.columns);
+  const int64_t batch_tokens = BatchTokens(self.columns, sizeof(T));
   if (batch.rows.size() == 0) {
     batch.rows = AlignedBuffer<T>(batch_tokens * self.columns);
     batch.columns = AlignedBuffer<T>(batch_tokens * self.columns);
@@ -206,17 +204,14 @@ std::vector<HessianAccumulator::Block> HessianAccumulator::TakeBlocks() {
   return std::move(self.blocks);
 }
 
-template <typename T>
-int64_t HessianAccumulator::Bytes(int64_t columns, int64_t block_columns) {
+int64_t HessianAccumulator::Bytes(int64_t columns, int64_t block_columns, ComputeType compute) {
   const int64_t step = BlockColumns(columns, block_columns);
   const int64_t whole = columns / step, rest = columns % step;
   return (whole * step * step + rest * rest) * static_cast<int64_t>(sizeof(float)) +
-         2 * BatchTokens<T>(columns) * columns * static_cast<int64_t>(sizeof(T));
+         2 * BatchTokens(columns, OperandBytes(compute)) * columns * OperandBytes(compute);
 }
 
 template void HessianAccumulator::Add<float>(MatrixView<const float>);
 template void HessianAccumulator::Add<Bfloat16>(MatrixView<const Bfloat16>);
-template int64_t HessianAccumulator::Bytes<float>(int64_t, int64_t);
-template int64_t HessianAccumulator::Bytes<Bfloat16>(int64_t, int64_t);
 
 }  // namespace narrow

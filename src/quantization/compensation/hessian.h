@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/matmul.h"
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
 
@@ -57,9 +58,8 @@ class HessianAccumulator {
   // The finished sums; the accumulator is empty afterwards.
   std::vector<Block> TakeBlocks();
 
-  // Memory an accumulator holds for inputs of T, for budgets.
-  template <typename T>
-  static int64_t Bytes(int64_t columns, int64_t block_columns = 0);
+  // Memory an accumulator holds for inputs of this operand type, for budgets.
+  static int64_t Bytes(int64_t columns, int64_t block_columns, ComputeType compute);
 
  private:
   struct Implementation;

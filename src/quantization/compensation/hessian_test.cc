@@ -138,8 +138,9 @@ TEST(HessianBasisTest, SquaresAreThoseOfTheirColumns) {
 }
 
 TEST(HessianBytesTest, BytesCoverBlocksAndBatch) {
-  EXPECT_EQ(HessianAccumulator::Bytes<float>(100), 100 * 100 * 4 + 2 * 4096 * 100 * 4);
-  EXPECT_EQ(HessianAccumulator::Bytes<Bfloat16>(53248, 16384),
+  EXPECT_EQ(HessianAccumulator::Bytes(100, 0, ComputeType::kFloat32),
+            100 * 100 * 4 + 2 * 4096 * 100 * 4);
+  EXPECT_EQ(HessianAccumulator::Bytes(53248, 16384, ComputeType::kBfloat16),
             4LL * 13312 * 13312 * 4 + 2 * 512 * 53248 * 2);
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/feedback.h"
 #include "kernels/float8.h"
 #include "kernels/matmul.h"
+#include "model/loaded_layer.h"
 
 namespace narrow {
 namespace {
@@ -155,6 +156,14 @@ void Chunk::RoundColumn(std::span<const float> weights, std::span<const float> c
 }
 
 }  // namespace
+
+int64_t RoundingBytes(int64_t columns, int64_t threads) {
+  // A chunk's weights, errors and codes, and the rows it gathers.
+  constexpr int64_t kColumnBytes =
+      kRoundingChunkRows * (2 * sizeof(float) + sizeof(Float8E4M3)) + kGatherRows * sizeof(float);
+  const int64_t chunks = DivideRoundUp(RewriteRows(columns), kRoundingChunkRows);
+  return std::min(threads, chunks) * columns * kColumnBytes;
+}
 
 CompensatedRounding RoundCompensated(const CompensationFactor& factor, int64_t rows,
                                      const WeightRowReader& read, float scale,

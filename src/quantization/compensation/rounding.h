@@ -32,4 +32,7 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor,
                                      MatrixView<const float> weights, float scale,
                                      std::span<std::byte> codes);
 
+// Memory of rounding RewriteRows of so many columns on `threads` threads, for budgets.
+int64_t RoundingBytes(int64_t columns, int64_t threads);
+
 }  // namespace narrow

@@ -130,6 +130,15 @@ void TurnMaxima(const KeyBasis& basis, int64_t head_size, std::span<float> maxim
 
 }  // namespace
 
+int64_t BasisStatistics::Bytes(const AttentionHeads& heads, ComputeType compute) {
+  return KeyBasisStatistics::Bytes(heads) +
+         HessianAccumulator::Bytes(heads.key_value_width(), heads.head_size, compute);
+}
+
+int64_t BasisChoiceBytes(const AttentionHeads& heads) {
+  return HessianAccumulator::Bytes(heads.query_width(), heads.head_size, ComputeType::kFloat32);
+}
+
 bool CanChangeBasis(const AttentionHeads& heads) {
   return heads.head_size % 2 == 0 && kRoundingChunkRows % heads.head_size == 0 &&
          kHessianColumnMultiple % heads.head_size == 0;

@@ -28,6 +28,8 @@ bool CanChangeBasis(const AttentionHeads& heads);
 struct BasisStatistics {
   std::optional<KeyBasisStatistics> keys;
   std::optional<HessianAccumulator> values;  // second moments of V; blocks hold whole heads
+
+  static int64_t Bytes(const AttentionHeads& heads, ComputeType compute);
 };
 
 // The basis of a layer's heads, of which each may be the original one.
@@ -44,6 +46,9 @@ struct LayerBasis {
 template <typename T>
 LayerBasis ChooseBasis(const LoadedLayer<T>& layer, const DecoderConfig& config,
                        BasisStatistics& statistics, HessianAccumulator* attended);
+
+// Memory of that for the weights of o, for budgets.
+int64_t BasisChoiceBytes(const AttentionHeads& heads);
 
 // Rows of a group's weights, in place; `rows` start at first_row of the group and are whole heads.
 void ChangeWeights(const LayerBasis& basis, const AttentionHeads& heads,

@@ -1,0 +1,44 @@
+#include "model/layer_groups.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace narrow {
+
+std::vector<GroupSpec> GroupsOf(const LayerSpec& layer) {
+  std::vector<GroupSpec> groups;
+  for (auto first = layer.linears.begin(); first != layer.linears.end();) {
+    const auto end = std::find_if(first, layer.linears.end(), [&](const LinearSpec& linear) {
+      return linear.group != first->group;
+    });
+    GroupSpec& group =
+        groups.emplace_back(GroupSpec{first->group, {first, end}, 0, first->columns});
+    for (const LinearSpec& linear : group.linears) group.rows += linear.rows;
+    first = end;
+  }
+  return groups;
+}
+
+GroupSpec GroupOf(const LayerSpec& layer, LinearGroup id) {
+  const std::vector<GroupSpec> groups = GroupsOf(layer);
+  const auto group = std::ranges::find(groups, id, &GroupSpec::id);
+  NARROW_CHECK(group != groups.end());
+  return *group;
+}
+
+int64_t RowsOf(const LayerSpec& layer, WeightRole role) {
+  const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);
+  NARROW_CHECK(linear != layer.linears.end());
+  return linear->rows;
+}
+
+int64_t LayerWeightCount(const LayerSpec& layer) {
+  int64_t count = 0;
+  for (const LinearSpec& linear : layer.linears) count += linear.rows * linear.columns;
+  return count;
+}
+
+int64_t LinearFlopsPerToken(const LayerSpec& layer) { return 2 * LayerWeightCount(layer); }
+
+}  // namespace narrow

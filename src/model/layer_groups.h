@@ -1,0 +1,40 @@
+// A layer's linears by the products they run as. Whatever is counted of a layer (memory,
+// operations, widths) is a loop over these.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/roles.h"
+
+namespace narrow {
+
+// The linears of one group, stacked: a view of the spec, which outlives it.
+struct GroupSpec {
+  LinearGroup id = LinearGroup::kQueryKeyValue;
+  std::span<const LinearSpec> linears;
+  int64_t rows = 0;     // outputs of all of them
+  int64_t columns = 0;  // inputs, which they share
+
+  int64_t elements() const { return rows * columns; }
+};
+
+// The groups of a layer in the order of the forward step.
+std::vector<GroupSpec> GroupsOf(const LayerSpec& layer);
+std::vector<GroupSpec> GroupsOf(LayerSpec&&) = delete;
+
+// One of them. REQUIRES: the layer has linears of it.
+GroupSpec GroupOf(const LayerSpec& layer, LinearGroup id);
+GroupSpec GroupOf(LayerSpec&&, LinearGroup) = delete;
+
+// Outputs of the layer's linear of a role. REQUIRES: there is one.
+int64_t RowsOf(const LayerSpec& layer, WeightRole role);
+
+// Weights of a layer's linears, in elements.
+int64_t LayerWeightCount(const LayerSpec& layer);
+
+// Multiply-adds, counted as two operations each, of a layer's linears for one token.
+int64_t LinearFlopsPerToken(const LayerSpec& layer);
+
+}  // namespace narrow
