@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/checkpoint_reader.h"
+#include "io/file.h"
 #include "tensor/scalar_types.h"
 
 namespace narrow {
@@ -24,7 +25,7 @@ T Load(const std::byte* bytes) {
   return value;
 }
 
-std::vector<float> ReadScale(const InputFile& file, const SafetensorsEntry& entry) {
+std::vector<float> ReadScale(const ByteSource& file, const SafetensorsEntry& entry) {
   const int64_t element_bytes = ElementBytes(entry.dtype);
   const int64_t count = entry.bytes() / element_bytes;
   if (count > kMaxScaleElements || !Info(entry.dtype).floating) return {};
@@ -56,7 +57,7 @@ std::vector<float> ReadScale(const InputFile& file, const SafetensorsEntry& entr
   return values;
 }
 
-void Add(const InputFile& file, const SafetensorsEntry& entry, Inventory& inventory) {
+void Add(const ByteSource& file, const SafetensorsEntry& entry, Inventory& inventory) {
   InspectedTensor tensor{.name = entry.name,
                          .dtype = entry.dtype,
                          .shape = entry.shape,

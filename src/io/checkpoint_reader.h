@@ -1,4 +1,4 @@
-// A Hugging Face checkpoint directory: config.json, one or many safetensors files, their index.
+// A Hugging Face checkpoint: config.json, one or many safetensors files, their index.
 #pragma once
 
 #include <filesystem>
@@ -10,38 +10,31 @@
 #include <unordered_map>
 #include <vector>
 
-#include "io/file.h"
+#include "io/byte_source.h"
+#include "io/checkpoint_files.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/traffic.h"
 
 namespace narrow {
 
-// The file of each tensor, by name, as a model.safetensors.index.json says.
-using WeightMap = std::map<std::string, std::string>;
-
-// Throws: kCorruptInput for wrong types, no tensors and names that leave the directory;
-// kUnsupported for files of another type.
-WeightMap ParseWeightMap(const Json& index, const std::string& what);
-
-// Opens the directory, reads config.json and every header, and checks the index against the files.
-// The index decides which files are read, and which of several copies of a tensor; a tensor of
-// these files that it does not list is there like the others, marked; every known reader would take
-// it. Thread-safe after construction.
+// Opens the weight files, reads every header, and checks the index against the files. The index
+// decides which files are read, and which of several copies of a tensor; a tensor of these files
+// that it does not list is there like the others, marked; every known reader would take it. Owns
+// the sources. Thread-safe after construction.
 class CheckpointReader {
  public:
-  // Weight files: model.safetensors.index.json if present, else model.safetensors, else the only
-  // *.safetensors file, adapters aside. Throws: kNotFound (directory, config, weights, a file the
-  // index names), kCorruptInput (headers; an index that places a tensor in one file that is in
-  // another, or names a file outside the directory or by an absolute path; a tensor in two files
-  // of which the index lists neither).
-  explicit CheckpointReader(std::filesystem::path directory);
+  // Throws: as FindCheckpointFiles.
+  explicit CheckpointReader(const std::filesystem::path& directory);
+  // Throws: as `files.open` and ByteSource; kCorruptInput (headers; an index that places a tensor
+  // in one file that is in another; a tensor in two files of which the index lists neither).
+  explicit CheckpointReader(CheckpointFiles files);
 
   const std::filesystem::path& directory() const { return directory_; }
   const Json& config() const { return config_; }
 
   struct TensorLocation {
-    const InputFile* file = nullptr;
+    const ByteSource* file = nullptr;  // of the reader
     SafetensorsEntry entry;
     bool listed = true;  // by the index, where there is one
   };
@@ -61,7 +54,8 @@ class CheckpointReader {
   // no `name`. Not thread-safe; invalidates what Find and Get returned.
   void Rename(const std::string& stored, const std::string& name);
 
-  // Copies the tensor's bytes. REQUIRES: bytes.size() == location.entry.bytes().
+  // Copies the tensor's bytes. Throws: as ByteSource::ReadAt. REQUIRES: bytes.size() ==
+  // location.entry.bytes().
   void Read(const TensorLocation& location, std::span<std::byte> bytes) const;
   // Copies bytes [offset, offset + bytes.size()) of the tensor (for slices of rows).
   void ReadPart(const TensorLocation& location, int64_t offset, std::span<std::byte> bytes) const;
@@ -90,7 +84,7 @@ class CheckpointReader {
 
   std::filesystem::path directory_;
   Json config_;
-  std::vector<std::unique_ptr<InputFile>> files_;
+  std::vector<std::unique_ptr<ByteSource>> files_;
   std::vector<TensorLocation> tensors_;
   std::unordered_map<std::string, std::size_t> index_;  // name -> position in tensors_
   std::map<std::string, std::string> absent_;

@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "io/byte_source.h"
+
 namespace narrow {
 
 // Owns a file descriptor; closes it. Move-only.
@@ -26,21 +28,18 @@ class FileDescriptor {
   int descriptor_ = -1;
 };
 
-// A regular file opened for reading. Thread-safe: reads carry their offset.
-class InputFile {
+// A regular file opened for reading.
+class InputFile final : public ByteSource {
  public:
   // Throws: kNotFound when there is no such file, kIo when it cannot be opened or is not regular.
   explicit InputFile(std::filesystem::path path);
 
-  const std::filesystem::path& path() const { return path_; }
-  int64_t size() const { return size_; }                // bytes, when opened
-  int64_t modified_ns() const { return modified_ns_; }  // st_mtim, nanoseconds since the epoch
+  const std::filesystem::path& path() const override { return path_; }
+  int64_t size() const override { return size_; }
+  int64_t modified_ns() const override { return modified_ns_; }  // st_mtim
 
-  // Fills `bytes` from `offset`. Throws: kCorruptInput when the file ends early (it shrank), kIo
-  // when the read fails; the message names the file.
-  void ReadAt(int64_t offset, std::span<std::byte> bytes) const;
-  // Throws: kCorruptInput when the file was changed since it was opened (size or time).
-  void CheckUnchanged() const;
+  void ReadAt(int64_t offset, std::span<std::byte> bytes) const override;
+  void CheckUnchanged() const override;  // by size and time
   // Tells the kernel that [offset, offset + count) is not needed in its cache any more.
   void DropCache(int64_t offset, int64_t count) const noexcept;
 

@@ -182,7 +182,7 @@ SafetensorsHeader ParseSafetensorsHeader(std::string_view prefix, int64_t file_b
   return header;
 }
 
-SafetensorsHeader ReadSafetensorsHeader(const InputFile& file) {
+SafetensorsHeader ReadSafetensorsHeader(const ByteSource& file) {
   const std::string what = file.path().string();
   std::string prefix(
       static_cast<std::size_t>(std::min(file.size(), static_cast<int64_t>(kLfsPointer.size()))),

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/file.h"
+#include "io/byte_source.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor.h"
 
@@ -40,8 +40,8 @@ inline constexpr int64_t kMaxSafetensorsHeaderBytes = 100'000'000;  // the refer
 SafetensorsHeader ParseSafetensorsHeader(std::string_view prefix, int64_t file_bytes,
                                          std::string_view what);
 
-// Reads and parses the header of an open file. Throws as the above and InputFile::ReadAt do.
-SafetensorsHeader ReadSafetensorsHeader(const InputFile& file);
+// Reads and parses the header. Throws as the above and ByteSource::ReadAt do.
+SafetensorsHeader ReadSafetensorsHeader(const ByteSource& file);
 
 // A tensor to be written.
 struct TensorSpec {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "io/file.h"
 #include "io/scratch_directory.h"
 
 namespace narrow {

@@ -1,7 +1,9 @@
 #include "stream/run_state.h"
 
 #include <algorithm>
+#include <concepts>
 #include <system_error>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/fnv_hash.h"
@@ -10,108 +12,159 @@
 namespace narrow {
 namespace {
 
-constexpr int kStateFormat = 4;
+constexpr int kStateFormat = 5;
 
-Json ToJson(const LayerFacts& facts) {
-  Json json = Json::object();
-  json["linears"] = Json::array();
-  for (const LinearFacts& linear : facts.linears) {
-    json["linears"].push_back({linear.module, linear.weight_amax, linear.weight_scale,
-                               linear.input_amax, linear.input_scale, linear.elements,
-                               linear.saturated, linear.output_error, linear.nearest_output_error,
-                               static_cast<int>(linear.role), static_cast<int>(linear.group)});
-  }
-  json["cache"] = nullptr;
-  if (facts.cache) {
-    json["cache"] = {facts.cache->attention_module, facts.cache->key_amax, facts.cache->key_scale,
-                     facts.cache->value_amax, facts.cache->value_scale};
-  }
-  json["errors"] = nullptr;
-  if (facts.errors) json["errors"] = {facts.errors->groups, facts.errors->cache, facts.errors->all};
-  return json;
+template <typename T, typename... Types>
+concept OneOf = (std::same_as<std::remove_const_t<T>, Types> || ...);
+template <typename T>
+concept Record =
+    OneOf<T, RunState, LayerFacts, LinearFacts, CacheFacts, LayerErrors, KeptGroups, LayerGroup>;
+
+// What is saved of each record: member(name, value) for every one. Saving and loading both go by
+// these lists.
+void ForMembers(OneOf<LinearFacts> auto& linear, const auto& member) {
+  member("module", linear.module);
+  member("weight_amax", linear.weight_amax);
+  member("weight_scale", linear.weight_scale);
+  member("input_amax", linear.input_amax);
+  member("input_scale", linear.input_scale);
+  member("elements", linear.elements);
+  member("saturated", linear.saturated);
+  member("output_error", linear.output_error);
+  member("nearest_output_error", linear.nearest_output_error);
+  member("role", linear.role);
+  member("group", linear.group);
 }
 
-// Throws: Json::exception when it is no whole number. The library's own conversion takes any
-// number.
-int64_t Whole(const Json& json) {
-  return json.is_number_unsigned() ? json.get<int64_t>()
-                                   : json.get_ref<const Json::number_integer_t&>();
+void ForMembers(OneOf<CacheFacts> auto& cache, const auto& member) {
+  member("attention_module", cache.attention_module);
+  member("key_amax", cache.key_amax);
+  member("key_scale", cache.key_scale);
+  member("value_amax", cache.value_amax);
+  member("value_scale", cache.value_scale);
 }
 
-// One of a few small numbers; -1 for any other.
-int Small(const Json& json) {
-  const int64_t value = Whole(json);
-  return value >= 0 && value < 64 ? static_cast<int>(value) : -1;
+void ForMembers(OneOf<LayerErrors> auto& errors, const auto& member) {
+  member("groups", errors.groups);
+  member("cache", errors.cache);
+  member("all", errors.all);
+}
+
+void ForMembers(OneOf<LayerFacts> auto& facts, const auto& member) {
+  member("linears", facts.linears);
+  member("cache", facts.cache);
+  member("errors", facts.errors);
+}
+
+void ForMembers(OneOf<LayerGroup> auto& group, const auto& member) {
+  member("layer", group.layer);
+  member("group", group.group);
+  member("modules", group.modules);
+  member("extra_bytes", group.extra_bytes);
+  member("error", group.error);
+  member("share", group.share);
+}
+
+void ForMembers(OneOf<KeptGroups> auto& kept, const auto& member) {
+  member("groups", kept.groups);
+  member("kl_without", kept.kl_without);
+  member("kl_predicted", kept.kl_predicted);
+  member("seconds", kept.seconds);
+}
+
+void ForMembers(OneOf<RunState> auto& state, const auto& member) {
+  member("fingerprint", state.fingerprint);
+  member("job", state.job);
+  member("layers_done", state.layers_done);
+  member("kept", state.kept);
+  member("layers", state.layers);
+  member("hidden_generations", state.hidden_generations);
+  member("calibration_seconds", state.calibration_seconds);
+  member("quantization_seconds", state.quantization_seconds);
+  member("evaluation_seconds", state.evaluation_seconds);
+  member("calibration_flops", state.calibration_flops);
+  member("evaluation_flops", state.evaluation_flops);
 }
 
 // Floats survive: JSON holds them as doubles with all digits.
-LayerFacts LayerFactsFromJson(const Json& json) {
-  LayerFacts facts;
-  for (const Json& linear : json.at("linears")) {
-    facts.linears.push_back({linear.at(0), linear.at(1), linear.at(2), linear.at(3), linear.at(4),
-                             Whole(linear.at(5)), Whole(linear.at(6)), linear.at(7), linear.at(8),
-                             static_cast<WeightRole>(Small(linear.at(9))),
-                             static_cast<LinearGroup>(Small(linear.at(10)))});
-  }
-  if (const Json& cache = json.at("cache"); !cache.is_null()) {
-    facts.cache = CacheFacts{cache.at(0), cache.at(1), cache.at(2), cache.at(3), cache.at(4)};
-  }
-  if (const Json& errors = json.at("errors"); !errors.is_null()) {
-    facts.errors = LayerErrors{errors.at(0), errors.at(1), errors.at(2)};
-  }
-  return facts;
-}
+class Saver {
+ public:
+  explicit Saver(Json& json) : json_(json) {}
+  void operator()(const char* name, const auto& value) const { json_[name] = Of(value); }
 
-Json ToJson(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
-
-std::optional<double> NumberFromJson(const Json& json) {
-  return json.is_null() ? std::nullopt : std::optional<double>(json.get<double>());
-}
-
-Json ToJson(const KeptGroups& kept) {
-  Json json = Json::object();
-  json["groups"] = Json::array();
-  for (const LayerGroup& group : kept.groups) {
-    json["groups"].push_back({group.layer, static_cast<int>(group.group), group.modules,
-                              group.extra_bytes, group.error, group.share});
+ private:
+  template <typename T>
+  static Json Of(const T& value) {
+    if constexpr (Record<T>) {
+      Json json = Json::object();
+      ForMembers(value, Saver(json));
+      return json;
+    } else if constexpr (std::is_enum_v<T>) {
+      return static_cast<int>(value);
+    } else {
+      return value;
+    }
   }
-  json["kl_without"] = ToJson(kept.kl_without);
-  json["kl_predicted"] = ToJson(kept.kl_predicted);
-  json["seconds"] = kept.seconds;
-  return json;
-}
-
-KeptGroups KeptGroupsFromJson(const Json& json) {
-  KeptGroups kept;
-  for (const Json& group : json.at("groups")) {
-    kept.groups.push_back({Whole(group.at(0)), static_cast<LinearGroup>(Small(group.at(1))),
-                           group.at(2).get<std::vector<std::string>>(), Whole(group.at(3)),
-                           group.at(4), group.at(5)});
+  template <typename T>
+  static Json Of(const std::optional<T>& value) {
+    return value ? Of(*value) : Json(nullptr);
   }
-  kept.kl_without = NumberFromJson(json.at("kl_without"));
-  kept.kl_predicted = NumberFromJson(json.at("kl_predicted"));
-  kept.seconds = json.at("seconds");
-  return kept;
-}
-
-RunState StateFromJson(const Json& json) {
-  RunState state;
-  state.fingerprint = json.at("fingerprint").get<Fingerprint>();
-  state.job = json.at("job");
-  state.layers_done = Whole(json.at("layers_done"));
-  if (const Json& kept = json.at("kept"); !kept.is_null()) state.kept = KeptGroupsFromJson(kept);
-  for (const Json& layer : json.at("layers")) state.layers.push_back(LayerFactsFromJson(layer));
-  for (const auto& [stream, generation] : json.at("hidden_generations").items()) {
-    state.hidden_generations[stream] = Small(generation);
+  template <typename T>
+  static Json Of(const std::vector<T>& values) {
+    Json array = Json::array();
+    for (const T& value : values) array.push_back(Of(value));
+    return array;
   }
-  const Json& seconds = json.at("seconds");
-  state.calibration_seconds = seconds.at(0);
-  state.quantization_seconds = seconds.at(1);
-  state.evaluation_seconds = seconds.at(2);
-  state.calibration_flops = Whole(json.at("flops").at(0));
-  state.evaluation_flops = Whole(json.at("flops").at(1));
-  return state;
-}
+
+  Json& json_;
+};
+
+// Throws: Json::exception for a member that is absent or of another kind.
+class Loader {
+ public:
+  explicit Loader(const Json& json) : json_(json) {}
+  void operator()(const char* name, auto& value) const { Take(json_.at(name), value); }
+
+ private:
+  // The library's own conversion takes any number for a whole one.
+  static int64_t Whole(const Json& json) {
+    return json.is_number_unsigned() ? json.get<int64_t>()
+                                     : json.get_ref<const Json::number_integer_t&>();
+  }
+  // One of a few small numbers; -1 for any other.
+  static int Small(const Json& json) {
+    const int64_t value = Whole(json);
+    return value >= 0 && value < 64 ? static_cast<int>(value) : -1;
+  }
+
+  template <typename T>
+  static void Take(const Json& json, T& value) {
+    if constexpr (Record<T>) {
+      ForMembers(value, Loader(json));
+    } else if constexpr (std::is_enum_v<T>) {
+      value = static_cast<T>(Small(json));
+    } else if constexpr (std::is_same_v<T, int64_t>) {
+      value = Whole(json);
+    } else {
+      json.get_to(value);
+    }
+  }
+  template <typename T>
+  static void Take(const Json& json, std::optional<T>& value) {
+    if (!json.is_null()) Take(json, value.emplace());
+  }
+  template <typename T>
+  static void Take(const Json& json, std::vector<T>& values) {
+    for (const Json& value : json.get_ref<const Json::array_t&>()) {
+      Take(value, values.emplace_back());
+    }
+  }
+  static void Take(const Json& json, std::map<std::string, int>& values) {
+    for (const auto& [name, value] : json.items()) values[name] = Small(value);
+  }
+
+  const Json& json_;
+};
 
 void CheckSameJob(const Fingerprint& saved, const Fingerprint& now,
                   const std::filesystem::path& path) {
@@ -137,18 +190,8 @@ void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const 
 }
 
 void SaveRunState(const std::filesystem::path& path, const RunState& state) {
-  Json json = Json::object();
-  json["format"] = kStateFormat;
-  json["fingerprint"] = state.fingerprint;
-  json["job"] = state.job;
-  json["layers_done"] = state.layers_done;
-  json["kept"] = state.kept ? ToJson(*state.kept) : Json(nullptr);
-  json["layers"] = Json::array();
-  for (const LayerFacts& layer : state.layers) json["layers"].push_back(ToJson(layer));
-  json["hidden_generations"] = state.hidden_generations;
-  json["seconds"] = {state.calibration_seconds, state.quantization_seconds,
-                     state.evaluation_seconds};
-  json["flops"] = {state.calibration_flops, state.evaluation_flops};
+  Json json = {{"format", kStateFormat}};
+  ForMembers(state, Saver(json));
   WriteFileAtomically(path, json.dump());
 }
 
@@ -198,7 +241,7 @@ RunState ParseRunState(std::string_view text, const std::string& what) {
       Fail(ErrorCode::kUnsupported,
            "{} was written by another version of narrow; start over with --resume never", what);
     }
-    state = StateFromJson(json);
+    ForMembers(state, Loader(json));
   } catch (const nlohmann::json::exception&) {
     FailDamaged(what);
   } catch (const Error& failure) {
