@@ -3,7 +3,6 @@
 #include <fnmatch.h>
 
 #include <chrono>
-#include <map>
 
 #include "base/memory_use.h"
 #include "base/parallel.h"
@@ -331,18 +330,14 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
   }
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
-    std::map<LinearGroup, const LinearSpec*> first_of_group;
-    for (const LinearSpec& linear : layer.linears) {
-      const LinearSpec* first = first_of_group.try_emplace(linear.group, &linear).first->second;
-      if (excluded.contains(first->module) != excluded.contains(linear.module)) {
-        Fail(ErrorCode::kInvalidArgument,
-             "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint "
-             "that "
-             "quantizes only one: exclude both or none",
-             excluded.contains(first->module) ? first->module : linear.module,
-             excluded.contains(first->module) ? linear.module : first->module);
-      }
-    }
+    const auto taken = [&](const LinearSpec& linear) { return excluded.contains(linear.module); };
+    const auto mixed = FindMixedGroup(layer, taken);
+    if (!mixed) continue;
+    const auto [first, other] = *mixed;
+    Fail(ErrorCode::kInvalidArgument,
+         "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint that "
+         "quantizes only one: exclude both or none",
+         (taken(*first) ? first : other)->module, (taken(*first) ? other : first)->module);
   }
   return excluded;
 }

@@ -175,14 +175,7 @@ void NoteKeeping(const KeepRequest& request, std::vector<std::string>& assumptio
 JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
                      const TokenCounts& counts) {
   const QuantizeRequest& job = request.job;
-  JobShape shape;
-  shape.family = model.family;
-  shape.config = model.config;
-  shape.compute = ChooseComputeType(job.data_type);
-  shape.stored = model.checkpoint != nullptr
-                     ? model.checkpoint->Get(shape.layer().linears.front().weight()).entry.dtype
-                     : model.config.dtype;
-  shape.threads = ThreadCount();
+  JobShape shape = ShapeOf(model, ChooseComputeType(job.data_type), nullptr, nullptr, nullptr);
   shape.calibration_tokens = counts.calibration;
   shape.evaluation_tokens = counts.evaluation;
   shape.longest_sequence = std::max(counts.calibration_length, counts.longest_window);
@@ -192,7 +185,6 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
     shape.head_basis = job.head_basis;
     SetMeasurements(job, counts.attribution, shape);
   }
-  shape.resident_before_bytes = CurrentResidentBytes();
   std::error_code error;
   if (!std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
     shape.resident_before_bytes += model.config.vocabulary * kTokenizerBytesPerEntry;

@@ -54,9 +54,6 @@ HWY_INLINE VU32 RoundMagnitude(VU32 bits) {
 }
 
 // How a magnitude becomes the quotient to encode.
-struct Unscaled {
-  HWY_INLINE VU32 operator()(VU32 bits) const { return bits; }
-};
 struct DividedBy {
   float scale;
   HWY_INLINE VU32 operator()(VU32 bits) const {
@@ -71,8 +68,7 @@ HWY_INLINE int64_t CountAbove(VU32 bits, uint32_t limit) {
 }
 
 // A vector of bfloat16 as magnitudes of its even and odd elements (f32 bits) after `quotient`.
-template <class Quotient>
-HWY_INLINE void SplitMagnitudes(VU16 v, const Quotient& quotient, VU32& even, VU32& odd) {
+HWY_INLINE void SplitMagnitudes(VU16 v, const DividedBy& quotient, VU32& even, VU32& odd) {
   const DU32 du;
   const VU32 both = hn::BitCast(du, v);
   even = quotient(hn::And(hn::ShiftLeft<16>(both), hn::Set(du, 0x7FFFFFFF)));
@@ -87,70 +83,24 @@ HWY_INLINE int64_t CountSaturated(VU16 v, VU32 even, VU32 odd) {
          static_cast<int64_t>(hn::CountTrue(du, special));
 }
 
-template <class Quotient>
-HWY_INLINE int64_t EncodeStep(const Bfloat16* from, const Quotient& quotient, Float8E4M3* to) {
-  const DU16 du;
-  const VU16 v = hn::LoadU(du, Bits(from));
-  VU32 even, odd;
-  SplitMagnitudes(v, quotient, even, odd);
-  const VU16 codes = hn::OddEven(hn::BitCast(du, hn::ShiftLeft<16>(EncodeMagnitude(odd))),
-                                 hn::BitCast(du, EncodeMagnitude(even)));
-  const auto nan = hn::Gt(hn::And(v, hn::Set(du, 0x7FFF)), hn::Set(du, 0x7F80));
-  const VU16 sign = hn::And(hn::ShiftRight<8>(v), hn::Set(du, 0x80));
-  const VU16 result = hn::Or(hn::IfThenElse(nan, hn::Set(du, kNanCode), codes), sign);
-  hn::StoreU(hn::TruncateTo(DU8Half(), result), DU8Half(), Bits(to));
-  return CountSaturated(v, even, odd);
-}
-
-// One vector of f32 lanes, loaded from f32 or f16.
-template <typename T, class Quotient>
-HWY_INLINE int64_t EncodeStep(const T* from, const Quotient& quotient, Float8E4M3* to) {
+int64_t QuantizeF32(const float* from, size_t count, float scale, Float8E4M3* to) {
   const DU32 du;
-  const VU32 v = hn::BitCast(du, LoadVector(from));
-  const VU32 magnitude = hn::And(v, hn::Set(du, 0x7FFFFFFF));
-  const VU32 bits = quotient(magnitude);
-  const auto nan = hn::Gt(magnitude, hn::Set(du, kExponentMask));
-  const VU32 sign = hn::And(hn::ShiftRight<24>(v), hn::Set(du, 0x80));
-  const VU32 result =
-      hn::Or(hn::IfThenElse(nan, hn::Set(du, kNanCode), EncodeMagnitude(bits)), sign);
-  hn::StoreU(hn::TruncateTo(DU8Quarter(), result), DU8Quarter(), Bits(to));
-  return CountAbove(bits, kMaxBits) - CountAbove(magnitude, kExponentMask - 1);
-}
-
-// Elements a step of the loops over T works on.
-template <typename T>
-HWY_INLINE size_t StepOf() {
-  return hn::Lanes(DF32());
-}
-template <>
-HWY_INLINE size_t StepOf<Bfloat16>() {
-  return hn::Lanes(DU16());
-}
-
-template <typename T>
-HWY_INLINE int64_t Quantize(const T* from, size_t count, float scale, Float8E4M3* to) {
   const DividedBy quotient{scale};
   int64_t saturated = 0;
-  ForEachStep(from, count, StepOf<T>(), to, [&](const T* x, Float8E4M3* code) HWY_ATTR {
-    saturated += EncodeStep(x, quotient, code);
-  });
+  const auto step = [&](const float* x, Float8E4M3* code) HWY_ATTR {
+    const VU32 v = hn::BitCast(du, LoadVector(x));
+    const VU32 magnitude = hn::And(v, hn::Set(du, 0x7FFFFFFF));
+    const VU32 bits = quotient(magnitude);
+    const auto nan = hn::Gt(magnitude, hn::Set(du, kExponentMask));
+    const VU32 sign = hn::And(hn::ShiftRight<24>(v), hn::Set(du, 0x80));
+    const VU32 result =
+        hn::Or(hn::IfThenElse(nan, hn::Set(du, kNanCode), EncodeMagnitude(bits)), sign);
+    hn::StoreU(hn::TruncateTo(DU8Quarter(), result), DU8Quarter(), Bits(code));
+    saturated += CountAbove(bits, kMaxBits) - CountAbove(magnitude, kExponentMask - 1);
+  };
+  ForEachStep(from, count, hn::Lanes(DF32()), to, step);
   return saturated;
 }
-int64_t QuantizeF32(const float* from, size_t count, float scale, Float8E4M3* to) {
-  return Quantize(from, count, scale, to);
-}
-int64_t QuantizeBf16(const Bfloat16* from, size_t count, float scale, Float8E4M3* to) {
-  return Quantize(from, count, scale, to);
-}
-
-template <typename T>
-HWY_INLINE void Encode(const T* from, size_t count, Float8E4M3* to) {
-  ForEachStep(from, count, StepOf<T>(), to,
-              [](const T* x, Float8E4M3* code) HWY_ATTR { EncodeStep(x, Unscaled(), code); });
-}
-void EncodeF32(const float* from, size_t count, Float8E4M3* to) { Encode(from, count, to); }
-void EncodeBf16(const Bfloat16* from, size_t count, Float8E4M3* to) { Encode(from, count, to); }
-void EncodeF16(const Float16* from, size_t count, Float8E4M3* to) { Encode(from, count, to); }
 
 void DecodeToF32(const Float8E4M3* from, size_t count, float* to) {
   const auto step = [](const Float8E4M3* x, float* y) HWY_ATTR {
@@ -275,10 +225,6 @@ HWY_AFTER_NAMESPACE();
 namespace narrow {
 
 HWY_EXPORT(QuantizeF32);
-HWY_EXPORT(QuantizeBf16);
-HWY_EXPORT(EncodeF32);
-HWY_EXPORT(EncodeBf16);
-HWY_EXPORT(EncodeF16);
 HWY_EXPORT(DecodeToF32);
 HWY_EXPORT(DecodeToBf16);
 HWY_EXPORT(RoundBf16);
@@ -294,27 +240,6 @@ int64_t QuantizeFloat8(std::span<const float> values, float scale, std::span<Flo
   NARROW_CHECK(values.size() == codes.size());
   CheckScale(scale);
   return HWY_DYNAMIC_DISPATCH(QuantizeF32)(values.data(), values.size(), scale, codes.data());
-}
-
-int64_t QuantizeFloat8(std::span<const Bfloat16> values, float scale, std::span<Float8E4M3> codes) {
-  NARROW_CHECK(values.size() == codes.size());
-  CheckScale(scale);
-  return HWY_DYNAMIC_DISPATCH(QuantizeBf16)(values.data(), values.size(), scale, codes.data());
-}
-
-void EncodeFloat8(std::span<const float> values, std::span<Float8E4M3> codes) {
-  NARROW_CHECK(values.size() == codes.size());
-  HWY_DYNAMIC_DISPATCH(EncodeF32)(values.data(), values.size(), codes.data());
-}
-
-void EncodeFloat8(std::span<const Bfloat16> values, std::span<Float8E4M3> codes) {
-  NARROW_CHECK(values.size() == codes.size());
-  HWY_DYNAMIC_DISPATCH(EncodeBf16)(values.data(), values.size(), codes.data());
-}
-
-void EncodeFloat8(std::span<const Float16> values, std::span<Float8E4M3> codes) {
-  NARROW_CHECK(values.size() == codes.size());
-  HWY_DYNAMIC_DISPATCH(EncodeF16)(values.data(), values.size(), codes.data());
 }
 
 void DecodeFloat8(std::span<const Float8E4M3> codes, std::span<float> values) {

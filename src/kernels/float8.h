@@ -17,12 +17,6 @@ namespace narrow {
 // REQUIRES: sizes are equal, scale > 0 and finite. Returns how many finite inputs exceeded 448
 // steps of `scale` in magnitude (they saturated).
 int64_t QuantizeFloat8(std::span<const float> values, float scale, std::span<Float8E4M3> codes);
-int64_t QuantizeFloat8(std::span<const Bfloat16> values, float scale, std::span<Float8E4M3> codes);
-
-// Plain cast (scale 1) of every input type, for tests and for import.
-void EncodeFloat8(std::span<const float> values, std::span<Float8E4M3> codes);
-void EncodeFloat8(std::span<const Bfloat16> values, std::span<Float8E4M3> codes);
-void EncodeFloat8(std::span<const Float16> values, std::span<Float8E4M3> codes);
 
 // values[i] = code as a number; exact in both f32 and bf16.
 void DecodeFloat8(std::span<const Float8E4M3> codes, std::span<float> values);

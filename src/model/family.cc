@@ -1,11 +1,11 @@
 #include "model/family.h"
 
 #include <array>
-#include <map>
 #include <set>
 
 #include "io/wrapped_names.h"
 #include "model/cache_scales.h"
+#include "model/layer_groups.h"
 #include "model/llama/llama.h"
 #include "model/missing_tensor.h"
 
@@ -65,15 +65,16 @@ class WeightCheck {
     const auto dtype = [&](const LinearSpec& linear) {
       return checkpoint_.Get(linear.weight()).entry.dtype;
     };
-    std::map<LinearGroup, const LinearSpec*> firsts;
-    for (const LinearSpec& linear : layer.linears) {
-      const LinearSpec& first = *firsts.try_emplace(linear.group, &linear).first->second;
-      if ((dtype(first) == Dtype::kF8E4M3) == (dtype(linear) == Dtype::kF8E4M3)) continue;
-      Fail(ErrorCode::kCorruptInput,
-           "tensor {} is {}, but {} is {}: linears that read the same input are fused, so all of "
-           "them are FP8 or none is",
-           first.weight(), Name(dtype(first)), linear.weight(), Name(dtype(linear)));
-    }
+    const auto quantized = [&](const LinearSpec& linear) {
+      return dtype(linear) == Dtype::kF8E4M3;
+    };
+    const auto mixed = FindMixedGroup(layer, quantized);
+    if (!mixed) return;
+    const auto [first, linear] = *mixed;
+    Fail(ErrorCode::kCorruptInput,
+         "tensor {} is {}, but {} is {}: linears that read the same input are fused, so all of "
+         "them are FP8 or none is",
+         first->weight(), Name(dtype(*first)), linear->weight(), Name(dtype(*linear)));
   }
 
   // Scales of the KV cache, which all layers have or none has, and of attention in FP8.

@@ -27,6 +27,17 @@ GroupSpec GroupOf(const LayerSpec& layer, LinearGroup id) {
   return *group;
 }
 
+std::optional<std::pair<const LinearSpec*, const LinearSpec*>> FindMixedGroup(
+    const LayerSpec& layer, const std::function<bool(const LinearSpec&)>& is) {
+  for (const GroupSpec& group : GroupsOf(layer)) {
+    for (const LinearSpec& linear : group.linears) {
+      if (is(linear) != is(group.linears.front()))
+        return std::pair(&group.linears.front(), &linear);
+    }
+  }
+  return std::nullopt;
+}
+
 int64_t RowsOf(const LayerSpec& layer, WeightRole role) {
   const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);
   NARROW_CHECK(linear != layer.linears.end());
@@ -38,7 +49,5 @@ int64_t LayerWeightCount(const LayerSpec& layer) {
   for (const LinearSpec& linear : layer.linears) count += linear.rows * linear.columns;
   return count;
 }
-
-int64_t LinearFlopsPerToken(const LayerSpec& layer) { return 2 * LayerWeightCount(layer); }
 
 }  // namespace narrow

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "model/roles.h"
@@ -28,6 +31,11 @@ std::vector<GroupSpec> GroupsOf(LayerSpec&&) = delete;
 GroupSpec GroupOf(const LayerSpec& layer, LinearGroup id);
 GroupSpec GroupOf(LayerSpec&&, LinearGroup) = delete;
 
+// Linears of a group are fused, so all are treated alike. The first of a group, and one of the same
+// group that `is` tells apart from it; nothing where groups are whole.
+std::optional<std::pair<const LinearSpec*, const LinearSpec*>> FindMixedGroup(
+    const LayerSpec& layer, const std::function<bool(const LinearSpec&)>& is);
+
 // Outputs of the layer's linear of a role. REQUIRES: there is one.
 int64_t RowsOf(const LayerSpec& layer, WeightRole role);
 
@@ -35,6 +43,6 @@ int64_t RowsOf(const LayerSpec& layer, WeightRole role);
 int64_t LayerWeightCount(const LayerSpec& layer);
 
 // Multiply-adds, counted as two operations each, of a layer's linears for one token.
-int64_t LinearFlopsPerToken(const LayerSpec& layer);
+inline int64_t LinearFlopsPerToken(const LayerSpec& layer) { return 2 * LayerWeightCount(layer); }
 
 }  // namespace narrow

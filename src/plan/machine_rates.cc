@@ -94,13 +94,8 @@ void MeasurePanel(int64_t columns, MachineRates& rates) {
     ParallelFor(rows, [&](int64_t row) {
       thread_local std::vector<float> floats;
       floats.resize(static_cast<std::size_t>(columns));
-      if constexpr (std::is_same_v<T, float>) {
-        std::ranges::copy(view.RowSpan(row), floats.begin());
-        std::ranges::copy(floats, view.Row(row));
-      } else {
-        ConvertToFloat(view.RowSpan(row), floats);
-        ConvertToBfloat16(floats, view.RowSpan(row));
-      }
+      ToFloats(view.RowSpan(row), floats);
+      FromFloats(floats, view.RowSpan(row));
     });
     packed.PackPanel(0, view);
   });

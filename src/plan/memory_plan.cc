@@ -171,30 +171,28 @@ class Estimator {
 }  // namespace
 
 const char* Name(MemoryUse use) {
-  static constexpr std::array kNames = {
-      "program, tokenizer, texts",
-      "allocator and compiled kernels",
-      "hidden states",
-      "places of tokens",
-      "embedding, as stored",
-      "packing lm_head",
-      "layer, packed",
-      "packing and rewriting",
-      "next layer, read ahead",
-      "batch: q, k, v and attention",
-      "tiles: norm, gate, up, activation",
-      "outputs of the probe",
-      "second-order statistics",
-      "basis of the heads",
-      "layer, as stored",
-      "tiles of the layers",
-      "lm_head, packed",
-      "lm_head, as stored",
-      "norms of tiles",
-      "packing lm_head; norms of tiles",
-      "tiles: logits",
-      "sums and outcomes of tokens",
-  };
+  static constexpr std::array kNames = {"program, tokenizer, texts",
+                                        "allocator and compiled kernels",
+                                        "hidden states",
+                                        "places of tokens",
+                                        "embedding, as stored",
+                                        "packing lm_head",
+                                        "layer, packed",
+                                        "packing and rewriting",
+                                        "next layer, read ahead",
+                                        "batch: q, k, v and attention",
+                                        "tiles: norm, gate, up, activation",
+                                        "outputs of the probe",
+                                        "second-order statistics",
+                                        "basis of the heads",
+                                        "layer, as stored",
+                                        "tiles of the layers",
+                                        "lm_head, packed",
+                                        "lm_head, as stored",
+                                        "norms of tiles",
+                                        "packing lm_head; norms of tiles",
+                                        "tiles: logits",
+                                        "sums and outcomes of tokens"};
   static_assert(kNames.size() == static_cast<std::size_t>(MemoryUse::kTokenSums) + 1);
   return kNames[static_cast<std::size_t>(use)];
 }
@@ -211,7 +209,9 @@ JobShape ShapeOf(const ModelSource& model, ComputeType compute,
   shape.family = model.family;
   shape.config = model.config;
   shape.compute = compute;
-  shape.stored = model.checkpoint->Get(shape.layer().linears.front().weight()).entry.dtype;
+  const std::string weight = shape.layer().linears.front().weight();
+  shape.stored =
+      model.checkpoint != nullptr ? model.checkpoint->Get(weight).entry.dtype : model.config.dtype;
   shape.threads = ThreadCount();
   for (const TokenStream* stream : {calibration, evaluation}) {
     if (stream != nullptr) {

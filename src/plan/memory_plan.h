@@ -95,7 +95,7 @@ int64_t SmallestBudget(const JobShape& shape);
 // kMemoryBudget naming the smallest budget that would do.
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes);
 
-// A job over these texts; `evaluation` may be null, `quantization` too (evaluation alone).
+// A job over these texts, each of which may be null, `quantization` too (evaluation alone).
 JobShape ShapeOf(const ModelSource& model, ComputeType compute,
                  const LayerQuantizationOptions* quantization, const TokenStream* calibration,
                  const TokenStream* evaluation);

@@ -10,11 +10,12 @@ namespace narrow {
 template <typename T>
 LayerCalibration<T>::LayerCalibration(const LayerSpec& spec, LayerHessians hessians,
                                       BasisStatistics basis)
-    : ranges_(spec), hessians_(std::move(hessians)), basis_(std::move(basis)) {
+    : hessians_(std::move(hessians)), basis_(std::move(basis)) {
   for (const GroupSpec& group : GroupsOf(spec)) {
     const auto g = static_cast<std::size_t>(group.id);
     inputs_[g].wanted = hessians_[g].has_value();
     inputs_[g].columns = group.columns;
+    inputs_[g].maxima.Reset(group.columns);
   }
   queries_.wanted = keys_.wanted = basis_.keys.has_value();
   queries_.stride = keys_.stride = kKeyBasisTokenStride;
@@ -22,15 +23,17 @@ LayerCalibration<T>::LayerCalibration(const LayerSpec& spec, LayerHessians hessi
   values_.wanted = basis_.values.has_value();
   keys_.columns = RowsOf(spec, WeightRole::kKey);
   values_.columns = RowsOf(spec, WeightRole::kValue);
+  keys_.maxima.Reset(keys_.columns);
+  values_.maxima.Reset(values_.columns);
 }
 
 template <typename T>
 void LayerCalibration<T>::BeginBatch(int64_t first_row, int64_t rows) {
   first_row_ = first_row;
   rows_ = rows;
-  const auto reserve = [&](BatchRows& batch) {
-    const int64_t count = DivideRoundUp(rows, batch.stride) * batch.columns;
-    if (batch.wanted && batch.rows.size() < count) batch.rows = AlignedBuffer<T>(count);
+  const auto reserve = [&](Observed& tensor) {
+    const int64_t count = DivideRoundUp(rows, tensor.stride) * tensor.columns;
+    if (tensor.wanted && tensor.rows.size() < count) tensor.rows = AlignedBuffer<T>(count);
   };
   std::ranges::for_each(inputs_, reserve);
   reserve(queries_);
@@ -48,51 +51,41 @@ void LayerCalibration<T>::EndBatch() {
 }
 
 template <typename T>
-int64_t LayerCalibration<T>::TakenBefore(int64_t row, const BatchRows& batch) const {
-  return DivideRoundUp(first_row_ + row, batch.stride) - DivideRoundUp(first_row_, batch.stride);
+int64_t LayerCalibration<T>::TakenBefore(int64_t row, const Observed& tensor) const {
+  return DivideRoundUp(first_row_ + row, tensor.stride) - DivideRoundUp(first_row_, tensor.stride);
 }
 
 template <typename T>
-void LayerCalibration<T>::Collect(int64_t first_row, MatrixView<const T> rows, BatchRows& batch) {
-  if (!batch.wanted) return;
+void LayerCalibration<T>::Collect(int64_t first_row, MatrixView<const T> rows, Observed& tensor) {
+  if (!tensor.wanted) return;
   for (int64_t row = 0; row < rows.rows; ++row) {
-    if ((first_row_ + first_row + row) % batch.stride != 0) continue;
+    if ((first_row_ + first_row + row) % tensor.stride != 0) continue;
     std::copy_n(rows.Row(row), rows.columns,
-                batch.rows.data() + TakenBefore(first_row + row, batch) * rows.columns);
+                tensor.rows.data() + TakenBefore(first_row + row, tensor) * rows.columns);
   }
 }
 
 template <typename T>
-MatrixView<const T> LayerCalibration<T>::Collected(const BatchRows& batch) const {
-  return {batch.rows.data(), TakenBefore(rows_, batch), batch.columns};
+MatrixView<const T> LayerCalibration<T>::Collected(const Observed& tensor) const {
+  return {tensor.rows.data(), TakenBefore(rows_, tensor), tensor.columns};
 }
 
 template <typename T>
-void LayerCalibration<T>::OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) {
-  ranges_.OnInput(group, first_row, rows);
-  Collect(first_row, rows, inputs_[static_cast<std::size_t>(group)]);
-}
-
-template <typename T>
-void LayerCalibration<T>::OnQueries(int64_t first_row, MatrixView<const T> rows) {
-  Collect(first_row, rows, queries_);
-}
-
-template <typename T>
-void LayerCalibration<T>::OnKeys(int64_t first_row, MatrixView<const T> rows) {
-  ranges_.OnKeys(first_row, rows);
-  Collect(first_row, rows, keys_);
-}
-
-template <typename T>
-void LayerCalibration<T>::OnValues(int64_t first_row, MatrixView<const T> rows) {
-  ranges_.OnValues(first_row, rows);
-  Collect(first_row, rows, values_);
+void LayerCalibration<T>::Observe(int64_t first_row, MatrixView<const T> rows, Observed& tensor) {
+  tensor.maxima.Include(rows);
+  Collect(first_row, rows, tensor);
 }
 
 template <typename T>
 LayerStatistics LayerCalibration<T>::Take(const LayerSpec& spec) {
-  return {ranges_.Ranges(spec), std::move(hessians_), std::move(basis_)};
+  LayerRanges ranges;
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    const auto g = static_cast<std::size_t>(group.id);
+    ranges.inputs[g] = inputs_[g].maxima.Values("the input of " + group.linears.front().module);
+  }
+  ranges.keys = keys_.maxima.Values("K of " + spec.attention_module);
+  ranges.values = values_.maxima.Values("V of " + spec.attention_module);
+  return {std::move(ranges), std::move(hessians_), std::move(basis_)};
 }
 
 int64_t CollectedBytes(const LayerSpec& spec, std::span<const GroupSpec> groups, bool basis,

@@ -7,7 +7,7 @@
 
 #include "quantization/compensation/hessian.h"
 #include "quantization/head_basis/layer_basis.h"
-#include "quantization/range_recorder.h"
+#include "quantization/ranges.h"
 
 namespace narrow {
 
@@ -37,17 +37,28 @@ class LayerCalibration final : public LayerObserver<T> {
   void BeginBatch(int64_t first_row, int64_t rows);  // rows of the text
   void EndBatch();
 
-  void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override;
-  void OnQueries(int64_t first_row, MatrixView<const T> rows) override;
-  void OnKeys(int64_t first_row, MatrixView<const T> rows) override;
-  void OnValues(int64_t first_row, MatrixView<const T> rows) override;
+  void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override {
+    Observe(first_row, rows, inputs_[static_cast<std::size_t>(group)]);
+  }
+  void OnQueries(int64_t first_row, MatrixView<const T> rows) override {
+    Collect(first_row, rows, queries_);
+  }
+  void OnKeys(int64_t first_row, MatrixView<const T> rows) override {
+    Observe(first_row, rows, keys_);
+  }
+  void OnValues(int64_t first_row, MatrixView<const T> rows) override {
+    Observe(first_row, rows, values_);
+  }
 
-  // The statistics; the object is used up. Throws: as RangeRecorder::Ranges.
+  // The statistics; the object is used up. Throws: kNumeric naming the module whose input, K or V
+  // was NaN or infinite.
   LayerStatistics Take(const LayerSpec& spec);
 
  private:
-  // Rows of one tensor of a batch, in the order of the text.
-  struct BatchRows {
+  // What is seen of one tensor: its ranges, and, where wanted, rows of a batch, in the order of the
+  // text.
+  struct Observed {
+    ChannelMaxima maxima;
     bool wanted = false;
     int64_t columns = 0;
     int64_t stride = 1;     // of the tokens, counted in the text, so that batches do not matter
@@ -55,19 +66,19 @@ class LayerCalibration final : public LayerObserver<T> {
   };
 
   // Tokens of the text before `row` of the batch that are taken.
-  int64_t TakenBefore(int64_t row, const BatchRows& batch) const;
-  void Collect(int64_t first_row, MatrixView<const T> rows, BatchRows& batch);
-  MatrixView<const T> Collected(const BatchRows& batch) const;
+  int64_t TakenBefore(int64_t row, const Observed& tensor) const;
+  void Observe(int64_t first_row, MatrixView<const T> rows, Observed& tensor);
+  void Collect(int64_t first_row, MatrixView<const T> rows, Observed& tensor);
+  MatrixView<const T> Collected(const Observed& tensor) const;
 
-  RangeRecorder<T> ranges_;
   LayerHessians hessians_;
   BasisStatistics basis_;
   int64_t first_row_ = 0;
   int64_t rows_ = 0;
-  std::array<BatchRows, kLinearGroupCount> inputs_;
-  BatchRows queries_;
-  BatchRows keys_;
-  BatchRows values_;
+  std::array<Observed, kLinearGroupCount> inputs_;
+  Observed queries_;  // without ranges
+  Observed keys_;
+  Observed values_;
 };
 
 // Memory of what a LayerCalibration keeps of a batch of `rows` rows: inputs of the groups it has

@@ -43,16 +43,13 @@ std::vector<LayerGroup> QuantizedGroups(const ModelSource& model,
   std::vector<LayerGroup> groups;
   for (int64_t i = 0; i < model.config.layers; ++i) {
     const LayerSpec layer = model.family->layer(model.config, i);
-    for (const LinearGroup id : kLinearGroups) {
-      LayerGroup group;
-      group.layer = i;
-      group.group = id;
-      for (const LinearSpec& linear : layer.linears) {
-        if (linear.group != id || excluded.contains(linear.module)) continue;
-        group.modules.push_back(linear.module);
-        group.extra_bytes += ExtraBytes(model, linear);
+    for (const GroupSpec& group : GroupsOf(layer)) {
+      if (excluded.contains(group.linears.front().module)) continue;
+      LayerGroup& quantized = groups.emplace_back(LayerGroup{i, group.id, {}, 0, 0.0, 0.0});
+      for (const LinearSpec& linear : group.linears) {
+        quantized.modules.push_back(linear.module);
+        quantized.extra_bytes += ExtraBytes(model, linear);
       }
-      if (!group.modules.empty()) groups.push_back(std::move(group));
     }
   }
   return groups;

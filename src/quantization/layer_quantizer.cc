@@ -254,16 +254,18 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
                                     const LayerQuantizationOptions& options) {
   LayerHessians hessians;
   std::array<bool, kLinearGroupCount> quantized = {};
-  bool biased = false;  // rows with a bias keep their basis
-  for (const LinearSpec& linear : spec.linears) {
-    if (options.excluded.contains(linear.module)) continue;
-    const auto group = static_cast<std::size_t>(linear.group);
-    quantized[group] = true;
-    biased |= linear.group == LinearGroup::kQueryKeyValue && linear.bias == Bias::kPresent;
-    if (options.rounding == RoundingAlgorithm::kCompensated && !hessians[group]) {
-      hessians[group].emplace(linear.columns, options.hessian_block_columns);
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    if (options.excluded.contains(group.linears.front().module)) continue;
+    const auto g = static_cast<std::size_t>(group.id);
+    quantized[g] = true;
+    if (options.rounding == RoundingAlgorithm::kCompensated) {
+      hessians[g].emplace(group.columns, options.hessian_block_columns);
     }
   }
+  // Rows with a bias keep their basis.
+  const bool biased =
+      std::ranges::any_of(GroupOf(spec, LinearGroup::kQueryKeyValue).linears,
+                          [](const LinearSpec& linear) { return linear.bias == Bias::kPresent; });
   constexpr auto kQueryKeyValue = static_cast<std::size_t>(LinearGroup::kQueryKeyValue);
   constexpr auto kAttended = static_cast<std::size_t>(LinearGroup::kAttentionOutput);
   BasisStatistics basis;

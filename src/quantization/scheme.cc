@@ -10,10 +10,9 @@ namespace narrow {
 namespace {
 
 constexpr std::array kSchemes = {
-    QuantizationScheme{"fp8", "w_fp8_a_fp8",
-                       "FP8 E4M3 weights and activations, symmetric, one scale per tensor",
-                       Dtype::kF8E4M3, &fp8::Scale, &fp8::PowerOfTwoScale, &fp8::Quantize,
-                       &fp8::QuantizeBfloat16, &fp8::Decode, &fp8::DecodeBfloat16},
+    QuantizationScheme{
+        "fp8", "w_fp8_a_fp8", "FP8 E4M3 weights and activations, symmetric, one scale per tensor",
+        Dtype::kF8E4M3, &fp8::Scale, &fp8::PowerOfTwoScale, &fp8::Quantize, &fp8::Decode},
 };
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <string_view>
 
 #include "tensor/dtype.h"
-#include "tensor/scalar_types.h"
 
 namespace narrow {
 
@@ -24,11 +23,8 @@ struct QuantizationScheme {
   float (*power_of_two_scale)(float amax);
   // Writes one code (one byte) per value; returns how many values saturated.
   int64_t (*quantize)(std::span<const float> values, float scale, std::span<std::byte> codes);
-  int64_t (*quantize_bfloat16)(std::span<const Bfloat16> values, float scale,
-                               std::span<std::byte> codes);
-  // Codes as numbers before the scale; exact in both types.
+  // Codes as numbers before the scale; exact.
   void (*decode)(std::span<const std::byte> codes, std::span<float> values);
-  void (*decode_bfloat16)(std::span<const std::byte> codes, std::span<Bfloat16> values);
 };
 
 std::span<const QuantizationScheme> QuantizationSchemes();

@@ -41,23 +41,16 @@ OutputFile& HiddenStore::NextGeneration() {
   return *output_;
 }
 
-MatrixView<float> HiddenStore::BufferFor(const Batch& batch) {
+MatrixView<float> HiddenStore::Take(const Batch& batch) {
   if (placement_ == Placement::kMemory) {
     return MatrixView<float>(memory_.data(), rows_, width_).RowBlock(batch.first_row, batch.rows);
   }
   if (memory_.size() < batch.rows * width_) memory_ = AlignedBuffer<float>(batch.rows * width_);
+  if (!input_) input_.emplace(PathOf(current_));
+  input_->ReadAt(OffsetOf(batch.first_row),
+                 std::as_writable_bytes(
+                     std::span(memory_.data(), static_cast<std::size_t>(batch.rows * width_))));
   return {memory_.data(), batch.rows, width_};
-}
-
-MatrixView<float> HiddenStore::Take(const Batch& batch) {
-  const MatrixView<float> rows = BufferFor(batch);
-  if (placement_ == Placement::kFile) {
-    if (!input_) input_.emplace(PathOf(current_));
-    input_->ReadAt(OffsetOf(batch.first_row),
-                   std::as_writable_bytes(
-                       std::span(rows.data, static_cast<std::size_t>(batch.rows * width_))));
-  }
-  return rows;
 }
 
 void HiddenStore::Put(const Batch& batch) {

@@ -52,7 +52,6 @@ class HiddenStore {
 
  private:
   std::filesystem::path PathOf(int generation) const;
-  MatrixView<float> BufferFor(const Batch& batch);
   int64_t OffsetOf(int64_t row) const;
   OutputFile& NextGeneration();
 

@@ -12,7 +12,7 @@
 #include "model/model_source.h"
 #include "model/reference.h"
 #include "model/stored_layer.h"
-#include "quantization/range_recorder.h"
+#include "quantization/calibration.h"
 #include "stream/streaming_pass.h"
 #include "tests/support/tiny_model.h"
 
@@ -110,10 +110,10 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
     const auto layer = static_cast<std::size_t>(i);
     const LoadedLayer<float> loaded(
         OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30));
-    RangeRecorder<float> recorder(loaded.spec());
+    LayerCalibration<float> calibration(loaded.spec(), {}, {});
     ForwardLayer<float>(config, rope, loaded.runnable(), stream_.sequences, hidden.view(),
-                        workspace, &recorder);
-    ExpectRanges(loaded.spec(), recorder.Ranges(loaded.spec()), layer);
+                        workspace, &calibration);
+    ExpectRanges(loaded.spec(), calibration.Take(loaded.spec()).ranges, layer);
     for (std::size_t shown = 0; shown < reference_["hidden_of"].size(); ++shown) {
       const auto [window, token] =
           reference_["hidden_of"][shown].get<std::pair<int64_t, int64_t>>();

@@ -26,15 +26,6 @@ int64_t BatchTokens(int64_t columns, int64_t element_bytes) {
   return kDepth * std::clamp<int64_t>(kBatchBytes / depth_bytes, 1, kBatchDepths);
 }
 
-// Tokens waiting for a whole batch, as they came and transposed: products of a fixed shape need
-// neither a transposed operand nor a new primitive for every length of text.
-template <typename T>
-struct Batch {
-  AlignedBuffer<T> rows;     // [batch tokens, columns]
-  AlignedBuffer<T> columns;  // [batch tokens / kDepth, columns, kDepth]
-  int64_t tokens = 0;
-};
-
 void MirrorLowerTriangle(MatrixView<float> square) {
   for (int64_t row = 0; row < square.rows; ++row) {
     for (int64_t column = 0; column < row; ++column)
@@ -42,86 +33,58 @@ void MirrorLowerTriangle(MatrixView<float> square) {
   }
 }
 
-struct Tile {
-  int64_t block, row, column;  // within the block
-};
-
 }  // namespace
 
-struct HessianAccumulator::Implementation {
-  int64_t columns = 0;
-  int64_t tokens = 0;
-  int64_t tile_columns = 0;
-  std::vector<Block> blocks;
-  std::vector<Tile> tiles;  // that meet the lower triangle of a block
-  Batch<float> float_batch;
-  Batch<Bfloat16> bfloat16_batch;
-
-  template <typename T>
-  Batch<T>& BatchOf() {
-    if constexpr (std::is_same_v<T, float>) {
-      return float_batch;
-    } else {
-      return bfloat16_batch;
+template <typename T>
+void HessianAccumulator::Flush() {
+  auto& batch = std::get<Batch<T>>(batches_);
+  const int64_t depths = DivideRoundUp(batch.tokens, kDepth);
+  const MatrixView<T> rows(batch.rows.data(), depths * kDepth, columns_);
+  for (int64_t r = batch.tokens; r < rows.rows; ++r) std::ranges::fill(rows.RowSpan(r), T{});
+  const auto transposed = [&](int64_t depth) {
+    return MatrixView<T>(batch.transposed.data() + depth * kDepth * columns_, columns_, kDepth);
+  };
+  const int64_t strips = DivideRoundUp(columns_, kStripColumns);
+  ParallelFor(depths * strips, [&](int64_t item) {
+    const int64_t depth = item / strips, first = item % strips * kStripColumns;
+    const int64_t width = std::min(kStripColumns, columns_ - first);
+    Transpose<T>(rows.RowBlock(depth * kDepth, kDepth).ColumnBlock(first, width),
+                 transposed(depth).RowBlock(first, width));
+  });
+  ParallelFor(std::ssize(tiles_), [&](int64_t item) {
+    const Tile& tile = tiles_[item];
+    Block& block = blocks_[tile.block];
+    const int64_t height = std::min(tile_columns_, block.columns - tile.row);
+    const int64_t width = std::min(tile_columns_, block.columns - tile.column);
+    const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
+    for (int64_t depth = 0; depth < depths; ++depth) {
+      ProductAdd<T>(transposed(depth).RowBlock(block.first_column + tile.row, height),
+                    rows.RowBlock(depth * kDepth, kDepth)
+                        .ColumnBlock(block.first_column + tile.column, width),
+                    sums.RowBlock(tile.row, height).ColumnBlock(tile.column, width));
     }
-  }
+  });
+  batch.tokens = 0;
+}
 
-  template <typename T>
-  void Flush() {
-    Batch<T>& batch = BatchOf<T>();
-    const int64_t depths = DivideRoundUp(batch.tokens, kDepth);
-    const MatrixView<T> rows(batch.rows.data(), depths * kDepth, columns);
-    for (int64_t r = batch.tokens; r < rows.rows; ++r) std::ranges::fill(rows.RowSpan(r), T{});
-    const auto transposed = [&](int64_t depth) {
-      return MatrixView<T>(batch.columns.data() + depth * kDepth * columns, columns, kDepth);
-    };
-    const int64_t strips = DivideRoundUp(columns, kStripColumns);
-    ParallelFor(depths * strips, [&](int64_t item) {
-      const int64_t depth = item / strips, first = item % strips * kStripColumns;
-      const int64_t width = std::min(kStripColumns, columns - first);
-      Transpose<T>(rows.RowBlock(depth * kDepth, kDepth).ColumnBlock(first, width),
-                   transposed(depth).RowBlock(first, width));
-    });
-    ParallelFor(std::ssize(tiles), [&](int64_t item) {
-      const Tile& tile = tiles[item];
-      Block& block = blocks[tile.block];
-      const int64_t height = std::min(tile_columns, block.columns - tile.row);
-      const int64_t width = std::min(tile_columns, block.columns - tile.column);
-      const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
-      for (int64_t depth = 0; depth < depths; ++depth) {
-        ProductAdd<T>(transposed(depth).RowBlock(block.first_column + tile.row, height),
-                      rows.RowBlock(depth * kDepth, kDepth)
-                          .ColumnBlock(block.first_column + tile.column, width),
-                      sums.RowBlock(tile.row, height).ColumnBlock(tile.column, width));
-      }
-    });
-    batch.tokens = 0;
-  }
+void HessianAccumulator::Finish() {
+  Flush<float>();
+  Flush<Bfloat16>();
+  batches_ = {};
+}
 
-  // Sums what still waits, and lets go of the waiting rows.
-  void Finish() {
-    Flush<float>();
-    Flush<Bfloat16>();
-    float_batch = {};
-    bfloat16_batch = {};
-  }
-};
-
-HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns)
-    : implementation_(std::make_unique<Implementation>()) {
+HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns) : columns_(columns) {
   NARROW_CHECK(columns > 0 && block_columns >= 0);
-  Implementation& self = *implementation_;
-  self.columns = columns;
   const int64_t step = BlockColumns(columns, block_columns);
-  self.tile_columns = EvenPart(step, kTileColumns, kTileColumnMultiple);
+  tile_columns_ = EvenPart(step, kTileColumns, kTileColumnMultiple);
   for (int64_t first = 0; first < columns; first += step) {
     const int64_t width = std::min(step, columns - first);
-    Block& block = self.blocks.emplace_back(Block{first, width, {}});
+    Block& block = blocks_.emplace_back(Block{first, width, {}});
     block.values = AlignedBuffer<float>(width * width);
     std::ranges::fill(block.values.span(), 0.0f);
-    for (int64_t row = 0; row < width; row += self.tile_columns) {
-      for (int64_t column = 0; column <= row; column += self.tile_columns) {
-        self.tiles.push_back({std::ssize(self.blocks) - 1, row, column});
+    for (int64_t row = 0; row < width; row += tile_columns_) {
+      for (int64_t column = 0; column <= row; column += tile_columns_) {
+        tiles_.push_back({std::ssize(blocks_) - 1, row, column});
       }
     }
   }
@@ -132,33 +95,27 @@ int64_t HessianAccumulator::BlockColumns(int64_t columns, int64_t block_columns)
   return EvenPart(columns, block_columns, kHessianColumnMultiple);
 }
 
-HessianAccumulator::~HessianAccumulator() = default;
-HessianAccumulator::HessianAccumulator(HessianAccumulator&&) noexcept = default;
-HessianAccumulator& HessianAccumulator::operator=(HessianAccumulator&&) noexcept = default;
-
 template <typename T>
 void HessianAccumulator::Add(MatrixView<const T> rows) {
-  Implementation& self = *implementation_;
-  NARROW_CHECK(rows.columns == self.columns);
-  Batch<T>& batch = self.BatchOf<T>();
-  const int64_t batch_tokens = BatchTokens(self.columns, sizeof(T));
+  NARROW_CHECK(rows.columns == columns_);
+  auto& batch = std::get<Batch<T>>(batches_);
+  const int64_t batch_tokens = BatchTokens(columns_, sizeof(T));
   if (batch.rows.size() == 0) {
-    batch.rows = AlignedBuffer<T>(batch_tokens * self.columns);
-    batch.columns = AlignedBuffer<T>(batch_tokens * self.columns);
+    batch.rows = AlignedBuffer<T>(batch_tokens * columns_);
+    batch.transposed = AlignedBuffer<T>(batch_tokens * columns_);
   }
   for (int64_t r = 0; r < rows.rows; ++r) {
-    std::ranges::copy(rows.RowSpan(r), batch.rows.data() + batch.tokens * self.columns);
-    if (++batch.tokens == batch_tokens) self.Flush<T>();
+    std::ranges::copy(rows.RowSpan(r), batch.rows.data() + batch.tokens * columns_);
+    if (++batch.tokens == batch_tokens) Flush<T>();
   }
-  self.tokens += rows.rows;
+  tokens_ += rows.rows;
 }
 
 void HessianAccumulator::ChangeBasis(
     int64_t part, const std::function<MatrixView<const float>(int64_t)>& matrices) {
-  Implementation& self = *implementation_;
-  NARROW_CHECK(self.columns % part == 0 && kHessianColumnMultiple % part == 0);
-  self.Finish();
-  for (Block& block : self.blocks) {
+  NARROW_CHECK(columns_ % part == 0 && kHessianColumnMultiple % part == 0);
+  Finish();
+  for (Block& block : blocks_) {
     const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
     ParallelFor(block.columns / part, [&](int64_t row) {
       const auto square = [&](int64_t column) {
@@ -178,12 +135,11 @@ void HessianAccumulator::ChangeBasis(
 }
 
 void HessianAccumulator::AddSquareTo(int64_t first_column, MatrixView<double> sums) {
-  Implementation& self = *implementation_;
-  self.Finish();
-  const auto block = std::ranges::find_if(self.blocks, [&](const Block& candidate) {
+  Finish();
+  const auto block = std::ranges::find_if(blocks_, [&](const Block& candidate) {
     return first_column < candidate.first_column + candidate.columns;
   });
-  NARROW_CHECK(block != self.blocks.end() && first_column >= block->first_column);
+  NARROW_CHECK(block != blocks_.end() && first_column >= block->first_column);
   const int64_t first = first_column - block->first_column;
   NARROW_CHECK(first + sums.rows <= block->columns && sums.columns == sums.rows);
   for (int64_t row = 0; row < sums.rows; ++row) {
@@ -194,14 +150,10 @@ void HessianAccumulator::AddSquareTo(int64_t first_column, MatrixView<double> su
   }
 }
 
-int64_t HessianAccumulator::columns() const { return implementation_->columns; }
-int64_t HessianAccumulator::tokens() const { return implementation_->tokens; }
-
 std::vector<HessianAccumulator::Block> HessianAccumulator::TakeBlocks() {
-  Implementation& self = *implementation_;
-  self.Finish();
-  self.tiles.clear();
-  return std::move(self.blocks);
+  Finish();
+  tiles_.clear();
+  return std::move(blocks_);
 }
 
 int64_t HessianAccumulator::Bytes(int64_t columns, int64_t block_columns, ComputeType compute) {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
+#include <tuple>
 #include <vector>
 
 #include "kernels/matmul.h"
@@ -33,9 +33,6 @@ class HessianAccumulator {
   // `columns` is the width of the input. block_columns: widest block allowed; 0 for one block. All
   // blocks are as even as a multiple of kHessianColumnMultiple allows.
   explicit HessianAccumulator(int64_t columns, int64_t block_columns = 0);
-  ~HessianAccumulator();
-  HessianAccumulator(HessianAccumulator&&) noexcept;
-  HessianAccumulator& operator=(HessianAccumulator&&) noexcept;
 
   // rows [tokens, columns]; products of T (float or Bfloat16) are summed in f32.
   template <typename T>
@@ -53,8 +50,8 @@ class HessianAccumulator {
   static int64_t BlockColumns(int64_t columns, int64_t block_columns);
   static constexpr int64_t kTileColumns = 256;
 
-  int64_t columns() const;
-  int64_t tokens() const;  // added so far
+  int64_t columns() const { return columns_; }
+  int64_t tokens() const { return tokens_; }  // added so far
   // The finished sums; the accumulator is empty afterwards.
   std::vector<Block> TakeBlocks();
 
@@ -62,8 +59,29 @@ class HessianAccumulator {
   static int64_t Bytes(int64_t columns, int64_t block_columns, ComputeType compute);
 
  private:
-  struct Implementation;
-  std::unique_ptr<Implementation> implementation_;
+  // Tokens waiting for a whole batch, as they came and transposed: products of a fixed shape need
+  // neither a transposed operand nor a new primitive for every length of text.
+  template <typename T>
+  struct Batch {
+    AlignedBuffer<T> rows;        // [batch tokens, columns]
+    AlignedBuffer<T> transposed;  // [batch tokens / kDepth, columns, kDepth]
+    int64_t tokens = 0;
+  };
+  struct Tile {
+    int64_t block, row, column;  // within the block
+  };
+
+  template <typename T>
+  void Flush();
+  // Sums what still waits, and lets go of the waiting rows.
+  void Finish();
+
+  int64_t columns_ = 0;
+  int64_t tokens_ = 0;
+  int64_t tile_columns_ = 0;
+  std::vector<Block> blocks_;
+  std::vector<Tile> tiles_;  // that meet the lower triangle of a block
+  std::tuple<Batch<float>, Batch<Bfloat16>> batches_;
 };
 
 }  // namespace narrow

@@ -40,7 +40,7 @@ class Chunk {
         compensated_squares_(lanes_),
         squares_(lanes_) {}
 
-  void Gather(const WeightRowReader& read);
+  void Gather(MatrixView<const float> weights);
   // Returns the error of the rows in the sense of CompensatedRounding.
   double Round(Target target, float scale);
   void Scatter(std::span<std::byte> codes) const;
@@ -66,13 +66,13 @@ class Chunk {
   int64_t saturated_ = 0;
 };
 
-void Chunk::Gather(const WeightRowReader& read) {
+void Chunk::Gather(MatrixView<const float> weights) {
   AlignedBuffer<float> memory(kGatherRows * factor_.columns());
   const MatrixView<float> rows(memory.data(), kGatherRows, factor_.columns());
   for (int64_t first = 0; first < lanes_; first += kGatherRows) {
     for (int64_t r = 0; r < kGatherRows; ++r) {
       if (first + r < rows_) {
-        read(first_row_ + first + r, rows.RowSpan(r));
+        std::ranges::copy(weights.RowSpan(first_row_ + first + r), rows.Row(r));
       } else {
         std::ranges::fill(rows.RowSpan(r), 0.0f);
       }
@@ -165,15 +165,16 @@ int64_t RoundingBytes(int64_t columns, int64_t threads) {
   return std::min(threads, chunks) * columns * kColumnBytes;
 }
 
-CompensatedRounding RoundCompensated(const CompensationFactor& factor, int64_t rows,
-                                     const WeightRowReader& read, float scale,
+CompensatedRounding RoundCompensated(const CompensationFactor& factor,
+                                     MatrixView<const float> weights, float scale,
                                      std::span<std::byte> codes) {
-  NARROW_CHECK(rows >= 0 && std::ssize(codes) == rows * factor.columns());
-  std::vector<CompensatedRounding> parts(DivideRoundUp(rows, kRoundingChunkRows));
+  NARROW_CHECK(weights.columns == factor.columns());
+  NARROW_CHECK(std::ssize(codes) == weights.rows * weights.columns);
+  std::vector<CompensatedRounding> parts(DivideRoundUp(weights.rows, kRoundingChunkRows));
   ParallelFor(std::ssize(parts), [&](int64_t part) {
     const int64_t first = part * kRoundingChunkRows;
-    Chunk chunk(factor, first, std::min(kRoundingChunkRows, rows - first));
-    chunk.Gather(read);
+    Chunk chunk(factor, first, std::min(kRoundingChunkRows, weights.rows - first));
+    chunk.Gather(weights);
     parts[part].nearest_error = chunk.Round(Target::kWeight, scale);
     parts[part].error = chunk.Round(Target::kCompensated, scale);
     parts[part].saturated = chunk.saturated();
@@ -186,18 +187,6 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor, int64_t r
     result.nearest_error += part.nearest_error;
   }
   return result;
-}
-
-CompensatedRounding RoundCompensated(const CompensationFactor& factor,
-                                     MatrixView<const float> weights, float scale,
-                                     std::span<std::byte> codes) {
-  NARROW_CHECK(weights.columns == factor.columns());
-  return RoundCompensated(
-      factor, weights.rows,
-      [&](int64_t row, std::span<float> values) {
-        std::ranges::copy(weights.RowSpan(row), values.begin());
-      },
-      scale, codes);
 }
 
 }  // namespace narrow

@@ -3,15 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 
 #include "quantization/compensation/factor.h"
 
 namespace narrow {
-
-// Writes row `row` of the weights, all columns, in f32. Called from several threads at once.
-using WeightRowReader = std::function<void(int64_t row, std::span<float> values)>;
 
 struct CompensatedRounding {
   int64_t saturated = 0;  // targets beyond 448 steps of the scale
@@ -25,9 +21,6 @@ struct CompensatedRounding {
 // rounded weight. Rows are independent and shared over all threads; the codes do not depend on how
 // many there are. With a diagonal H the codes are those of rounding to nearest.
 // REQUIRES: weights finite; scale > 0; codes.size() == rows * factor.columns().
-CompensatedRounding RoundCompensated(const CompensationFactor& factor, int64_t rows,
-                                     const WeightRowReader& read, float scale,
-                                     std::span<std::byte> codes);
 CompensatedRounding RoundCompensated(const CompensationFactor& factor,
                                      MatrixView<const float> weights, float scale,
                                      std::span<std::byte> codes);

@@ -12,7 +12,7 @@
 #include "quantization/compensation/hessian.h"
 #include "quantization/head_basis/key_basis.h"
 #include "quantization/head_basis/value_basis.h"
-#include "quantization/range_recorder.h"
+#include "quantization/ranges.h"
 
 namespace narrow {
 

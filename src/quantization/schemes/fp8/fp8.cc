@@ -37,16 +37,7 @@ int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte
   return QuantizeFloat8(values, scale, AsCodes(codes));
 }
 
-int64_t QuantizeBfloat16(std::span<const Bfloat16> values, float scale,
-                         std::span<std::byte> codes) {
-  return QuantizeFloat8(values, scale, AsCodes(codes));
-}
-
 void Decode(std::span<const std::byte> codes, std::span<float> values) {
-  DecodeFloat8(AsCodes(codes), values);
-}
-
-void DecodeBfloat16(std::span<const std::byte> codes, std::span<Bfloat16> values) {
   DecodeFloat8(AsCodes(codes), values);
 }
 

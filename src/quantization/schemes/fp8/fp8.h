@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <span>
 
-#include "tensor/scalar_types.h"
-
 namespace narrow::fp8 {
 
 // amax / 448 in f32; 2^-23 for a tensor of zeros (as Quark 0.13).
@@ -16,8 +14,6 @@ float Scale(float amax);
 // for a tensor of zeros.
 float PowerOfTwoScale(float amax);
 int64_t Quantize(std::span<const float> values, float scale, std::span<std::byte> codes);
-int64_t QuantizeBfloat16(std::span<const Bfloat16> values, float scale, std::span<std::byte> codes);
 void Decode(std::span<const std::byte> codes, std::span<float> values);
-void DecodeBfloat16(std::span<const std::byte> codes, std::span<Bfloat16> values);
 
 }  // namespace narrow::fp8
