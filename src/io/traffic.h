@@ -16,6 +16,15 @@ struct Traffic {
   }
 };
 
+// Wall time of one layer and what went on meanwhile. Reading includes what was read ahead of the
+// layer that follows.
+struct LayerTimes {
+  double seconds = 0;
+  double loading_seconds = 0;  // waiting for its weights, reading what was not ahead, packing
+  Traffic read;
+  Traffic written;
+};
+
 // Sums transfers. Thread-safe.
 class TrafficMeter {
  public:

@@ -276,12 +276,12 @@ class QuantizeRun {
   void FillReport(const QuantizeJob& job, const PassResult& result) {
     FillStrategy(request_, quantization_,
                  DescribeOutput(*model_.family, model_.config, quantization_), report_);
-    FillTensors(result, report_);
+    FillLayers(result, report_);
     const TokenVariety variety = CountVariety(calibration_->stream, model_.config.vocabulary);
     for (const std::string& warning : QuantizationWarnings(result.layers, variety)) Warn(warning);
     if (evaluation_) FillEvaluation(request_, *evaluation_, words_, result, report_);
     if (request_.keep.any()) {
-      FillKept(request_.keep, job.kept(), result, checkpoint_bytes_, report_);
+      FillKept(request_.keep, job.kept(), checkpoint_bytes_, report_);
     }
     report_.seconds.calibration = result.calibration_seconds;
     report_.seconds.quantization = result.quantization_seconds;

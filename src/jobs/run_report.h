@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <span>
 
 #include "jobs/quantize.h"
 #include "jobs/tokenized_text.h"
@@ -18,18 +17,11 @@ void FillCalibration(const TokenizedText& text, RunReport& report);
 // one (null) they are shown as ids. REQUIRES: request.evaluation; result.deployed.
 void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
                     const Tokenizer* tokenizer, const PassResult& result, RunReport& report);
-// Every tensor's range and scale, and each layer's sums, errors, time and memory.
-void FillTensors(const PassResult& result, RunReport& report);
-// Nothing where there was none.
-std::optional<RunReport::Attribution> AttributionOf(const PassResult& result);
-// Shares of all layers, where they were probed. REQUIRES: report.layers are those of the facts.
-void FillErrors(std::span<const LayerFacts> layers, RunReport& report);
-// `kept`: nothing where the KL was low enough without. `checkpoint_bytes`: of all tensors. Adds to
-// the verdict, too.
+// What became of each layer, and its time and memory as far as this run measured them.
+void FillLayers(const PassResult& result, RunReport& report);
+// `kept`: nothing where the KL was low enough without. `checkpoint_bytes`: of all tensors.
 void FillKept(const KeepRequest& request, const std::optional<KeptGroups>& kept,
-              const PassResult& result, int64_t checkpoint_bytes, RunReport& report);
-// As reports name a part of a layer; nothing: the KV cache.
-const char* PartId(std::optional<LinearGroup> group);
+              int64_t checkpoint_bytes, RunReport& report);
 
 // The text of a token and of about twelve tokens before it in its window. Bytes that are no UTF-8
 // by themselves (a token may be part of a character) appear as "<0xE2>"; long text is cut. Without

@@ -39,12 +39,12 @@ TEST(HurtTokens, ComeWithTheTextBeforeThem) {
   const Tokenizer tokenizer = ByteTokenizer();
   const TokenStream stream = Bytes({"something else", "abcdefghijklmnopqrst"});
   const RunReport::WorstToken worst = DescribeHurtToken({1, 14, 2.5, 1.25}, stream, &tokenizer);
-  EXPECT_EQ(worst.window, 1);
-  EXPECT_EQ(worst.position, 15);  // outcome 14 is the prediction of token 15
+  EXPECT_EQ(worst.outcome.window, 1);
+  EXPECT_EQ(worst.position(), 15);  // outcome 14 is the prediction of token 15
   EXPECT_EQ(worst.token, "p");
   EXPECT_EQ(worst.context, "defghijklmno");
-  EXPECT_EQ(worst.nll_increase, 2.5);
-  EXPECT_EQ(worst.kl, 1.25);
+  EXPECT_EQ(worst.outcome.nll_increase, 2.5);
+  EXPECT_EQ(worst.outcome.kl, 1.25);
 }
 
 TEST(HurtTokens, ContextStaysInItsWindow) {
@@ -103,55 +103,58 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   result.deployed = Summary(21);
   RunReport report;
   FillEvaluation(request, text, &tokenizer, result, report);
-  EXPECT_TRUE(report.evaluation->pseudo_is_deployed);
-  EXPECT_EQ(report.evaluation->pseudo->perplexity, 21);
-  EXPECT_EQ(report.evaluation->original_perplexity, 20);
+  EXPECT_FALSE(report.evaluation->own_scales);
+  EXPECT_EQ(report.evaluation->pseudo().perplexity, 21);
+  EXPECT_EQ(report.evaluation->deployed.original_perplexity, 20);
   ASSERT_EQ(report.evaluation->worst_tokens.size(), 1u);
   EXPECT_EQ(report.evaluation->worst_tokens[0].token, "b");
-  EXPECT_THAT(report.evaluation->deployed->verdict, testing::HasSubstr("loss rises by 0.2000"));
+  EXPECT_THAT(DeployedVerdict(report), testing::HasSubstr("loss rises by 0.2000"));
 
   result.pseudo = Summary(20.5);
   FillEvaluation(request, text, &tokenizer, result, report);
-  EXPECT_FALSE(report.evaluation->pseudo_is_deployed);
-  EXPECT_EQ(report.evaluation->pseudo->perplexity, 20.5);
-  EXPECT_EQ(report.evaluation->pseudo->kl.mean, 0.0205);
-  EXPECT_EQ(report.evaluation->deployed->kl.mean, 0.021);
+  ASSERT_TRUE(report.evaluation->own_scales);
+  EXPECT_EQ(report.evaluation->pseudo().perplexity, 20.5);
+  EXPECT_EQ(report.evaluation->pseudo().kl.mean, 0.0205);
+  EXPECT_EQ(report.evaluation->deployed.kl.mean, 0.021);
 }
 
-TEST(FillTensors, SumsLayersAndPlacesTheMeasuresOfAContinuedRun) {
+TEST(FillLayers, PlacesTheMeasuresOfAContinuedRun) {
   PassResult result;
   for (int i = 0; i < 3; ++i) {
-    LayerFacts& layer = result.layers.emplace_back();
     LinearFacts linear;
-    linear.elements = 100;
-    linear.saturated = i;
-    linear.output_error = 2.0 * i;
-    linear.nearest_output_error = 3.0 * i;
-    linear.module = "a";
-    layer.linears = {linear, linear};
+    linear.module = fmt::format("of layer {}", i);
+    result.layers.emplace_back().linears = {linear};
   }
   result.layer_times = {{0.5, 0.125, {100, 0.25}, {50, 0.0625}},
                         {0.25, 0, {}, {}}};  // layers 1 and 2
   result.layer_rss_bytes = {1000, 2000};
   RunReport report;
-  FillTensors(result, report);
+  FillLayers(result, report);
   ASSERT_EQ(report.layers.size(), 3u);
-  EXPECT_FALSE(report.layers[0].output_error);  // both zero: rounded to nearest
-  EXPECT_FALSE(report.layers[0].seconds);
+  EXPECT_FALSE(report.layers[0].times);
   EXPECT_FALSE(report.layers[0].rss_bytes);
-  EXPECT_EQ(report.layers[1].seconds, 0.5);
-  EXPECT_EQ(report.layers[1].loading_seconds, 0.125);
-  EXPECT_EQ(report.layers[1].read->bytes, 100);
-  EXPECT_EQ(report.layers[1].written->seconds, 0.0625);
+  ASSERT_TRUE(report.layers[1].times);
+  EXPECT_EQ(report.layers[1].times->loading_seconds, 0.125);
+  EXPECT_EQ(report.layers[1].times->written.seconds, 0.0625);
+  EXPECT_EQ(report.layers[2].times->seconds, 0.25);
   EXPECT_EQ(report.layers[2].rss_bytes, 2000);
-  EXPECT_EQ(report.layers[2].elements, 200);
-  EXPECT_EQ(report.layers[2].saturated, 4);
-  EXPECT_EQ(report.layers[2].output_error->compensated, 8);
-  EXPECT_EQ(report.layers[2].output_error->nearest, 12);
-  ASSERT_EQ(report.weights.size(), 6u);
-  EXPECT_EQ(report.weights[5].name, "a.weight");
-  EXPECT_EQ(report.weights[5].layer, 2);
-  EXPECT_EQ(report.weights[5].output_error->compensated, 4);
+  EXPECT_EQ(report.layers[2].facts.linears[0].module, "of layer 2");
+}
+
+TEST(FillKept, AKlThatIsLowEnoughKeepsNothing) {
+  RunReport report;
+  FillKept({0, 0.05}, std::nullopt, 1000, report);
+  EXPECT_EQ(report.kept->max_kl, 0.05);
+  EXPECT_TRUE(report.kept->choice.groups.empty());
+  EXPECT_EQ(report.kept->checkpoint_bytes, 1000);
+  EXPECT_FALSE(report.seconds.measuring);
+  KeptGroups kept;
+  kept.groups = {{1, LinearGroup::kDown, {"down"}, 8, 0.5, 0.25}};
+  kept.seconds = 12;
+  FillKept({1, std::nullopt}, kept, 1000, report);
+  EXPECT_EQ(report.kept->choice.groups[0].layer, 1);
+  EXPECT_EQ(report.kept->choice.extra_bytes(), 8);
+  EXPECT_EQ(report.seconds.measuring, 12);
 }
 
 }  // namespace

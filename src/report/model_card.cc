@@ -85,7 +85,7 @@ std::string Kept(const RunReport& report) {
   if (!report.kept) return "";
   std::string text = fmt::format("- Kept because of their measured error: {}\n",
                                  MarkdownText(DescribeKept(report)));
-  for (const RunReport::KeptGroup& group : report.kept->groups) {
+  for (const LayerGroup& group : report.kept->choice.groups) {
     text += fmt::format("  - {}: {:.1f} % of the output error, {} more\n",
                         MarkdownText(DescribeGroup(group)), 100 * group.share,
                         FormatBytes(group.extra_bytes));
@@ -139,48 +139,42 @@ std::string Deployment(const RunReport& report, const std::string& output_name) 
   return text;
 }
 
-std::string PerplexityCell(const std::optional<double>& original,
-                           const std::optional<RunReport::Divergence>& variant) {
-  if (!variant) return "not measured";
-  if (!original) return fmt::format("{:.4f}", variant->perplexity);
-  return fmt::format("{:.4f} ({})", variant->perplexity,
-                     FormatChange(*original, variant->perplexity));
-}
-
 std::string EvaluationTable(const RunReport::Evaluation& evaluation) {
-  const std::optional<double>& original = evaluation.original_perplexity;
+  const DivergenceSummary& deployed = evaluation.deployed;
+  const DivergenceSummary& pseudo = evaluation.pseudo();
+  const auto perplexity = [](const DivergenceSummary& of) {
+    return fmt::format("{:.4f} ({})", of.perplexity,
+                       FormatChange(of.original_perplexity, of.perplexity));
+  };
   std::string text = fmt::format(
       "| {} | Original | As vLLM runs it (deployed) | Pseudo-quantized |\n|---|---|---|---|\n"
-      "| Perplexity | {} | {} | {} |\n",
-      MarkdownText(DescribeEvaluation(evaluation)),
-      original ? fmt::format("{:.4f}", *original) : std::string("not measured"),
-      PerplexityCell(original, evaluation.deployed), PerplexityCell(original, evaluation.pseudo));
+      "| Perplexity | {:.4f} | {} | {} |\n",
+      MarkdownText(DescribeEvaluation(evaluation)), deployed.original_perplexity,
+      perplexity(deployed), perplexity(pseudo));
   const auto row = [&](const char* label, const auto& format) {
-    const auto cell = [&](const std::optional<RunReport::Divergence>& variant) {
-      return variant ? format(*variant) : std::string("not measured");
-    };
-    text += fmt::format("| {} | | {} | {} |\n", label, cell(evaluation.deployed),
-                        cell(evaluation.pseudo));
+    text += fmt::format("| {} | | {} | {} |\n", label, format(deployed), format(pseudo));
   };
-  using Divergence = RunReport::Divergence;
   row("Loss increase, nats per token",
-      [](const Divergence& of) { return FormatEstimate(of.nll_increase, 4); });
+      [](const DivergenceSummary& of) { return FormatEstimate(of.nll_increase, 4); });
   row("KL divergence from the original, nats per token",
-      [](const Divergence& of) { return FormatEstimate(of.kl, 4); });
-  row("Same most probable token",
-      [](const Divergence& of) { return fmt::format("{:.2f} %", 100 * of.top1_agreement.mean); });
+      [](const DivergenceSummary& of) { return FormatEstimate(of.kl, 4); });
+  row("Same most probable token", [](const DivergenceSummary& of) {
+    return fmt::format("{:.2f} %", 100 * of.top1_agreement.mean);
+  });
   return text;
 }
 
-std::string AttributionTable(const RunReport::Attribution& attribution) {
+std::string AttributionTable(const RunReport::Evaluation& evaluation) {
+  if (evaluation.part_costs.empty()) return "";
+  const int64_t windows = evaluation.attributed_windows;
   std::string text = fmt::format(
       "\n| Quantized, over {} window{} | KL | Added by this part | Loss increase | Added by this "
       "part "
       "|\n|---|---|---|---|---|\n",
-      attribution.windows, attribution.windows == 1 ? "" : "s");
+      windows, windows == 1 ? "" : "s");
   const char* sign = "";
-  for (const RunReport::PartCost& cost : attribution.parts) {
-    text += fmt::format("| {}{} | {} | {} | {} | {} |\n", sign, PartName(cost.part),
+  for (const PartCost& cost : evaluation.part_costs) {
+    text += fmt::format("| {}{} | {} | {} | {} | {} |\n", sign, PartName(PartId(cost.part)),
                         FormatEstimate(cost.kl, 4), FormatEstimate(cost.kl_added, 4),
                         FormatEstimate(cost.nll_increase, 4), FormatEstimate(cost.nll_added, 4));
     sign = "+ ";
@@ -193,16 +187,13 @@ std::string EvaluationSection(const RunReport& report) {
   if (!report.evaluation) return heading + "No evaluation was made in this run.\n";
   const RunReport::Evaluation& evaluation = *report.evaluation;
   std::string text = heading + EvaluationTable(evaluation);
-  if (evaluation.deployed) {
-    text +=
-        fmt::format("\nVerdict, as deployed: {}.\n", MarkdownText(evaluation.deployed->verdict));
-  }
-  if (evaluation.attribution) text += AttributionTable(*evaluation.attribution);
+  text += fmt::format("\nVerdict, as deployed: {}.\n", MarkdownText(DeployedVerdict(report)));
+  text += AttributionTable(evaluation);
   text +=
       "\nDeployed is the arithmetic of vLLM on the bytes of this checkpoint, scales merged as it "
       "does at load. Pseudo-quantized leaves every matrix at its own scale: the figure that is "
       "comparable with Quark's tables.";
-  if (evaluation.pseudo_is_deployed) {
+  if (!evaluation.own_scales) {
     text += " Here the two are one network, because fused matrices share their scale.";
   }
   text +=

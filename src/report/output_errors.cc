@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -15,48 +17,121 @@ namespace {
 
 constexpr std::size_t kWorstLayers = 3;
 
+// `sum`: of all parts of all layers.
+LayerShares SharesOf(const LayerFacts& facts, double sum) {
+  LayerShares layer;
+  const auto add = [&](std::optional<LinearGroup> group, double error) {
+    const double share = sum > 0.0 ? error / sum : 0.0;
+    layer.parts.push_back({PartId(group), error, share});
+    layer.share += share;
+  };
+  for (const LinearGroup group : kLinearGroups) add(group, facts.errors->Group(group));
+  if (facts.cache) add(std::nullopt, facts.errors->cache);
+  layer.all = facts.errors->all;
+  return layer;
+}
+
 }  // namespace
 
-std::string PartName(std::string_view part) {
+std::string_view PartId(QuantizedPart part) {
+  switch (part) {
+    case QuantizedPart::kWeights:
+      return "weights";
+    case QuantizedPart::kInputs:
+      return "inputs";
+    case QuantizedPart::kCache:
+      return "kv_cache";
+  }
+  Fail(ErrorCode::kInternal, "no such part: {}", static_cast<int>(part));
+}
+
+std::string_view PartId(std::optional<LinearGroup> group) {
+  if (!group) return "kv_cache";
+  switch (*group) {
+    case LinearGroup::kQueryKeyValue:
+      return "qkv";
+    case LinearGroup::kAttentionOutput:
+      return "o";
+    case LinearGroup::kGateUp:
+      return "gate_up";
+    case LinearGroup::kDown:
+      return "down";
+  }
+  Fail(ErrorCode::kInternal, "no such group: {}", static_cast<int>(*group));
+}
+
+std::string PartName(std::string_view id) {
   static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
       {"qkv", "q/k/v"}, {"gate_up", "gate/up"}, {"kv_cache", "KV cache"}};
-  for (const auto& [id, name] : kNames) {
-    if (id == part) return std::string(name);
+  for (const auto& [part, name] : kNames) {
+    if (part == id) return std::string(name);
   }
-  return std::string(part);
+  return std::string(id);
+}
+
+std::optional<RoundingError> RoundingErrorOf(const LinearFacts& linear) {
+  // So do zeros of a linear whose sampled inputs were all zero, of which there is nothing to show.
+  if (linear.output_error == 0.0 && linear.nearest_output_error == 0.0) return std::nullopt;
+  return RoundingError{linear.output_error, linear.nearest_output_error};
+}
+
+std::optional<RoundingError> RoundingErrorOf(const LayerFacts& layer) {
+  std::optional<RoundingError> sum;
+  for (const LinearFacts& linear : layer.linears) {
+    const std::optional<RoundingError> error = RoundingErrorOf(linear);
+    if (!error) continue;
+    if (!sum) sum.emplace();
+    sum->compensated += error->compensated;
+    sum->nearest += error->nearest;
+  }
+  return sum;
+}
+
+std::vector<std::optional<LayerShares>> OutputErrors(const RunReport& report) {
+  double sum = 0.0;
+  for (const RunReport::LayerRecord& layer : report.layers) {
+    if (layer.facts.errors) sum += layer.facts.errors->Sum();
+  }
+  std::vector<std::optional<LayerShares>> errors;
+  for (const RunReport::LayerRecord& layer : report.layers) {
+    errors.emplace_back();
+    if (layer.facts.errors) errors.back() = SharesOf(layer.facts, sum);
+  }
+  return errors;
 }
 
 std::string DescribeWorstLayers(const RunReport& report) {
-  std::vector<std::pair<std::size_t, const RunReport::LayerError*>> layers;
-  for (std::size_t i = 0; i < report.layers.size(); ++i) {
-    const std::optional<RunReport::LayerError>& error = report.layers[i].error;
-    if (error && error->share > 0) layers.emplace_back(i, &*error);
+  const std::vector<std::optional<LayerShares>> errors = OutputErrors(report);
+  std::vector<std::size_t> layers;
+  for (std::size_t i = 0; i < errors.size(); ++i) {
+    if (errors[i] && errors[i]->share > 0) layers.push_back(i);
   }
-  std::ranges::stable_sort(
-      layers, [](const auto& a, const auto& b) { return a.second->share > b.second->share; });
+  std::ranges::stable_sort(layers, std::greater(), [&](std::size_t i) { return errors[i]->share; });
   if (layers.size() > kWorstLayers) layers.resize(kWorstLayers);
   std::string text;
-  for (const auto& [layer, error] : layers) {
-    const auto worst = std::ranges::max_element(error->parts, {}, &RunReport::PartError::share);
+  for (const std::size_t layer : layers) {
+    const LayerShares& shares = *errors[layer];
+    const auto worst = std::ranges::max_element(shares.parts, {}, &PartShare::share);
     if (!text.empty()) text += ", ";
-    text += fmt::format("{} ({:.1f} %, {} most)", layer, 100 * error->share, PartName(worst->part));
+    text += fmt::format("{} ({:.1f} %, {} most)", layer, 100 * shares.share, PartName(worst->id));
   }
   return text;
 }
 
 std::string DescribeKept(const RunReport& report) {
   NARROW_CHECK(report.kept.has_value());
-  const RunReport::Kept& kept = *report.kept;
-  if (kept.groups.empty()) return "none";
-  const int64_t before = kept.checkpoint_bytes - kept.extra_bytes;
-  return fmt::format("{} group{} of linears, {} more (+{:.1f} %)", kept.groups.size(),
-                     kept.groups.size() == 1 ? "" : "s", FormatBytes(kept.extra_bytes),
-                     100 * static_cast<double>(kept.extra_bytes) / static_cast<double>(before));
+  const std::size_t groups = report.kept->choice.groups.size();
+  if (groups == 0) return "none";
+  const int64_t extra = report.kept->choice.extra_bytes();
+  const int64_t before = report.kept->checkpoint_bytes - extra;
+  return fmt::format("{} group{} of linears, {} more (+{:.1f} %)", groups, groups == 1 ? "" : "s",
+                     FormatBytes(extra),
+                     100 * static_cast<double>(extra) / static_cast<double>(before));
 }
 
-std::string DescribeGroup(const RunReport::KeptGroup& group) {
+std::string DescribeGroup(const LayerGroup& group) {
   std::string text;
-  for (const std::string& linear : group.linears) {
+  for (const std::string& linear : group.modules) {
     text += text.empty() ? linear : ", " + linear.substr(linear.rfind('.') + 1);
   }
   return text;
@@ -64,16 +139,37 @@ std::string DescribeGroup(const RunReport::KeptGroup& group) {
 
 std::string DescribeLimit(const RunReport& report) {
   if (!report.kept || !report.kept->max_kl) return "";
-  if (!report.evaluation || !report.evaluation->deployed) return "";
+  if (!report.evaluation) return "";
   const double limit = *report.kept->max_kl;
-  const double kl = report.evaluation->deployed->kl.mean;
+  const double kl = report.evaluation->deployed.kl.mean;
   std::string text = kl <= limit ? fmt::format("KL {:.4f} is within --max_kl {:.4f}", kl, limit)
                                  : fmt::format("KL {:.4f} is ABOVE --max_kl {:.4f}", kl, limit);
-  if (report.kept->kl_without && report.kept->kl_predicted) {
-    text += fmt::format("; {:.4f} with all quantized, {:.4f} predicted", *report.kept->kl_without,
-                        *report.kept->kl_predicted);
+  const KeptGroups& choice = report.kept->choice;
+  if (choice.kl_without && choice.kl_predicted) {
+    text += fmt::format("; {:.4f} with all quantized, {:.4f} predicted", *choice.kl_without,
+                        *choice.kl_predicted);
   }
   return text;
+}
+
+Estimate PerplexityChange(const DivergenceSummary& summary) {
+  const Estimate& increase = summary.nll_increase;
+  Estimate change{std::expm1(increase.mean), std::nullopt};
+  if (increase.standard_error) {
+    change.standard_error = std::exp(increase.mean) * *increase.standard_error;
+  }
+  return change;
+}
+
+std::string DeployedVerdict(const RunReport& report) {
+  NARROW_CHECK(report.evaluation.has_value());
+  const DivergenceSummary& deployed = report.evaluation->deployed;
+  std::string verdict = Verdict(deployed);
+  if (!report.kept || !report.kept->max_kl || deployed.kl.mean <= *report.kept->max_kl) {
+    return verdict;
+  }
+  return verdict + fmt::format("; the KL {:.4f} is above --max_kl {}", deployed.kl.mean,
+                               *report.kept->max_kl);
 }
 
 }  // namespace narrow

@@ -10,8 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include "evaluation/attribution.h"
+#include "evaluation/divergence.h"
 #include "formats/description.h"
 #include "io/traffic.h"
+#include "quantization/kept_groups.h"
+#include "quantization/layer_quantizer.h"
 #include "report/source_facts.h"
 
 namespace narrow {
@@ -37,48 +41,12 @@ struct RunReport {
     int64_t samples_asked = 0;
     int64_t empty_documents = 0;  // that were passed over
   };
-  struct Estimate {
-    double mean = 0;
-    std::optional<double> standard_error;  // none for a single window
-  };
-  // A quantized network beside the original; see DivergenceSummary in evaluation/divergence.h.
-  struct Divergence {
-    double perplexity = 0;
-    std::vector<double> window_nll;  // mean natural-log loss of each window, in window order
-    Estimate nll_increase;           // nats per token
-    Estimate perplexity_change;      // relative to the original: 0.05 is 5 %
-    Estimate kl;                     // nats per token
-    double kl_median = 0;
-    double kl_99 = 0;
-    double kl_999 = 0;
-    double kl_maximum = 0;
-    Estimate top1_agreement;  // shares of tokens, 0 to 1
-    Estimate top1_in_top5;
-    Estimate top5_overlap;
-    Estimate probability_change;  // of the right token
-    double probability_change_rms = 0;
-    std::string verdict;  // one sentence
-  };
-  // A token that the deployed network predicts worse than the original does.
+  // A token of deployed.worst, as people read it; it is the one after its outcome.
   struct WorstToken {
-    int64_t window = 0;    // index in the evaluated windows
-    int64_t position = 0;  // of the token in its window, from 0
-    std::string token;     // text in valid UTF-8
-    std::string context;   // the text just before it
-    double nll_increase = 0;
-    double kl = 0;
-  };
-  // What the quantization of one more part costs, over the windows of the attribution.
-  struct PartCost {
-    std::string part;       // "weights", "inputs", "kv_cache"
-    Estimate kl;            // nats per token, of the network with this part and those before it
-    Estimate kl_added;      // over the network without this part
-    Estimate nll_increase;  // likewise
-    Estimate nll_added;
-  };
-  struct Attribution {
-    int64_t windows = 0;
-    std::vector<PartCost> parts;  // the last is the deployed network
+    HurtToken outcome;
+    std::string token;                                         // text in valid UTF-8
+    std::string context;                                       // the text just before it
+    int64_t position() const { return outcome.position + 1; }  // in its window, from 0
   };
   struct Evaluation {
     std::string dataset;
@@ -86,14 +54,16 @@ struct RunReport {
     int64_t window_tokens = 0;           // of the longest
     int64_t shortest_window_tokens = 0;  // the same but for windows given as token ids
     int64_t tokens = 0;                  // in all windows together
-    std::optional<double> original_perplexity;
-    std::vector<double> original_window_nll;
-    std::optional<Divergence> deployed;  // as vLLM runs the checkpoint
-    std::optional<Divergence> pseudo;    // every matrix at its own scale, as Quark's tables have it
-    bool pseudo_is_deployed = false;     // scales are shared: the two are one network
-    std::optional<Attribution> attribution;  // of the deployed network
-    std::vector<WorstToken> worst_tokens;    // of the deployed network, the worst first
+    DivergenceSummary deployed;          // as vLLM runs the checkpoint
+    // Every matrix at its own scale, as Quark's tables have it; nothing: scales are shared, and the
+    // two are one network.
+    std::optional<DivergenceSummary> own_scales;
+    int64_t attributed_windows = 0;
+    std::vector<PartCost> part_costs;      // the last is the deployed network; may be empty
+    std::vector<WorstToken> worst_tokens;  // of the deployed network, the worst first
     std::optional<std::string> notice;
+
+    const DivergenceSummary& pseudo() const { return own_scales ? *own_scales : deployed; }
   };
   struct Seconds {
     double total = 0;
@@ -107,72 +77,16 @@ struct RunReport {
     std::string dtype;    // of the matrix products: "bfloat16", "float32"
     std::string cpu_isa;  // as the kernels found it
   };
-  struct Range {
-    float amax = 0;
-    float scale = 0;  // multiply to dequantize
-  };
-  // Squared error of outputs over the tokens that compensated rounding sampled.
-  struct OutputError {
-    double compensated = 0;  // as the checkpoint has it
-    double nearest = 0;      // had the weights been rounded to nearest
-  };
-  struct WeightRecord {
-    std::string name;  // of the tensor: "model.layers.0.self_attn.q_proj.weight"
-    Range range;
-    int64_t saturated = 0;  // elements beyond +-448 scales before rounding
-    int64_t elements = 0;
-    int64_t layer = 0;
-    std::optional<OutputError> output_error;
-  };
-  struct InputRecord {
-    std::string name;  // of the linear
-    Range range;
-    int64_t layer = 0;
-  };
-  struct KvCacheRecord {
-    std::string name;  // of the attention module
-    Range key;         // after RoPE
-    Range value;
-  };
-  // Squared change of a layer's output over its squared size, the mean over the tokens of the
-  // probe; shares are of the sum over all parts of all layers.
-  struct PartError {
-    std::string part;  // "qkv", "o", "gate_up", "down", "kv_cache"
-    double error = 0;  // from the layer with the parts before to that with this one
-    double share = 0;
-  };
-  struct LayerError {
-    double all = 0;  // from the original layer to the quantized one
-    double share = 0;
-    std::vector<PartError> parts;
-  };
   // Linears that were left as they are because of what quantizing them does.
-  struct KeptGroup {
-    int64_t layer = 0;
-    std::vector<std::string> linears;  // full names
-    double error = 0;                  // as PartError
-    double share = 0;
-    int64_t extra_bytes = 0;  // of the checkpoint
-  };
   struct Kept {
-    std::optional<double> max_kl;   // --max_kl; nothing: --keep_layers
-    std::vector<KeptGroup> groups;  // the worst first
-    int64_t extra_bytes = 0;
-    int64_t checkpoint_bytes = 0;  // of all tensors, these included
-    // With --max_kl: KL of the deployed network that keeps nothing, and what was expected of this.
-    std::optional<double> kl_without;
-    std::optional<double> kl_predicted;
+    std::optional<double> max_kl;  // --max_kl; nothing: --keep_layers
+    KeptGroups choice;             // no groups where the KL was low enough without
+    int64_t checkpoint_bytes = 0;  // of all tensors, those of the groups included
   };
   struct LayerRecord {
-    int64_t elements = 0;  // sums over the layer's linears
-    int64_t saturated = 0;
-    std::optional<OutputError> output_error;
-    // Wall time and transfers; none for a layer of an earlier, interrupted run.
-    std::optional<double> seconds;
-    std::optional<double> loading_seconds;  // until its weights were there, packed
-    std::optional<Traffic> read, written;
-    std::optional<int64_t> rss_bytes;   // resident memory after the layer
-    std::optional<LayerError> error{};  // where probed
+    LayerFacts facts;
+    std::optional<LayerTimes> times;   // nothing for a layer of an earlier, interrupted run
+    std::optional<int64_t> rss_bytes;  // resident memory after the layer; likewise
   };
 
   std::vector<std::string> command_line;  // argv
@@ -186,9 +100,6 @@ struct RunReport {
   int64_t peak_rss_bytes = 0;
   Compute compute;
   std::vector<std::string> warnings;
-  std::vector<WeightRecord> weights;
-  std::vector<InputRecord> inputs;
-  std::vector<KvCacheRecord> kv_cache;  // by layer
   std::vector<LayerRecord> layers;
 };
 
@@ -209,16 +120,50 @@ std::string DescribeStrategy(const RunReport& report);
 // the channels of the heads are as they were.
 std::string DescribeAdapters(const RunReport& report);
 // "0.0495 ± 0.0019": the mean and one standard error, with `digits` decimals.
-std::string FormatEstimate(const RunReport::Estimate& estimate, int digits);
-// "weights", "inputs", "KV cache"; "q/k/v", "o", "gate/up", "down": a part as people call it.
-std::string PartName(std::string_view part);
+std::string FormatEstimate(const Estimate& estimate, int digits);
+// "weights", "inputs", "kv_cache"; "qkv", "o", "gate_up", "down", and "kv_cache" for nothing: what
+// the report calls a part.
+std::string_view PartId(QuantizedPart part);
+std::string_view PartId(std::optional<LinearGroup> group);
+// The same as people call it: "weights", "KV cache", "q/k/v", "gate/up".
+std::string PartName(std::string_view id);
+
+// Of the perplexity, relative to the original's: 0.05 is 5 %. It is the exponential of the loss,
+// and so, to first order, is its error.
+Estimate PerplexityChange(const DivergenceSummary& summary);
+// Verdict() of the deployed network, and that --max_kl does not hold. REQUIRES: report.evaluation.
+std::string DeployedVerdict(const RunReport& report);
+
+// Squared error of outputs over the tokens that compensated rounding sampled.
+struct RoundingError {
+  double compensated = 0;  // as the checkpoint has it
+  double nearest = 0;      // had the weights been rounded to nearest
+};
+// Nothing for a linear that was rounded to nearest; the sum over a layer.
+std::optional<RoundingError> RoundingErrorOf(const LinearFacts& linear);
+std::optional<RoundingError> RoundingErrorOf(const LayerFacts& layer);
+
+// A layer's output errors beside the sum over all parts of all layers.
+struct PartShare {
+  std::string_view id;
+  double error = 0;  // as LayerErrors
+  double share = 0;
+};
+struct LayerShares {
+  double all = 0;  // the change from the original layer to the quantized one
+  double share = 0;
+  std::vector<PartShare> parts;  // in the order of the forward step, the cache last
+};
+// By layer; nothing where it was not probed.
+std::vector<std::optional<LayerShares>> OutputErrors(const RunReport& report);
+
 // "28 (12.3 %, down most), 0 (9.1 %, q/k/v most)": the layers with the largest shares of the output
 // error, up to three; empty where nothing was probed.
 std::string DescribeWorstLayers(const RunReport& report);
 // "3 groups of linears, 12.4 MiB more (+8.7 %)"; REQUIRES: report.kept.
 std::string DescribeKept(const RunReport& report);
 // "model.layers.3.mlp.down_proj": the linears of a group, by the last parts of their names.
-std::string DescribeGroup(const RunReport::KeptGroup& group);
+std::string DescribeGroup(const LayerGroup& group);
 // Whether --max_kl holds, in figures; empty without it or without an evaluation.
 std::string DescribeLimit(const RunReport& report);
 // "pileval, 128 samples, 46,026 tokens"; "2 of 128 samples" where there were fewer than asked for.

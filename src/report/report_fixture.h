@@ -5,12 +5,13 @@
 
 namespace narrow {
 
-inline RunReport::Divergence FixtureDivergence(double perplexity, double kl) {
-  RunReport::Divergence divergence;
+inline DivergenceSummary FixtureDivergence(double perplexity, double kl) {
+  DivergenceSummary divergence;
+  divergence.original_perplexity = 20.0;
+  divergence.original_window_nll = {2.5, 3.5};
   divergence.perplexity = perplexity;
   divergence.window_nll = {2.75, 3.25};
-  divergence.nll_increase = {0.015, 0.0025};
-  divergence.perplexity_change = {0.0175, 0.003};
+  divergence.nll_increase = {0.015, 0.001};
   divergence.kl = {kl, 0.0005};
   divergence.kl_median = 0.01;
   divergence.kl_99 = 0.5;
@@ -21,7 +22,6 @@ inline RunReport::Divergence FixtureDivergence(double perplexity, double kl) {
   divergence.top5_overlap = {0.75, 0.02};
   divergence.probability_change = {-0.0025, 0.0005};
   divergence.probability_change_rms = 0.03125;
-  divergence.verdict = "loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %";
   return divergence;
 }
 
@@ -39,42 +39,55 @@ inline RunReport FullReport() {
   evaluation.windows = 8;
   evaluation.window_tokens = evaluation.shortest_window_tokens = 2048;
   evaluation.tokens = 16384;
-  evaluation.original_perplexity = 20.0;
-  evaluation.original_window_nll = {2.5, 3.5};
   evaluation.deployed = FixtureDivergence(20.3, 0.05);
-  evaluation.pseudo = FixtureDivergence(20.2, 0.04);
-  evaluation.worst_tokens = {{1, 17, " cat", "the dog and the", 6.5, 4.0}};
-  evaluation.attribution = RunReport::Attribution{
-      8,
-      {{"weights", {0.02, 0.001}, {0.02, 0.001}, {0.01, 0.002}, {0.01, 0.002}},
-       {"inputs", {0.04, 0.001}, {0.02, 0.0005}, {0.012, 0.002}, {0.002, 0.001}},
-       {"kv_cache", {0.05, 0.0005}, {0.01, 0.0004}, {0.015, 0.0025}, {0.003, 0.0015}}}};
-  report.kept = RunReport::Kept{
-      0.06,
-      {{0, {"model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"}, 0.25, 0.5, 2'097'152}},
-      2'097'152,
-      20'971'520,
-      0.08,
-      0.055};
+  evaluation.own_scales = FixtureDivergence(20.2, 0.04);
+  evaluation.worst_tokens = {{{1, 16, 6.5, 4.0}, " cat", "the dog and the"}};
+  evaluation.attributed_windows = 8;
+  const auto cost = [](QuantizedPart part, Estimate kl, Estimate kl_added, Estimate nll,
+                       Estimate nll_added) {
+    PartCost of;
+    of.part = part;
+    of.kl = kl;
+    of.kl_added = kl_added;
+    of.nll_increase = nll;
+    of.nll_added = nll_added;
+    return of;
+  };
+  evaluation.part_costs = {
+      cost(QuantizedPart::kWeights, {0.02, 0.001}, {0.02, 0.001}, {0.01, 0.002}, {0.01, 0.002}),
+      cost(QuantizedPart::kInputs, {0.04, 0.001}, {0.02, 0.0005}, {0.012, 0.002}, {0.002, 0.001}),
+      cost(QuantizedPart::kCache, {0.05, 0.0005}, {0.01, 0.0004}, {0.015, 0.0025},
+           {0.003, 0.0015})};
+  report.kept = RunReport::Kept{0.06,
+                                {{{0,
+                                   LinearGroup::kGateUp,
+                                   {"model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"},
+                                   2'097'152,
+                                   0.25,
+                                   0.5}},
+                                 0.08,
+                                 0.055,
+                                 20.0},
+                                20'971'520};
   report.seconds = {61.5, 12.25, 3.0, 40.0, 20.0};
   report.peak_rss_bytes = 642'000'000;
   report.compute = {2, "bfloat16", "AVX3_SPR"};
   report.warnings = {"one"};
-  report.weights = {
-      {"a.weight", {0.875F, 0.001953125F}, 3, 4096, 0, RunReport::OutputError{1.5, 2.0}}};
-  report.inputs = {{"a", {448.0F, 1.0F}, 0}};
-  report.kv_cache = {{"model.layers.0.self_attn", {224.0F, 0.5F}, {112.0F, 0.25F}}};
   RunReport::LayerRecord& layer = report.layers.emplace_back();
-  layer.elements = 4096;
-  layer.saturated = 3;
-  layer.output_error = RunReport::OutputError{1.5, 2.0};
-  layer.seconds = 0.5;
-  layer.loading_seconds = 0.125;
-  layer.read = Traffic{8192, 0.0625};
-  layer.written = Traffic{4096, 0.03125};
+  LinearFacts& linear = layer.facts.linears.emplace_back();
+  linear.module = "a";
+  linear.weight_amax = 0.875F;
+  linear.weight_scale = 0.001953125F;
+  linear.input_amax = 448.0F;
+  linear.input_scale = 1.0F;
+  linear.elements = 4096;
+  linear.saturated = 3;
+  linear.output_error = 1.5;
+  linear.nearest_output_error = 2.0;
+  layer.facts.cache = CacheFacts{"model.layers.0.self_attn", 224.0F, 0.5F, 112.0F, 0.25F};
+  layer.facts.errors = LayerErrors{{0.03125, 0.0, 0.0, 0.0}, 0.03125, 0.0625};
+  layer.times = LayerTimes{0.5, 0.125, {8192, 0.0625}, {4096, 0.03125}};
   layer.rss_bytes = 640'000'000;
-  report.layers[0].error = RunReport::LayerError{
-      0.0625, 1.0, {{"qkv", 0.03125, 0.5}, {"gate_up", 0.0, 0.0}, {"kv_cache", 0.03125, 0.5}}};
   return report;
 }
 

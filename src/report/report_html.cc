@@ -21,15 +21,13 @@ std::string Tile(std::string_view label, std::string_view figure, std::string_vi
 
 std::string Tiles(const RunReport& report) {
   std::string html = "<div class=\"tiles\">\n";
-  if (report.evaluation && report.evaluation->deployed) {
-    const RunReport::Evaluation& evaluation = *report.evaluation;
-    const std::optional<double>& original = evaluation.original_perplexity;
-    html += Tile(
-        "Perplexity as deployed", fmt::format("{:.3f}", evaluation.deployed->perplexity),
-        original ? fmt::format("{} from {:.3f}",
-                               FormatChange(*original, evaluation.deployed->perplexity), *original)
-                 : "");
-    const RunReport::Estimate& kl = evaluation.deployed->kl;
+  if (report.evaluation) {
+    const DivergenceSummary& deployed = report.evaluation->deployed;
+    html += Tile("Perplexity as deployed", fmt::format("{:.3f}", deployed.perplexity),
+                 fmt::format("{} from {:.3f}",
+                             FormatChange(deployed.original_perplexity, deployed.perplexity),
+                             deployed.original_perplexity));
+    const Estimate& kl = deployed.kl;
     html += Tile("KL from the original", fmt::format("{:.4f}", kl.mean),
                  kl.standard_error ? fmt::format("± {:.4f} nats per token", *kl.standard_error)
                                    : "nats per token");
@@ -46,9 +44,9 @@ std::string Heading(const RunReport& report) {
   html += fmt::format("<p class=\"soft\">{}; made by narrow {}</p>\n",
                       EscapeHtml(DescribeStrategy(report)), EscapeHtml(report.version));
   html += Tiles(report);
-  if (report.evaluation && report.evaluation->deployed) {
+  if (report.evaluation) {
     html += fmt::format("<p class=\"verdict\">Verdict, as deployed: {}.</p>\n",
-                        EscapeHtml(report.evaluation->deployed->verdict));
+                        EscapeHtml(DeployedVerdict(report)));
   }
   if (const std::string limit = DescribeLimit(report); !limit.empty()) {
     html += fmt::format("<p class=\"verdict\">{}.</p>\n", EscapeHtml(limit));
@@ -113,7 +111,8 @@ std::string TimeAndMemory(const RunReport& report) {
   memory.title = "Resident memory after each layer, MiB";
   memory.series.push_back({"MiB", {}});
   for (const RunReport::LayerRecord& layer : report.layers) {
-    seconds.series[0].values.push_back(layer.seconds);
+    seconds.series[0].values.emplace_back();
+    if (layer.times) seconds.series[0].values.back() = layer.times->seconds;
     memory.series[0].values.emplace_back();
     // 0 where the kernel did not say.
     if (layer.rss_bytes.value_or(0) > 0) {

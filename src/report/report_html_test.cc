@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "report/html/axis.h"
@@ -95,8 +96,8 @@ TEST(ReportHtml, ShowsTheFigures) {
        {"<h1>Tiny Llama</h1>",
         "<td>20.0000</td><td>20.3000 (+1.50 %)</td><td>20.2000 (+1.00 %)</td>",
         "<td>0.0500 ± 0.0005</td><td>0.0400 ± 0.0005</td>",
-        "Verdict, as deployed: loss rises by 0.0150 ± 0.0025",
-        "Perplexity, change</td><td></td><td>1.75 % ± 0.30</td>",
+        "Verdict, as deployed: loss rises by 0.0150 ± 0.0010",
+        "Perplexity, change</td><td></td><td>1.51 % ± 0.10</td>",
         "<td>87.50 % ± 1.00</td>",
         "<bdi>the dog and the</bdi><mark><bdi> cat</bdi></mark>",
         "<li>one</li>",
@@ -123,12 +124,13 @@ TEST(ReportHtml, LeavesOutWhatWasNotMeasured) {
   report.evaluation.reset();
   report.calibration.reset();
   report.warnings.clear();
-  report.kv_cache.clear();
-  report.layers[0].output_error.reset();
-  report.layers[0].error.reset();
+  LayerFacts& facts = report.layers[0].facts;
+  facts.cache.reset();
+  facts.errors.reset();
+  facts.linears[0].output_error = facts.linears[0].nearest_output_error = 0.0;
   report.kept.reset();
   report.layers[0].rss_bytes = 0;
-  report.layers[0].saturated = 0;
+  facts.linears[0].saturated = 0;
   const std::string page = RenderReportHtml(report);
   EXPECT_EQ(FirstFault(page), std::nullopt);
   EXPECT_THAT(page, HasSubstr("No evaluation was made in this run."));
@@ -150,9 +152,11 @@ TEST(ReportHtml, HostileTextStaysText) {
   report.strategy->scheme = report.strategy->rounding = evil;
   report.calibration->dataset = evil;
   report.calibration->notice = report.evaluation->notice = evil;
-  report.evaluation->dataset = report.evaluation->deployed->verdict = evil;
+  report.evaluation->dataset = evil;
   report.evaluation->worst_tokens[0].token = report.evaluation->worst_tokens[0].context = evil;
-  report.weights[0].name = report.inputs[0].name = report.kv_cache[0].name = evil;
+  report.layers[0].facts.linears[0].module = evil;
+  report.layers[0].facts.cache->attention_module = evil;
+  report.kept->choice.groups[0].modules = {evil, evil};
   const std::string page = RenderReportHtml(report);
   EXPECT_EQ(FirstFault(page), std::nullopt);
   EXPECT_EQ(FindInvalidUtf8(page), -1);
@@ -166,11 +170,13 @@ TEST(ReportHtml, HostileTextStaysText) {
 TEST(ReportHtml, FiguresThatAreNoNumbersDrawNothing) {
   RunReport report = FullReport();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  report.layers[0].output_error = {kInfinity, 0.0};
-  report.layers[0].seconds = std::numeric_limits<double>::quiet_NaN();
-  report.weights[0].range = {0.0F, 0.0F};
-  report.kv_cache[0].key.scale = std::numeric_limits<float>::infinity();
-  report.evaluation->original_window_nll = {-kInfinity, 1.0};
+  LayerFacts& facts = report.layers[0].facts;
+  facts.linears[0].output_error = kInfinity;
+  facts.linears[0].nearest_output_error = 0.0;
+  facts.linears[0].weight_amax = facts.linears[0].weight_scale = 0.0F;
+  facts.cache->key_scale = std::numeric_limits<float>::infinity();
+  report.layers[0].times->seconds = std::numeric_limits<double>::quiet_NaN();
+  report.evaluation->deployed.original_window_nll = {-kInfinity, 1.0};
   const std::string page = RenderReportHtml(report);
   EXPECT_EQ(FirstFault(page), std::nullopt);
   for (const char* figure : {"=\"nan", "=\"inf", "=\"-inf", "=\"-nan"}) {
@@ -186,7 +192,15 @@ TEST(ReportHtml, LineEndsInTokensAreVisible) {
 
 TEST(ReportHtml, InputsOfFusedLinearsShareAChart) {
   RunReport report = FullReport();
-  report.inputs = {{"l.q_proj", {4, 0.5F}, 0}, {"l.k_proj", {4, 0.5F}, 0}, {"l.o_proj", {5, 1}, 0}};
+  LinearFacts linear = report.layers[0].facts.linears[0];
+  report.layers[0].facts.linears.clear();
+  for (const auto& [module, amax] :
+       {std::pair("l.q_proj", 4.0F), std::pair("l.k_proj", 4.0F), std::pair("l.o_proj", 5.0F)}) {
+    linear.module = module;
+    linear.input_amax = amax;
+    linear.weight_amax += 1.0F;
+    report.layers[0].facts.linears.push_back(linear);
+  }
   const std::string page = RenderReportHtml(report);
   EXPECT_THAT(page, HasSubstr("<figcaption>q_proj, k_proj</figcaption>"));
   EXPECT_THAT(page, HasSubstr("<figcaption>o_proj</figcaption>"));

@@ -44,18 +44,18 @@ Json CalibrationJson(const RunReport::Calibration& calibration) {
   return json;
 }
 
-Json EstimateJson(const RunReport::Estimate& estimate) {
+Json EstimateJson(const Estimate& estimate) {
   Json json = Json::object();
   json["mean"] = estimate.mean;
   json["standard_error"] = OrNull(estimate.standard_error);
   return json;
 }
 
-Json DivergenceJson(const RunReport::Divergence& divergence) {
+Json DivergenceJson(const DivergenceSummary& divergence, const std::string& verdict) {
   Json json = Json::object();
-  json["verdict"] = divergence.verdict;
+  json["verdict"] = verdict;
   json["nll_increase"] = EstimateJson(divergence.nll_increase);
-  json["perplexity_change"] = EstimateJson(divergence.perplexity_change);
+  json["perplexity_change"] = EstimateJson(PerplexityChange(divergence));
   json["kl"] = EstimateJson(divergence.kl);
   json["kl_median"] = divergence.kl_median;
   json["kl_99"] = divergence.kl_99;
@@ -72,43 +72,35 @@ Json DivergenceJson(const RunReport::Divergence& divergence) {
 
 Json WorstTokenJson(const RunReport::WorstToken& token) {
   Json json = Json::object();
-  json["window"] = token.window;
-  json["position"] = token.position;
+  json["window"] = token.outcome.window;
+  json["position"] = token.position();
   json["token"] = token.token;
   json["context"] = token.context;
-  json["nll_increase"] = token.nll_increase;
-  json["kl"] = token.kl;
+  json["nll_increase"] = token.outcome.nll_increase;
+  json["kl"] = token.outcome.kl;
   return json;
 }
 
 // What `quantized` names is the network as deployed.
-void AddNetworks(const RunReport::Evaluation& evaluation, Json* json) {
-  (*json)["perplexity"] = {{"original", OrNull(evaluation.original_perplexity)},
-                           {"quantized", nullptr},
-                           {"deployed", nullptr},
-                           {"pseudo", nullptr}};
-  (*json)["kl"] = {{"deployed", nullptr}, {"pseudo", nullptr}};
-  (*json)["divergence"] = {{"deployed", nullptr}, {"pseudo", nullptr}};
-  (*json)["window_nll"] = {{"original", evaluation.original_window_nll},
-                           {"quantized", Json::array()}};
-  const auto add = [&](const char* name, const std::optional<RunReport::Divergence>& divergence) {
-    if (!divergence) return;
-    (*json)["perplexity"][name] = divergence->perplexity;
-    (*json)["kl"][name] = divergence->kl.mean;
-    (*json)["divergence"][name] = DivergenceJson(*divergence);
-  };
-  add("deployed", evaluation.deployed);
-  add("pseudo", evaluation.pseudo);
-  if (evaluation.deployed) {
-    (*json)["perplexity"]["quantized"] = evaluation.deployed->perplexity;
-    (*json)["window_nll"]["quantized"] = evaluation.deployed->window_nll;
-  }
-  (*json)["pseudo_is_deployed"] = evaluation.pseudo_is_deployed;
+void AddNetworks(const RunReport& report, Json* json) {
+  const RunReport::Evaluation& evaluation = *report.evaluation;
+  const DivergenceSummary& deployed = evaluation.deployed;
+  const DivergenceSummary& pseudo = evaluation.pseudo();
+  (*json)["perplexity"] = {{"original", deployed.original_perplexity},
+                           {"quantized", deployed.perplexity},
+                           {"deployed", deployed.perplexity},
+                           {"pseudo", pseudo.perplexity}};
+  (*json)["kl"] = {{"deployed", deployed.kl.mean}, {"pseudo", pseudo.kl.mean}};
+  (*json)["divergence"] = {{"deployed", DivergenceJson(deployed, DeployedVerdict(report))},
+                           {"pseudo", DivergenceJson(pseudo, Verdict(pseudo))}};
+  (*json)["window_nll"] = {{"original", deployed.original_window_nll},
+                           {"quantized", deployed.window_nll}};
+  (*json)["pseudo_is_deployed"] = !evaluation.own_scales;
 }
 
-Json PartCostJson(const RunReport::PartCost& cost) {
+Json PartCostJson(const PartCost& cost) {
   Json json = Json::object();
-  json["part"] = cost.part;
+  json["part"] = PartId(cost.part);
   json["kl"] = EstimateJson(cost.kl);
   json["kl_added"] = EstimateJson(cost.kl_added);
   json["nll_increase"] = EstimateJson(cost.nll_increase);
@@ -116,23 +108,24 @@ Json PartCostJson(const RunReport::PartCost& cost) {
   return json;
 }
 
-Json AttributionJson(const std::optional<RunReport::Attribution>& attribution) {
-  if (!attribution) return nullptr;
+Json AttributionJson(const RunReport::Evaluation& evaluation) {
+  if (evaluation.part_costs.empty()) return nullptr;
   Json json = Json::object();
-  json["windows"] = attribution->windows;
-  json["parts"] = ArrayOf(attribution->parts, &PartCostJson);
+  json["windows"] = evaluation.attributed_windows;
+  json["parts"] = ArrayOf(evaluation.part_costs, &PartCostJson);
   return json;
 }
 
-Json EvaluationJson(const RunReport::Evaluation& evaluation) {
+Json EvaluationJson(const RunReport& report) {
+  const RunReport::Evaluation& evaluation = *report.evaluation;
   Json json = Json::object();
   json["dataset"] = evaluation.dataset;
   json["windows"] = evaluation.windows;
   json["window_tokens"] = evaluation.window_tokens;
   json["shortest_window_tokens"] = evaluation.shortest_window_tokens;
   json["tokens"] = evaluation.tokens;
-  AddNetworks(evaluation, &json);
-  json["attribution"] = AttributionJson(evaluation.attribution);
+  AddNetworks(report, &json);
+  json["attribution"] = AttributionJson(evaluation);
   json["worst_tokens"] = ArrayOf(evaluation.worst_tokens, &WorstTokenJson);
   json["notice"] = OrNull(evaluation.notice);
   return json;
@@ -156,62 +149,58 @@ Json ComputeJson(const RunReport::Compute& compute) {
   return json;
 }
 
-void AddRange(const RunReport::Range& range, Json* json) {
-  (*json)["amax"] = range.amax;
-  (*json)["scale"] = range.scale;
+void AddRoundingError(const std::optional<RoundingError>& error, Json* json) {
+  (*json)["output_error"] = error ? Json(error->compensated) : Json(nullptr);
+  (*json)["nearest_output_error"] = error ? Json(error->nearest) : Json(nullptr);
 }
 
-void AddOutputError(const std::optional<RunReport::OutputError>& error, Json* json) {
-  (*json)["output_error"] = nullptr;
-  (*json)["nearest_output_error"] = nullptr;
-  if (!error) return;
-  (*json)["output_error"] = error->compensated;
-  (*json)["nearest_output_error"] = error->nearest;
-}
-
-Json WeightJson(const RunReport::WeightRecord& record) {
+Json WeightJson(const LinearFacts& linear, std::size_t layer) {
   Json json = Json::object();
-  json["name"] = record.name;
-  AddRange(record.range, &json);
-  json["saturated"] = record.saturated;
-  json["elements"] = record.elements;
-  json["layer"] = record.layer;
-  AddOutputError(record.output_error, &json);
+  json["name"] = linear.module + ".weight";
+  json["amax"] = linear.weight_amax;
+  json["scale"] = linear.weight_scale;
+  json["saturated"] = linear.saturated;
+  json["elements"] = linear.elements;
+  json["layer"] = layer;
+  AddRoundingError(RoundingErrorOf(linear), &json);
   return json;
 }
 
-Json InputJson(const RunReport::InputRecord& record) {
+Json InputJson(const LinearFacts& linear, std::size_t layer) {
   Json json = Json::object();
-  json["name"] = record.name;
-  AddRange(record.range, &json);
-  json["layer"] = record.layer;
+  json["name"] = linear.module;
+  json["amax"] = linear.input_amax;
+  json["scale"] = linear.input_scale;
+  json["layer"] = layer;
   return json;
 }
 
-Json KvCacheJson(const RunReport::KvCacheRecord& record) {
+Json RangeJson(float amax, float scale) { return {{"amax", amax}, {"scale", scale}}; }
+
+Json KvCacheJson(const CacheFacts& cache) {
   Json json = Json::object();
-  json["name"] = record.name;
-  AddRange(record.key, &json["k"]);
-  AddRange(record.value, &json["v"]);
+  json["name"] = cache.attention_module;
+  json["k"] = RangeJson(cache.key_amax, cache.key_scale);
+  json["v"] = RangeJson(cache.value_amax, cache.value_scale);
   return json;
 }
 
-Json LayerErrorJson(const std::optional<RunReport::LayerError>& error) {
-  if (!error) return nullptr;
+Json ErrorJson(const std::optional<LayerShares>& shares) {
+  if (!shares) return nullptr;
   Json json = Json::object();
-  json["all"] = error->all;
-  json["share"] = error->share;
+  json["all"] = shares->all;
+  json["share"] = shares->share;
   json["parts"] = Json::object();
-  for (const RunReport::PartError& part : error->parts) {
-    json["parts"][part.part] = {{"error", part.error}, {"share", part.share}};
+  for (const PartShare& part : shares->parts) {
+    json["parts"][std::string(part.id)] = {{"error", part.error}, {"share", part.share}};
   }
   return json;
 }
 
-Json KeptGroupJson(const RunReport::KeptGroup& group) {
+Json KeptGroupJson(const LayerGroup& group) {
   Json json = Json::object();
   json["layer"] = group.layer;
-  json["linears"] = group.linears;
+  json["linears"] = group.modules;
   json["error"] = group.error;
   json["share"] = group.share;
   json["extra_bytes"] = group.extra_bytes;
@@ -222,34 +211,52 @@ Json KeptJson(const std::optional<RunReport::Kept>& kept) {
   if (!kept) return nullptr;
   Json json = Json::object();
   json["max_kl"] = OrNull(kept->max_kl);
-  json["groups"] = ArrayOf(kept->groups, &KeptGroupJson);
-  json["extra_bytes"] = kept->extra_bytes;
+  json["groups"] = ArrayOf(kept->choice.groups, &KeptGroupJson);
+  json["extra_bytes"] = kept->choice.extra_bytes();
   json["checkpoint_bytes"] = kept->checkpoint_bytes;
-  json["kl_without"] = OrNull(kept->kl_without);
-  json["kl_predicted"] = OrNull(kept->kl_predicted);
+  json["kl_without"] = OrNull(kept->choice.kl_without);
+  json["kl_predicted"] = OrNull(kept->choice.kl_predicted);
   return json;
 }
 
-Json TrafficJson(const std::optional<Traffic>& traffic) {
-  if (!traffic) return nullptr;
-  Json json = Json::object();
-  json["bytes"] = traffic->bytes;
-  json["seconds"] = traffic->seconds;
-  return json;
+Json TrafficJson(const Traffic& traffic) {
+  return {{"bytes", traffic.bytes}, {"seconds", traffic.seconds}};
 }
 
-Json LayerJson(const RunReport::LayerRecord& record) {
+Json LayerJson(const RunReport::LayerRecord& record, const std::optional<LayerShares>& shares) {
   Json json = Json::object();
-  json["elements"] = record.elements;
-  json["saturated"] = record.saturated;
-  AddOutputError(record.output_error, &json);
-  json["error"] = LayerErrorJson(record.error);
-  json["seconds"] = OrNull(record.seconds);
-  json["loading_seconds"] = OrNull(record.loading_seconds);
-  json["read"] = TrafficJson(record.read);
-  json["written"] = TrafficJson(record.written);
+  int64_t elements = 0, saturated = 0;
+  for (const LinearFacts& linear : record.facts.linears) {
+    elements += linear.elements;
+    saturated += linear.saturated;
+  }
+  json["elements"] = elements;
+  json["saturated"] = saturated;
+  AddRoundingError(RoundingErrorOf(record.facts), &json);
+  json["error"] = ErrorJson(shares);
+  const std::optional<LayerTimes>& times = record.times;
+  json["seconds"] = times ? Json(times->seconds) : Json(nullptr);
+  json["loading_seconds"] = times ? Json(times->loading_seconds) : Json(nullptr);
+  json["read"] = times ? TrafficJson(times->read) : Json(nullptr);
+  json["written"] = times ? TrafficJson(times->written) : Json(nullptr);
   json["rss_bytes"] = OrNull(record.rss_bytes);
   return json;
+}
+
+void AddLayers(const RunReport& report, Json* json) {
+  for (const char* list : {"weights", "inputs", "kv_cache", "layers"}) {
+    (*json)[list] = Json::array();
+  }
+  const std::vector<std::optional<LayerShares>> errors = OutputErrors(report);
+  for (std::size_t i = 0; i < report.layers.size(); ++i) {
+    const LayerFacts& facts = report.layers[i].facts;
+    for (const LinearFacts& linear : facts.linears) {
+      (*json)["weights"].push_back(WeightJson(linear, i));
+      (*json)["inputs"].push_back(InputJson(linear, i));
+    }
+    if (facts.cache) (*json)["kv_cache"].push_back(KvCacheJson(*facts.cache));
+    (*json)["layers"].push_back(LayerJson(report.layers[i], errors[i]));
+  }
 }
 
 }  // namespace
@@ -264,16 +271,13 @@ std::string RenderReportJson(const RunReport& report) {
   json["calibration"] = nullptr;
   if (report.calibration) json["calibration"] = CalibrationJson(*report.calibration);
   json["evaluation"] = nullptr;
-  if (report.evaluation) json["evaluation"] = EvaluationJson(*report.evaluation);
+  if (report.evaluation) json["evaluation"] = EvaluationJson(report);
   json["kept"] = KeptJson(report.kept);
   json["seconds"] = SecondsJson(report.seconds);
   json["peak_rss_bytes"] = report.peak_rss_bytes;
   json["compute"] = ComputeJson(report.compute);
   json["warnings"] = report.warnings;
-  json["weights"] = ArrayOf(report.weights, &WeightJson);
-  json["inputs"] = ArrayOf(report.inputs, &InputJson);
-  json["kv_cache"] = ArrayOf(report.kv_cache, &KvCacheJson);
-  json["layers"] = ArrayOf(report.layers, &LayerJson);
+  AddLayers(report, &json);
   return RenderJsonFile(json);
 }
 

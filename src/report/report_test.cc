@@ -31,9 +31,9 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                                   "pseudo": 20.2},
                    "kl": {"deployed": 0.05, "pseudo": 0.04},
                    "divergence": {
-                     "deployed": {"verdict": "loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %",
-                       "nll_increase": {"mean": 0.015, "standard_error": 0.0025},
-                       "perplexity_change": {"mean": 0.0175, "standard_error": 0.003},
+                     "deployed": {"verdict": "loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %",
+                       "nll_increase": {"mean": 0.015, "standard_error": 0.001},
+                       "perplexity_change": {"mean": 0.015113064615718978, "standard_error": 0.001015113064615719},
                        "kl": {"mean": 0.05, "standard_error": 0.0005},
                        "kl_median": 0.01, "kl_99": 0.5, "kl_999": 1.5, "kl_maximum": 4.0,
                        "top1_agreement": {"mean": 0.875, "standard_error": 0.01},
@@ -41,9 +41,9 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                        "top5_overlap": {"mean": 0.75, "standard_error": 0.02},
                        "probability_change": {"mean": -0.0025, "standard_error": 0.0005},
                        "probability_change_rms": 0.03125, "window_nll": [2.75, 3.25]},
-                     "pseudo": {"verdict": "loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %",
-                       "nll_increase": {"mean": 0.015, "standard_error": 0.0025},
-                       "perplexity_change": {"mean": 0.0175, "standard_error": 0.003},
+                     "pseudo": {"verdict": "loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %",
+                       "nll_increase": {"mean": 0.015, "standard_error": 0.001},
+                       "perplexity_change": {"mean": 0.015113064615718978, "standard_error": 0.001015113064615719},
                        "kl": {"mean": 0.04, "standard_error": 0.0005},
                        "kl_median": 0.01, "kl_99": 0.5, "kl_999": 1.5, "kl_maximum": 4.0,
                        "top1_agreement": {"mean": 0.875, "standard_error": 0.01},
@@ -92,7 +92,9 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                 "nearest_output_error": 2.0,
                 "error": {"all": 0.0625, "share": 1.0,
                           "parts": {"qkv": {"error": 0.03125, "share": 0.5},
+                                    "o": {"error": 0.0, "share": 0.0},
                                     "gate_up": {"error": 0.0, "share": 0.0},
+                                    "down": {"error": 0.0, "share": 0.0},
                                     "kv_cache": {"error": 0.03125, "share": 0.5}}},
                 "seconds": 0.5, "loading_seconds": 0.125,
                 "read": {"bytes": 8192, "seconds": 0.0625},
@@ -100,6 +102,48 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
   })",
                                   "expected");
   EXPECT_EQ(ParseJson(RenderReportJson(FullReport()), "report").dump(2), expected.dump(2));
+}
+
+TEST(ReportJson, NetworksThatAreOneAreShownAsSuch) {
+  RunReport report = FullReport();
+  report.evaluation->own_scales.reset();
+  report.kept->max_kl = 0.025;
+  const Json json = ParseJson(RenderReportJson(report), "report").at("evaluation");
+  EXPECT_EQ(json.at("pseudo_is_deployed"), true);
+  EXPECT_EQ(json.at("perplexity").at("pseudo"), 20.3);
+  // What a limit makes of it is said of the network that is deployed.
+  const Json& divergence = json.at("divergence");
+  EXPECT_EQ(divergence.at("pseudo").at("verdict"),
+            "loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %");
+  EXPECT_EQ(divergence.at("deployed").at("verdict"),
+            "loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %; the KL 0.0500 is "
+            "above --max_kl 0.025");
+}
+
+TEST(ReportJson, LayersAddUpTheirLinears) {
+  RunReport report = FullReport();
+  RunReport::LayerRecord layer = report.layers[0];
+  layer.facts.linears.push_back(layer.facts.linears[0]);
+  layer.facts.linears[1].output_error = layer.facts.linears[1].nearest_output_error = 0.0;
+  layer.facts.linears.push_back(layer.facts.linears[0]);
+  layer.facts.linears[2].module = "c";
+  layer.facts.errors->groups = {0.0, 0.0, 0.0, 0.125};
+  layer.facts.cache.reset();  // no part then, though the sum has it
+  report.layers.push_back(layer);
+  const Json json = ParseJson(RenderReportJson(report), "report");
+  EXPECT_EQ(json.at("layers")[1].at("elements"), 3 * 4096);
+  EXPECT_EQ(json.at("layers")[1].at("saturated"), 9);
+  EXPECT_EQ(json.at("layers")[1].at("output_error"), 3.0);
+  EXPECT_EQ(json.at("layers")[1].at("nearest_output_error"), 4.0);
+  ASSERT_EQ(json.at("weights").size(), 4u);
+  EXPECT_EQ(json.at("weights")[3].at("name"), "c.weight");
+  EXPECT_EQ(json.at("weights")[3].at("layer"), 1);
+  EXPECT_EQ(json.at("inputs")[3].at("name"), "c");
+  EXPECT_EQ(json.at("kv_cache").size(), 1u);
+  // All parts of both layers: 0.0625 and 0.15625.
+  const Json& parts = json.at("layers")[1].at("error").at("parts");
+  EXPECT_EQ(parts.size(), 4u);
+  EXPECT_EQ(parts.at("down").at("share"), 0.125 / 0.21875);
 }
 
 TEST(ReportJson, WhatWasNotMeasuredIsNull) {
@@ -115,22 +159,25 @@ TEST(ReportJson, WhatWasNotMeasuredIsNull) {
 
 TEST(ReportJson, RoundingToNearestHasNoOutputErrors) {
   RunReport report = FullReport();
-  report.weights[0].output_error.reset();
-  report.layers[0] = {};
-  report.layers[0].elements = 4096;
-  report.layers[0].saturated = 3;
+  LinearFacts& linear = report.layers[0].facts.linears[0];
+  linear.output_error = linear.nearest_output_error = 0.0;
+  report.layers[0].times.reset();
+  report.layers[0].rss_bytes.reset();
+  report.layers[0].facts.errors.reset();
   const Json json = ParseJson(RenderReportJson(report), "report");
   EXPECT_TRUE(json.at("weights")[0].at("output_error").is_null());
   EXPECT_TRUE(json.at("weights")[0].at("nearest_output_error").is_null());
   EXPECT_TRUE(json.at("layers")[0].at("output_error").is_null());
-  EXPECT_TRUE(json.at("layers")[0].at("seconds").is_null());
+  for (const char* name : {"error", "seconds", "loading_seconds", "read", "written"}) {
+    EXPECT_TRUE(json.at("layers")[0].at(name).is_null()) << name;
+  }
   EXPECT_TRUE(json.at("layers")[0].at("rss_bytes").is_null());
 }
 
 TEST(ReportJson, StaysReadableWithHostileValues) {
   RunReport report = FullReport();
   report.command_line = {"narrow", "bad \xFF utf8", "\n"};
-  report.evaluation->deployed->perplexity = std::numeric_limits<double>::infinity();
+  report.evaluation->deployed.perplexity = std::numeric_limits<double>::infinity();
   const Json json = ParseJson(RenderReportJson(report), "report");
   for (const char* name : {"quantized", "deployed"}) {
     EXPECT_TRUE(json.at("evaluation").at("perplexity").at(name).is_null()) << name;
@@ -141,7 +188,7 @@ TEST(ReportJson, StaysReadableWithHostileValues) {
 TEST(ReportJson, ScalesSurviveToTheLastBit) {
   RunReport report = FullReport();
   const float scale = 3.140625F / 448.0F;
-  report.inputs[0].range.scale = scale;
+  report.layers[0].facts.linears[0].input_scale = scale;
   const Json json = ParseJson(RenderReportJson(report), "report");
   EXPECT_EQ(json.at("inputs")[0].at("scale").get<float>(), scale);
 }
@@ -157,7 +204,7 @@ TEST(SummaryTable, ShowsEveryFigure) {
 | Perplexity, pseudo   | 20.2000 (+1.00 %), comparable with Quark's tables                                   |
 | KL from original     | 0.0500 ± 0.0005 nats per token (pseudo 0.0400)                                      |
 | KL by part           | weights +0.0200, inputs +0.0200, KV cache +0.0100, over 8 windows                   |
-| Verdict              | loss rises by 0.0150 ± 0.0025 nats per token: perplexity +1.5 %                     |
+| Verdict              | loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %                     |
 | Measured on          | wikitext2, 8 windows of 2,048 tokens                                                |
 | Worst layers         | 0 (100.0 %, q/k/v most)                                                             |
 | Kept as they are     | 1 group of linears, 2.00 MiB more (+11.1 %)                                         |
@@ -175,8 +222,7 @@ TEST(SummaryTable, ShowsEveryFigure) {
 
 TEST(SummaryTable, DoesNotShowOneNetworkTwice) {
   RunReport report = FullReport();
-  report.evaluation->pseudo = report.evaluation->deployed;
-  report.evaluation->pseudo_is_deployed = true;
+  report.evaluation->own_scales.reset();
   const std::string table = RenderSummaryTable(report);
   EXPECT_THAT(table, HasSubstr("| Perplexity, pseudo   | the same: scales are shared"));
   EXPECT_THAT(table, HasSubstr("| 0.0500 ± 0.0005 nats per token  "));

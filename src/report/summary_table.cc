@@ -19,12 +19,12 @@ std::size_t DisplayWidth(std::string_view text) {
 
 // "weights +0.0120, inputs +0.0160, KV cache +0.0051, over 4 windows".
 void AddAttribution(const RunReport::Evaluation& evaluation, Rows* rows) {
-  if (!evaluation.attribution) return;
+  if (evaluation.part_costs.empty()) return;
   std::string text;
-  for (const RunReport::PartCost& cost : evaluation.attribution->parts) {
-    text += fmt::format("{} {:+.4f}, ", PartName(cost.part), cost.kl_added.mean);
+  for (const PartCost& cost : evaluation.part_costs) {
+    text += fmt::format("{} {:+.4f}, ", PartName(PartId(cost.part)), cost.kl_added.mean);
   }
-  const int64_t windows = evaluation.attribution->windows;
+  const int64_t windows = evaluation.attributed_windows;
   rows->emplace_back("KL by part",
                      fmt::format("{}over {} window{}", text, windows, windows == 1 ? "" : "s"));
 }
@@ -40,33 +40,26 @@ void AddKept(const RunReport& report, Rows* rows) {
   }
 }
 
-void AddEvaluation(const RunReport::Evaluation& evaluation, Rows* rows) {
-  const std::optional<double>& original = evaluation.original_perplexity;
-  if (original) rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", *original));
+void AddEvaluation(const RunReport& report, Rows* rows) {
+  const RunReport::Evaluation& evaluation = *report.evaluation;
+  const DivergenceSummary& deployed = evaluation.deployed;
   const auto with_change = [&](double perplexity) {
-    return original ? fmt::format("{:.4f} ({})", perplexity, FormatChange(*original, perplexity))
-                    : fmt::format("{:.4f}", perplexity);
+    return fmt::format("{:.4f} ({})", perplexity,
+                       FormatChange(deployed.original_perplexity, perplexity));
   };
-  if (evaluation.deployed) {
-    rows->emplace_back("Perplexity, deployed",
-                       with_change(evaluation.deployed->perplexity) + ", as vLLM runs it");
-  }
-  if (evaluation.pseudo) {
-    rows->emplace_back(
-        "Perplexity, pseudo",
-        evaluation.pseudo_is_deployed
-            ? "the same: scales are shared; comparable with Quark's tables"
-            : with_change(evaluation.pseudo->perplexity) + ", comparable with Quark's tables");
-  }
-  if (evaluation.deployed) {
-    std::string kl = FormatEstimate(evaluation.deployed->kl, 4) + " nats per token";
-    if (evaluation.pseudo && !evaluation.pseudo_is_deployed) {
-      kl += fmt::format(" (pseudo {:.4f})", evaluation.pseudo->kl.mean);
-    }
-    rows->emplace_back("KL from original", kl);
-    AddAttribution(evaluation, rows);
-    rows->emplace_back("Verdict", evaluation.deployed->verdict);
-  }
+  rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", deployed.original_perplexity));
+  rows->emplace_back("Perplexity, deployed",
+                     with_change(deployed.perplexity) + ", as vLLM runs it");
+  rows->emplace_back(
+      "Perplexity, pseudo",
+      evaluation.own_scales
+          ? with_change(evaluation.own_scales->perplexity) + ", comparable with Quark's tables"
+          : "the same: scales are shared; comparable with Quark's tables");
+  std::string kl = FormatEstimate(deployed.kl, 4) + " nats per token";
+  if (evaluation.own_scales) kl += fmt::format(" (pseudo {:.4f})", evaluation.own_scales->kl.mean);
+  rows->emplace_back("KL from original", kl);
+  AddAttribution(evaluation, rows);
+  rows->emplace_back("Verdict", DeployedVerdict(report));
   rows->emplace_back("Measured on", DescribeEvaluation(evaluation));
 }
 
@@ -78,7 +71,7 @@ Rows SummaryRows(const RunReport& report) {
     rows.emplace_back("Calibrated on", DescribeCalibration(*report.calibration));
   }
   if (report.evaluation) {
-    AddEvaluation(*report.evaluation, &rows);
+    AddEvaluation(report, &rows);
   } else {
     rows.emplace_back("Perplexity", "not measured");
   }
@@ -111,7 +104,7 @@ std::string DescribeStrategy(const RunReport& report) {
       report.strategy->rounding == "gptq" ? "error-compensated rounding" : "rounding to nearest");
 }
 
-std::string FormatEstimate(const RunReport::Estimate& estimate, int digits) {
+std::string FormatEstimate(const Estimate& estimate, int digits) {
   std::string text = fmt::format("{:.{}f}", estimate.mean, digits);
   if (estimate.standard_error) text += fmt::format(" ± {:.{}f}", *estimate.standard_error, digits);
   return text;

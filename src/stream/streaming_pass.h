@@ -14,6 +14,7 @@
 #include "evaluation/attribution.h"
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
+#include "io/traffic.h"
 #include "kernels/matmul.h"
 #include "model/family.h"
 #include "quantization/layer_quantizer.h"
@@ -63,15 +64,6 @@ struct PassRequest {
   // Called when all of `resume` was taken over.
   std::function<void()> resumed;
   double save_interval_seconds = 60;
-};
-
-// Wall time of one layer and what went on meanwhile. Reading includes what was read ahead of the
-// layer that follows.
-struct LayerTimes {
-  double seconds = 0;
-  double loading_seconds = 0;  // waiting for its weights, reading what was not ahead, packing
-  Traffic read;
-  Traffic written;
 };
 
 struct PassResult {

@@ -15,31 +15,31 @@ namespace {
 
 constexpr std::size_t kWorstParts = 10;
 
+using Errors = std::vector<std::optional<LayerShares>>;  // by layer
+
 // A part of a layer.
 struct Part {
   std::size_t layer = 0;
-  const RunReport::PartError* error = nullptr;
+  PartShare error;
 };
 
-std::vector<Part> PartsOf(const RunReport& report) {
+std::vector<Part> PartsOf(const Errors& errors) {
   std::vector<Part> parts;
-  for (std::size_t i = 0; i < report.layers.size(); ++i) {
-    if (!report.layers[i].error) continue;
-    for (const RunReport::PartError& part : report.layers[i].error->parts) {
-      parts.push_back({i, &part});
-    }
+  for (std::size_t i = 0; i < errors.size(); ++i) {
+    if (!errors[i]) continue;
+    for (const PartShare& part : errors[i]->parts) parts.push_back({i, part});
   }
   return parts;
 }
 
-std::string LayerChart(const RunReport& report) {
+std::string LayerChart(const Errors& errors) {
   Chart chart;
   chart.title = "Share of the output error by layer, %";
   chart.mark = ChartMark::kBars;
   chart.series.push_back({"%", {}});
-  for (const RunReport::LayerRecord& layer : report.layers) {
+  for (const std::optional<LayerShares>& layer : errors) {
     chart.series[0].values.emplace_back();
-    if (layer.error) chart.series[0].values.back() = 100 * layer.error->share;
+    if (layer) chart.series[0].values.back() = 100 * layer->share;
   }
   return RenderChart(chart);
 }
@@ -49,15 +49,15 @@ std::string PartCharts(const std::vector<Part>& parts, std::size_t layers) {
   std::vector<std::pair<std::string_view, Chart>> charts;
   for (const Part& part : parts) {
     auto chart =
-        std::ranges::find(charts, part.error->part, [](const auto& named) { return named.first; });
+        std::ranges::find(charts, part.error.id, [](const auto& named) { return named.first; });
     if (chart == charts.end()) {
-      chart = charts.insert(charts.end(), {part.error->part, {}});
-      chart->second.title = PartName(part.error->part) + ", %";
+      chart = charts.insert(charts.end(), {part.error.id, {}});
+      chart->second.title = PartName(part.error.id) + ", %";
       chart->second.mark = ChartMark::kBars;
       chart->second.size = ChartSize::kSmall;
       chart->second.series.push_back({"%", std::vector<std::optional<double>>(layers)});
     }
-    chart->second.series[0].values[part.layer] = 100 * part.error->share;
+    chart->second.series[0].values[part.layer] = 100 * part.error.share;
   }
   std::string html = "<div class=\"grid\">\n";
   for (const auto& [name, chart] : charts) html += RenderChart(chart);
@@ -66,33 +66,34 @@ std::string PartCharts(const std::vector<Part>& parts, std::size_t layers) {
 
 std::string WorstParts(std::vector<Part> parts) {
   std::ranges::stable_sort(
-      parts, [](const Part& a, const Part& b) { return a.error->share > b.error->share; });
+      parts, [](const Part& a, const Part& b) { return a.error.share > b.error.share; });
   if (parts.size() > kWorstParts) parts.resize(kWorstParts);
   std::vector<std::vector<std::string>> rows;
   for (const Part& part : parts) {
-    rows.push_back({fmt::format("layer {}, {}", part.layer, PartName(part.error->part)),
-                    fmt::format("{:.2f} %", 100 * part.error->share),
-                    FormatFigure(part.error->error)});
+    rows.push_back({fmt::format("layer {}, {}", part.layer, PartName(part.error.id)),
+                    fmt::format("{:.2f} %", 100 * part.error.share),
+                    FormatFigure(part.error.error)});
   }
   return Element("h3", "The largest") +
          HtmlTable({"Part", "Share", "Squared change of the output over its size"}, rows, 1);
 }
 
-std::string OutputError(const RunReport& report) {
-  const std::vector<Part> parts = PartsOf(report);
+std::string ErrorShares(const RunReport& report) {
+  const Errors errors = OutputErrors(report);
+  const std::vector<Part> parts = PartsOf(errors);
   if (parts.empty()) return "";
   return Section(
       "Share of the output error",
       "A few hundred tokens went through each layer as one part after the other became quantized: "
       "how much the part changes the layer's output, squared, relative to the output of each "
       "token. Shares are of the sum over all parts and layers.",
-      LayerChart(report) + PartCharts(parts, report.layers.size()) + WorstParts(parts));
+      LayerChart(errors) + PartCharts(parts, errors.size()) + WorstParts(parts));
 }
 
-std::string KeptGroups(const RunReport& report) {
+std::string KeptLinears(const RunReport& report) {
   if (!report.kept) return "";
   std::vector<std::vector<std::string>> rows;
-  for (const RunReport::KeptGroup& group : report.kept->groups) {
+  for (const LayerGroup& group : report.kept->choice.groups) {
     rows.push_back({EscapeHtml(DescribeGroup(group)), fmt::format("{:.2f} %", 100 * group.share),
                     FormatBytes(group.extra_bytes)});
   }
@@ -106,7 +107,7 @@ std::string KeptGroups(const RunReport& report) {
 }  // namespace
 
 std::string ErrorSections(const RunReport& report) {
-  return OutputError(report) + KeptGroups(report);
+  return ErrorShares(report) + KeptLinears(report);
 }
 
 }  // namespace narrow

@@ -8,31 +8,27 @@
 namespace narrow {
 namespace {
 
-using Divergence = RunReport::Divergence;
+using Divergence = DivergenceSummary;
 using Rows = std::vector<std::vector<std::string>>;
 
-std::string Percent(const RunReport::Estimate& estimate) {
+std::string Percent(const Estimate& estimate) {
   std::string text = fmt::format("{:.2f} %", 100 * estimate.mean);
   if (estimate.standard_error) text += fmt::format(" ± {:.2f}", 100 * *estimate.standard_error);
   return text;
 }
 
 Rows EvaluationRows(const RunReport::Evaluation& evaluation) {
-  const std::optional<double>& original = evaluation.original_perplexity;
   Rows rows;
   const auto row = [&](const char* label, const std::string& of_original, const auto& format) {
-    const auto cell = [&](const std::optional<Divergence>& divergence) {
-      return divergence ? EscapeHtml(format(*divergence)) : std::string("not measured");
-    };
-    rows.push_back({label, of_original, cell(evaluation.deployed), cell(evaluation.pseudo)});
+    rows.push_back({label, of_original, EscapeHtml(format(evaluation.deployed)),
+                    EscapeHtml(format(evaluation.pseudo()))});
   };
-  row("Perplexity", original ? fmt::format("{:.4f}", *original) : "not measured",
-      [&](const Divergence& of) {
-        return original ? fmt::format("{:.4f} ({})", of.perplexity,
-                                      FormatChange(*original, of.perplexity))
-                        : fmt::format("{:.4f}", of.perplexity);
+  row("Perplexity", fmt::format("{:.4f}", evaluation.deployed.original_perplexity),
+      [](const Divergence& of) {
+        return fmt::format("{:.4f} ({})", of.perplexity,
+                           FormatChange(of.original_perplexity, of.perplexity));
       });
-  row("Perplexity, change", "", [](const Divergence& of) { return Percent(of.perplexity_change); });
+  row("Perplexity, change", "", [](const Divergence& of) { return Percent(PerplexityChange(of)); });
   row("Loss increase, nats per token", "",
       [](const Divergence& of) { return FormatEstimate(of.nll_increase, 4); });
   row("KL divergence, mean, nats", "",
@@ -55,28 +51,27 @@ Rows EvaluationRows(const RunReport::Evaluation& evaluation) {
 }
 
 std::string WindowChart(const RunReport::Evaluation& evaluation) {
-  const std::vector<double>& original = evaluation.original_window_nll;
-  if (!evaluation.deployed || evaluation.deployed->window_nll.size() != original.size()) return "";
+  const std::vector<double>& original = evaluation.deployed.original_window_nll;
+  if (evaluation.deployed.window_nll.size() != original.size()) return "";
   Chart chart;
   chart.title = "Loss increase of the deployed model by window, nats per token";
   chart.place = "window";
   chart.mark = ChartMark::kBars;
   chart.series.push_back({"increase", {}});
   for (std::size_t i = 0; i < original.size(); ++i) {
-    chart.series[0].values.emplace_back(evaluation.deployed->window_nll[i] - original[i]);
+    chart.series[0].values.emplace_back(evaluation.deployed.window_nll[i] - original[i]);
   }
   return RenderChart(chart);
 }
 
 // Nothing without an attribution.
 std::string AttributionTable(const RunReport::Evaluation& evaluation) {
-  if (!evaluation.attribution || evaluation.attribution->parts.empty()) return "";
-  const RunReport::Attribution& attribution = *evaluation.attribution;
-  const double whole = attribution.parts.back().kl.mean;
+  if (evaluation.part_costs.empty()) return "";
+  const double whole = evaluation.part_costs.back().kl.mean;
   Rows rows;
-  for (const RunReport::PartCost& cost : attribution.parts) {
-    rows.push_back({(rows.empty() ? "" : "+ ") + PartName(cost.part), FormatEstimate(cost.kl, 4),
-                    FormatEstimate(cost.kl_added, 4),
+  for (const PartCost& cost : evaluation.part_costs) {
+    rows.push_back({(rows.empty() ? "" : "+ ") + PartName(PartId(cost.part)),
+                    FormatEstimate(cost.kl, 4), FormatEstimate(cost.kl_added, 4),
                     whole > 0 ? fmt::format("{:.0f} %", 100 * cost.kl_added.mean / whole) : "",
                     FormatEstimate(cost.nll_increase, 4), FormatEstimate(cost.nll_added, 4)});
   }
@@ -87,7 +82,7 @@ std::string AttributionTable(const RunReport::Evaluation& evaluation) {
              "<p class=\"note\">Deployed weights alone, then with their inputs quantized, "
              "then with the KV cache, over {} of the windows; the last line is the deployed "
              "network.</p>\n",
-             attribution.windows);
+             evaluation.attributed_windows);
 }
 
 // Line ends are part of what the token is, and would break the line here.
@@ -112,8 +107,9 @@ std::string WorstTokens(const RunReport::Evaluation& evaluation) {
     rows.push_back(
         {fmt::format("<span class=\"quote\"><bdi>{}</bdi><mark><bdi>{}</bdi></mark></span>",
                      Quote(token.context), Quote(token.token)),
-         fmt::format("+{:.2f}", token.nll_increase), fmt::format("{:.3f}", token.kl),
-         fmt::format("{}", token.window), fmt::format("{}", token.position)});
+         fmt::format("+{:.2f}", token.outcome.nll_increase),
+         fmt::format("{:.3f}", token.outcome.kl), fmt::format("{}", token.outcome.window),
+         fmt::format("{}", token.position())});
   }
   return Section(
       "Tokens hurt most",
@@ -134,7 +130,7 @@ std::string EvaluationSections(const RunReport& report) {
   html +=
       "<p class=\"note\">After ± stands one standard error of the paired difference, with the "
       "windows as clusters. ";
-  html += evaluation.pseudo_is_deployed
+  html += !evaluation.own_scales
               ? "Pseudo is the same network as deployed here: fused matrices share their scale, so "
                 "merging at load changes nothing."
               : "Pseudo leaves every matrix at its own scale; vLLM merges the scales of fused "

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "report/html/chart.h"
 #include "report/html/markup.h"
@@ -15,14 +14,14 @@ namespace {
 constexpr double kLargestCode = 448;            // of E4M3
 constexpr double kSmallestNormalCode = 0x1p-6;  // below it, precision fades until 2^-9
 
-std::string_view ModuleOf(std::string_view weight) {
-  constexpr std::string_view kSuffix = ".weight";
-  if (weight.ends_with(kSuffix)) weight.remove_suffix(kSuffix.size());
-  return weight;
-}
 std::string_view LastName(std::string_view module) { return module.substr(module.rfind('.') + 1); }
 
-std::string OutputErrors(const RunReport& report) {
+bool HasLinears(const RunReport& report) {
+  return std::ranges::any_of(report.layers,
+                             [](const auto& layer) { return !layer.facts.linears.empty(); });
+}
+
+std::string RoundingErrors(const RunReport& report) {
   Chart chart;
   chart.title = "Squared output error by layer, over the sampled tokens";
   chart.scale = ChartScale::kLogarithmic;
@@ -30,12 +29,11 @@ std::string OutputErrors(const RunReport& report) {
   std::vector<double> ratios;
   for (const RunReport::LayerRecord& layer : report.layers) {
     for (ChartSeries& series : chart.series) series.values.emplace_back();
-    if (!layer.output_error) continue;
-    chart.series[0].values.back() = layer.output_error->compensated;
-    chart.series[1].values.back() = layer.output_error->nearest;
-    if (layer.output_error->nearest > 0) {
-      ratios.push_back(layer.output_error->compensated / layer.output_error->nearest);
-    }
+    const std::optional<RoundingError> error = RoundingErrorOf(layer.facts);
+    if (!error) continue;
+    chart.series[0].values.back() = error->compensated;
+    chart.series[1].values.back() = error->nearest;
+    if (error->nearest > 0) ratios.push_back(error->compensated / error->nearest);
   }
   if (ratios.empty()) return "";
   const auto middle = ratios.begin() + std::ssize(ratios) / 2;
@@ -54,10 +52,15 @@ std::string Saturation(const RunReport& report) {
   chart.series.push_back({"saturated per million", {}});
   int64_t saturated = 0, elements = 0;
   for (const RunReport::LayerRecord& layer : report.layers) {
-    saturated += layer.saturated;
-    elements += layer.elements;
-    chart.series[0].values.emplace_back(1e6 * static_cast<double>(layer.saturated) /
-                                        static_cast<double>(std::max<int64_t>(1, layer.elements)));
+    int64_t in_layer = 0, of_layer = 0;
+    for (const LinearFacts& linear : layer.facts.linears) {
+      in_layer += linear.saturated;
+      of_layer += linear.elements;
+    }
+    chart.series[0].values.emplace_back(1e6 * static_cast<double>(in_layer) /
+                                        static_cast<double>(std::max<int64_t>(1, of_layer)));
+    saturated += in_layer;
+    elements += of_layer;
   }
   if (elements == 0) return "";
   return Section(
@@ -67,33 +70,33 @@ std::string Saturation(const RunReport& report) {
       saturated == 0 ? "" : RenderChart(chart));
 }
 
+struct Range {
+  float amax = 0;
+  float scale = 0;
+  friend bool operator==(const Range&, const Range&) = default;
+};
+
 struct RangeSeries {
   std::string title;
-  std::vector<std::optional<RunReport::Range>> ranges;  // by layer
+  std::vector<std::optional<Range>> ranges;  // by layer
 };
 
 // One series per role, in the order of the first layer; roles with equal ranges share one.
-template <typename Record>
-std::vector<RangeSeries> ByRole(const std::vector<Record>& records, std::size_t layers) {
+std::vector<RangeSeries> ByRole(const RunReport& report, float LinearFacts::*amax,
+                                float LinearFacts::*scale) {
   std::vector<RangeSeries> roles;
-  for (const Record& record : records) {
-    const std::string title(LastName(ModuleOf(record.name)));
-    auto role = std::ranges::find(roles, title, &RangeSeries::title);
-    if (role == roles.end()) role = roles.insert(roles.end(), {title, {}});
-    const auto layer = static_cast<std::size_t>(record.layer);
-    if (layer >= layers) continue;
-    role->ranges.resize(layers);
-    role->ranges[layer] = record.range;
+  for (std::size_t i = 0; i < report.layers.size(); ++i) {
+    for (const LinearFacts& linear : report.layers[i].facts.linears) {
+      const std::string title(LastName(linear.module));
+      auto role = std::ranges::find(roles, title, &RangeSeries::title);
+      if (role == roles.end()) role = roles.insert(roles.end(), {title, {}});
+      role->ranges.resize(report.layers.size());
+      role->ranges[i] = Range{linear.*amax, linear.*scale};
+    }
   }
-  const auto same = [](const std::optional<RunReport::Range>& a,
-                       const std::optional<RunReport::Range>& b) {
-    return a.has_value() == b.has_value() && (!a || (a->amax == b->amax && a->scale == b->scale));
-  };
   std::vector<RangeSeries> distinct;
   for (RangeSeries& role : roles) {
-    auto twin = std::ranges::find_if(distinct, [&](const RangeSeries& other) {
-      return std::ranges::equal(other.ranges, role.ranges, same);
-    });
+    auto twin = std::ranges::find(distinct, role.ranges, &RangeSeries::ranges);
     if (twin == distinct.end()) {
       distinct.push_back(std::move(role));
     } else {
@@ -112,7 +115,7 @@ std::string RangeGrid(const std::vector<RangeSeries>& roles) {
     chart.mark = ChartMark::kDots;
     chart.size = ChartSize::kSmall;
     chart.series.push_back({"largest magnitude", {}});
-    for (const std::optional<RunReport::Range>& range : role.ranges) {
+    for (const std::optional<Range>& range : role.ranges) {
       chart.series[0].values.emplace_back();
       chart.bands.emplace_back();
       if (!range) continue;
@@ -125,51 +128,50 @@ std::string RangeGrid(const std::vector<RangeSeries>& roles) {
 }
 
 std::string Ranges(const RunReport& report) {
-  if (report.weights.empty()) return "";
-  const std::size_t layers = report.layers.size();
+  if (!HasLinears(report)) return "";
   return Section(
       "Ranges against FP8's",
       "Dots are the largest magnitude of each tensor; the bars behind them are what FP8 "
       "represents with full precision at its scale. A dot below the end of its bar leaves "
       "range unused, as it does where fused matrices share the largest one's scale.",
-      Element("h3", "Weights") + RangeGrid(ByRole(report.weights, layers)) +
-          Element("h3", "Inputs") + RangeGrid(ByRole(report.inputs, layers)));
+      Element("h3", "Weights") +
+          RangeGrid(ByRole(report, &LinearFacts::weight_amax, &LinearFacts::weight_scale)) +
+          Element("h3", "Inputs") +
+          RangeGrid(ByRole(report, &LinearFacts::input_amax, &LinearFacts::input_scale)));
 }
 
 std::string CacheScales(const RunReport& report) {
-  if (report.kv_cache.empty()) return "";
   Chart chart;
   chart.title = "Scales of the KV cache";
   chart.scale = ChartScale::kLogarithmic;
   chart.series = {{"K", {}}, {"V", {}}};
-  for (const RunReport::KvCacheRecord& record : report.kv_cache) {
-    chart.series[0].values.emplace_back(record.key.scale);
-    chart.series[1].values.emplace_back(record.value.scale);
+  for (const RunReport::LayerRecord& layer : report.layers) {
+    if (!layer.facts.cache) continue;
+    chart.series[0].values.emplace_back(layer.facts.cache->key_scale);
+    chart.series[1].values.emplace_back(layer.facts.cache->value_scale);
   }
+  if (chart.series[0].values.empty()) return "";
   return Section("KV cache", "K is taken after RoPE, as the cache holds it.", RenderChart(chart));
 }
 
 }  // namespace
 
 std::string LayerSections(const RunReport& report) {
-  return OutputErrors(report) + Saturation(report) + Ranges(report) + CacheScales(report);
+  return RoundingErrors(report) + Saturation(report) + Ranges(report) + CacheScales(report);
 }
 
 std::string TensorSection(const RunReport& report) {
-  if (report.weights.empty()) return "";
-  std::map<std::string_view, const RunReport::Range*> inputs;
-  for (const RunReport::InputRecord& input : report.inputs) inputs[input.name] = &input.range;
+  if (!HasLinears(report)) return "";
   std::vector<std::vector<std::string>> rows;
-  for (const RunReport::WeightRecord& weight : report.weights) {
-    const std::string_view module = ModuleOf(weight.name);
-    const auto input = inputs.find(module);
-    const RunReport::Range* range = input == inputs.end() ? nullptr : input->second;
-    const auto& error = weight.output_error;
-    rows.push_back({EscapeHtml(module), FormatFigure(weight.range.amax),
-                    FormatFigure(weight.range.scale), FormatCount(weight.saturated),
-                    range ? FormatFigure(range->amax) : "", range ? FormatFigure(range->scale) : "",
-                    error ? FormatFigure(error->compensated) : "",
-                    error ? FormatFigure(error->nearest) : ""});
+  for (const RunReport::LayerRecord& layer : report.layers) {
+    for (const LinearFacts& linear : layer.facts.linears) {
+      const std::optional<RoundingError> error = RoundingErrorOf(linear);
+      rows.push_back({EscapeHtml(linear.module), FormatFigure(linear.weight_amax),
+                      FormatFigure(linear.weight_scale), FormatCount(linear.saturated),
+                      FormatFigure(linear.input_amax), FormatFigure(linear.input_scale),
+                      error ? FormatFigure(error->compensated) : "",
+                      error ? FormatFigure(error->nearest) : ""});
+    }
   }
   return Section("Every linear", "",
                  fmt::format("<details><summary>{} quantized linears</summary>\n", rows.size()) +
