@@ -25,6 +25,37 @@ inline DivergenceSummary FixtureDivergence(double perplexity, double kl) {
   return divergence;
 }
 
+inline PartCost FixtureCost(QuantizedPart part, Estimate kl, Estimate kl_added, Estimate nll,
+                            Estimate nll_added) {
+  PartCost cost;
+  cost.part = part;
+  cost.kl = kl;
+  cost.kl_added = kl_added;
+  cost.nll_increase = nll;
+  cost.nll_added = nll_added;
+  return cost;
+}
+
+// Layer 0, with one linear.
+inline RunReport::LayerRecord FixtureLayer() {
+  RunReport::LayerRecord layer;
+  LinearFacts& linear = layer.facts.linears.emplace_back();
+  linear.module = "a";
+  linear.weight_amax = 0.875F;
+  linear.weight_scale = 0.001953125F;
+  linear.input_amax = 448.0F;
+  linear.input_scale = 1.0F;
+  linear.elements = 4096;
+  linear.saturated = 3;
+  linear.output_error = 1.5;
+  linear.nearest_output_error = 2.0;
+  layer.facts.cache = CacheFacts{"model.layers.0.self_attn", 224.0F, 0.5F, 112.0F, 0.25F};
+  layer.facts.errors = LayerErrors{{0.03125, 0.0, 0.0, 0.0}, 0.03125, 0.0625};
+  layer.times = LayerTimes{0.5, 0.125, {8192, 0.0625}, {4096, 0.03125}};
+  layer.rss_bytes = 640'000'000;
+  return layer;
+}
+
 inline RunReport FullReport() {
   RunReport report;
   report.command_line = {"narrow", "quantize", "--model_dir", "models/Tiny Llama"};
@@ -43,21 +74,12 @@ inline RunReport FullReport() {
   evaluation.own_scales = FixtureDivergence(20.2, 0.04);
   evaluation.worst_tokens = {{{1, 16, 6.5, 4.0}, " cat", "the dog and the"}};
   evaluation.attributed_windows = 8;
-  const auto cost = [](QuantizedPart part, Estimate kl, Estimate kl_added, Estimate nll,
-                       Estimate nll_added) {
-    PartCost of;
-    of.part = part;
-    of.kl = kl;
-    of.kl_added = kl_added;
-    of.nll_increase = nll;
-    of.nll_added = nll_added;
-    return of;
-  };
-  evaluation.part_costs = {
-      cost(QuantizedPart::kWeights, {0.02, 0.001}, {0.02, 0.001}, {0.01, 0.002}, {0.01, 0.002}),
-      cost(QuantizedPart::kInputs, {0.04, 0.001}, {0.02, 0.0005}, {0.012, 0.002}, {0.002, 0.001}),
-      cost(QuantizedPart::kCache, {0.05, 0.0005}, {0.01, 0.0004}, {0.015, 0.0025},
-           {0.003, 0.0015})};
+  evaluation.part_costs = {FixtureCost(QuantizedPart::kWeights, {0.02, 0.001}, {0.02, 0.001},
+                                       {0.01, 0.002}, {0.01, 0.002}),
+                           FixtureCost(QuantizedPart::kInputs, {0.04, 0.001}, {0.02, 0.0005},
+                                       {0.012, 0.002}, {0.002, 0.001}),
+                           FixtureCost(QuantizedPart::kCache, {0.05, 0.0005}, {0.01, 0.0004},
+                                       {0.015, 0.0025}, {0.003, 0.0015})};
   report.kept = RunReport::Kept{0.06,
                                 {{{0,
                                    LinearGroup::kGateUp,
@@ -73,21 +95,7 @@ inline RunReport FullReport() {
   report.peak_rss_bytes = 642'000'000;
   report.compute = {2, "bfloat16", "AVX3_SPR"};
   report.warnings = {"one"};
-  RunReport::LayerRecord& layer = report.layers.emplace_back();
-  LinearFacts& linear = layer.facts.linears.emplace_back();
-  linear.module = "a";
-  linear.weight_amax = 0.875F;
-  linear.weight_scale = 0.001953125F;
-  linear.input_amax = 448.0F;
-  linear.input_scale = 1.0F;
-  linear.elements = 4096;
-  linear.saturated = 3;
-  linear.output_error = 1.5;
-  linear.nearest_output_error = 2.0;
-  layer.facts.cache = CacheFacts{"model.layers.0.self_attn", 224.0F, 0.5F, 112.0F, 0.25F};
-  layer.facts.errors = LayerErrors{{0.03125, 0.0, 0.0, 0.0}, 0.03125, 0.0625};
-  layer.times = LayerTimes{0.5, 0.125, {8192, 0.0625}, {4096, 0.03125}};
-  layer.rss_bytes = 640'000'000;
+  report.layers = {FixtureLayer()};
   return report;
 }
 
