@@ -108,8 +108,7 @@ void SwiGluRows(benchmark::State& state) {
   AlignedBuffer<T> up = RandomValues<T>(kRows * width, 2.0f);
   AlignedBuffer<T> out(kRows * width);
   for (auto _ : state) {
-    SwiGlu<T>({gate.data(), kRows, width}, 1.0f, {up.data(), kRows, width}, 1.0f,
-              {out.data(), kRows, width});
+    SwiGlu<T>({gate.data(), kRows, width}, {up.data(), kRows, width}, {out.data(), kRows, width});
     benchmark::ClobberMemory();
   }
   ReportBytes(state, 3 * kRows * width * static_cast<int64_t>(sizeof(T)));

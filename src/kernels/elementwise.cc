@@ -117,24 +117,21 @@ void NormBf16(MatrixView<const float> x, const float* weight, float epsilon,
 
 // The rotation of one vector of pairs.
 template <typename T>
-HWY_INLINE void RotateStep(const T* low, const T* high, VF32 scale, const float* cosine,
-                           const float* sine, T* y_low, T* y_high) {
-  const VF32 a = hn::Mul(LoadVector(low), scale);
-  const VF32 b = hn::Mul(LoadVector(high), scale);
+HWY_INLINE void RotateStep(const T* low, const T* high, const float* cosine, const float* sine,
+                           T* y_low, T* y_high) {
+  const VF32 a = LoadVector(low);
+  const VF32 b = LoadVector(high);
   const VF32 c = LoadVector(cosine);
   const VF32 s = LoadVector(sine);
   StoreVector(hn::NegMulAdd(b, s, hn::Mul(a, c)), y_low);
   StoreVector(hn::MulAdd(a, s, hn::Mul(b, c)), y_high);
 }
 template <typename T>
-HWY_INLINE void Rotate(const T* x, size_t half, float scale, const float* cosine, const float* sine,
-                       T* y) {
-  const DF32 df;
-  const size_t lanes = hn::Lanes(df);
-  const VF32 factor = hn::Set(df, scale);
+HWY_INLINE void Rotate(const T* x, size_t half, const float* cosine, const float* sine, T* y) {
+  const size_t lanes = hn::Lanes(DF32());
   size_t i = 0;
   for (; i + lanes <= half; i += lanes) {
-    RotateStep(x + i, x + half + i, factor, cosine + i, sine + i, y + i, y + half + i);
+    RotateStep(x + i, x + half + i, cosine + i, sine + i, y + i, y + half + i);
   }
   if (i == half) return;
   const size_t rest = half - i;
@@ -144,17 +141,16 @@ HWY_INLINE void Rotate(const T* x, size_t half, float scale, const float* cosine
   std::copy_n(x + half + i, rest, high);
   std::copy_n(cosine + i, rest, c);
   std::copy_n(sine + i, rest, s);
-  RotateStep<T>(low, high, factor, c, s, low, high);
+  RotateStep<T>(low, high, c, s, low, high);
   std::copy_n(low, rest, y + i);
   std::copy_n(high, rest, y + half + i);
 }
-void RotateF32(const float* x, size_t half, float scale, const float* cosine, const float* sine,
-               float* y) {
-  Rotate(x, half, scale, cosine, sine, y);
+void RotateF32(const float* x, size_t half, const float* cosine, const float* sine, float* y) {
+  Rotate(x, half, cosine, sine, y);
 }
-void RotateBf16(const Bfloat16* x, size_t half, float scale, const float* cosine, const float* sine,
+void RotateBf16(const Bfloat16* x, size_t half, const float* cosine, const float* sine,
                 Bfloat16* y) {
-  Rotate(x, half, scale, cosine, sine, y);
+  Rotate(x, half, cosine, sine, y);
 }
 
 // silu(gate) * up = gate / (1 + e^-gate) * up. The exponent is limited to the range of Exp; beyond,
@@ -166,18 +162,13 @@ HWY_INLINE VF32 SwiGluVector(VF32 gate, VF32 up) {
   return hn::Mul(FastDivide(gate, hn::Add(hn::Set(df, 1.0f), Exp(exponent))), up);
 }
 template <typename T>
-HWY_INLINE void SwiGluRow(const T* gate, float scale_gate, const T* up, float scale_up,
-                          size_t count, T* out) {
-  const DF32 df;
-  const size_t step = 2 * hn::Lanes(df);
-  const VF32 gate_factor = hn::Set(df, scale_gate);
-  const VF32 up_factor = hn::Set(df, scale_up);
+HWY_INLINE void SwiGluRow(const T* gate, const T* up, size_t count, T* out) {
+  const size_t step = 2 * hn::Lanes(DF32());
   const auto work = [&](const T* g, const T* u, T* y) HWY_ATTR {
     VF32 g0, g1, u0, u1;
     LoadPair(g, g0, g1);
     LoadPair(u, u0, u1);
-    StorePair(SwiGluVector(hn::Mul(g0, gate_factor), hn::Mul(u0, up_factor)),
-              SwiGluVector(hn::Mul(g1, gate_factor), hn::Mul(u1, up_factor)), y);
+    StorePair(SwiGluVector(g0, u0), SwiGluVector(g1, u1), y);
   };
   size_t i = 0;
   for (; i + step <= count; i += step) work(gate + i, up + i, out + i);
@@ -189,20 +180,17 @@ HWY_INLINE void SwiGluRow(const T* gate, float scale_gate, const T* up, float sc
   std::copy_n(gate_tail, count - i, out + i);
 }
 template <typename T>
-HWY_INLINE void SwiGluRows(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up,
-                           float scale_up, MatrixView<T> out) {
+HWY_INLINE void SwiGluRows(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
   for (int64_t r = 0; r < gate.rows; ++r) {
-    SwiGluRow(gate.Row(r), scale_gate, up.Row(r), scale_up, static_cast<size_t>(gate.columns),
-              out.Row(r));
+    SwiGluRow(gate.Row(r), up.Row(r), static_cast<size_t>(gate.columns), out.Row(r));
   }
 }
-void SwiGluF32(MatrixView<const float> gate, float scale_gate, MatrixView<const float> up,
-               float scale_up, MatrixView<float> out) {
-  SwiGluRows(gate, scale_gate, up, scale_up, out);
+void SwiGluF32(MatrixView<const float> gate, MatrixView<const float> up, MatrixView<float> out) {
+  SwiGluRows(gate, up, out);
 }
-void SwiGluBf16(MatrixView<const Bfloat16> gate, float scale_gate, MatrixView<const Bfloat16> up,
-                float scale_up, MatrixView<Bfloat16> out) {
-  SwiGluRows(gate, scale_gate, up, scale_up, out);
+void SwiGluBf16(MatrixView<const Bfloat16> gate, MatrixView<const Bfloat16> up,
+                MatrixView<Bfloat16> out) {
+  SwiGluRows(gate, up, out);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -268,38 +256,37 @@ void RmsNorm(MatrixView<const float> x, std::span<const float> weight, float eps
 }
 
 template <typename T>
-void RotateHead(std::span<const T> x, float scale, std::span<const float> cosine,
-                std::span<const float> sine, std::span<T> y) {
+void RotateHead(std::span<const T> x, std::span<const float> cosine, std::span<const float> sine,
+                std::span<T> y) {
   const std::size_t half = x.size() / 2;
   NARROW_CHECK(x.size() == 2 * half && y.size() == x.size());
   NARROW_CHECK(cosine.size() == half && sine.size() == half);
   if constexpr (std::is_same_v<T, float>) {
     HWY_DYNAMIC_DISPATCH(RotateF32)
-    (x.data(), half, scale, cosine.data(), sine.data(), y.data());
+    (x.data(), half, cosine.data(), sine.data(), y.data());
   } else {
     HWY_DYNAMIC_DISPATCH(RotateBf16)
-    (x.data(), half, scale, cosine.data(), sine.data(), y.data());
+    (x.data(), half, cosine.data(), sine.data(), y.data());
   }
 }
 
 template <typename T>
-void SwiGlu(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up, float scale_up,
-            MatrixView<T> out) {
+void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
   NARROW_CHECK(gate.rows == up.rows && gate.rows == out.rows);
   NARROW_CHECK(gate.columns == up.columns && gate.columns == out.columns);
   if constexpr (std::is_same_v<T, float>) {
-    HWY_DYNAMIC_DISPATCH(SwiGluF32)(gate, scale_gate, up, scale_up, out);
+    HWY_DYNAMIC_DISPATCH(SwiGluF32)(gate, up, out);
   } else {
-    HWY_DYNAMIC_DISPATCH(SwiGluBf16)(gate, scale_gate, up, scale_up, out);
+    HWY_DYNAMIC_DISPATCH(SwiGluBf16)(gate, up, out);
   }
 }
 
 #define NARROW_INSTANTIATE(T)                                                                      \
   template void ScaleTo<T>(std::span<const float>, float, std::span<T>);                           \
   template void RmsNorm<T>(MatrixView<const float>, std::span<const float>, float, MatrixView<T>); \
-  template void RotateHead<T>(std::span<const T>, float, std::span<const float>,                   \
-                              std::span<const float>, std::span<T>);                               \
-  template void SwiGlu<T>(MatrixView<const T>, float, MatrixView<const T>, float, MatrixView<T>)
+  template void RotateHead<T>(std::span<const T>, std::span<const float>, std::span<const float>,  \
+                              std::span<T>);                                                       \
+  template void SwiGlu<T>(MatrixView<const T>, MatrixView<const T>, MatrixView<T>)
 NARROW_INSTANTIATE(float);
 NARROW_INSTANTIATE(Bfloat16);
 #undef NARROW_INSTANTIATE

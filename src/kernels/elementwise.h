@@ -33,17 +33,15 @@ void RmsNorm(MatrixView<const float> x, std::span<const float> weight, float eps
 // Rotates one head vector in place, pairing element i with i + size/2 (the layout of Hugging Face
 // checkpoints): x[i] = x[i]*cos[i] - x[i+h]*sin[i]; x[i+h] = x[i+h]*cos[i] + x[i]*sin[i].
 // cosine, sine: [size/2] of the token's position. Arithmetic in f32, rounded to T once.
-// `scale` multiplies the input first (1 where nothing is to be scaled).
 // Source: Su et al., RoFormer, 2021, section 3.4.2.
 template <typename T>  // float or Bfloat16
-void RotateHead(std::span<const T> x, float scale, std::span<const float> cosine,
-                std::span<const float> sine, std::span<T> y);
+void RotateHead(std::span<const T> x, std::span<const float> cosine, std::span<const float> sine,
+                std::span<T> y);
 
-// out[r][i] = silu(gate[r][i]*scale_gate) * (up[r][i]*scale_up), in f32, rounded to T once.
+// out[r][i] = silu(gate[r][i]) * up[r][i], in f32, rounded to T once.
 // silu(x) = x / (1 + exp(-x)). All [rows, width].
 template <typename T>  // float or Bfloat16
-void SwiGlu(MatrixView<const T> gate, float scale_gate, MatrixView<const T> up, float scale_up,
-            MatrixView<T> out);
+void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out);
 
 // One step of the streaming (online) softmax over a block of scores, row by row:
 //   m' = max(row_maximum, max(scale * scores)), p = exp(scale * scores - m'),

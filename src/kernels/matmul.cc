@@ -39,7 +39,7 @@ template <typename T>
 struct PackedMatrix<T>::Implementation {
   // Everything a product's primitive depends on besides the matrix.
   using Key = std::tuple<int64_t /*m*/, int64_t /*strip rows*/, int64_t /*x stride*/,
-                         int64_t /*out stride*/, int /*out type*/, Epilogue, float /*scale*/>;
+                         int64_t /*out stride*/, int /*out type*/, Epilogue>;
 
   int64_t rows = 0;
   int64_t columns = 0;
@@ -47,6 +47,7 @@ struct PackedMatrix<T>::Implementation {
   int64_t strip_rows = 0;   // what a panel is packed and multiplied in: itself, or kStripRows
   int64_t strip_bytes = 0;  // of a full one
   std::vector<AlignedBuffer<std::byte>> panels;
+  AlignedBuffer<float> scales;  // both of every row, or empty
   AlignedBuffer<float> bias;
   std::map<int64_t, memory::desc> layouts;  // by row count: full strips and last ones
   std::mutex mutex;
@@ -91,58 +92,79 @@ struct PackedMatrix<T>::Implementation {
 
   template <typename Out>
   const Product& Find(int64_t m, int64_t count, int64_t x_stride, int64_t out_stride,
-                      Epilogue epilogue, float scale) {
-    const Key key = {m, count, x_stride, out_stride, static_cast<int>(kType<Out>), epilogue, scale};
+                      Epilogue epilogue) {
+    const Key key = {m, count, x_stride, out_stride, static_cast<int>(kType<Out>), epilogue};
     const std::lock_guard lock(mutex);
     const auto found = products.find(key);
     if (found != products.end()) return found->second;
-    const memory::desc bias_desc =
-        bias.size() == 0 ? memory::desc() : PlainDesc(1, count, count, memory::data_type::f32);
     return products
-        .emplace(key,
-                 CreateProduct(PlainDesc(m, columns, x_stride, kType<T>), Layout(count), bias_desc,
-                               PlainDesc(m, count, out_stride, kType<Out>), epilogue, scale))
+        .emplace(key, CreateProduct(PlainDesc(m, columns, x_stride, kType<T>), Layout(count),
+                                    PlainDesc(m, count, out_stride, kType<Out>), epilogue))
         .first->second;
   }
 
   template <typename Out>
-  void Run(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
-           float scale) {
+  void Run(int64_t panel, MatrixView<const T> x, MatrixView<Out> out, bool add) {
     NARROW_CHECK(x.columns == columns && out.columns == RowsOf(panel) && out.rows == x.rows);
     if (x.rows == 0) return;
-    if (!NeedsEvenRows<T>()) return RunPanel(StripOf(panel, 0), x, out, epilogue, scale);
+    const Epilogue epilogue = {scales.size() > 0, bias.size() > 0, add};
+    if constexpr (std::is_same_v<T, float> && std::is_same_v<Out, float>) {
+      if (NeedsEvenRows<T>()) return RunStrips(panel, x, out, epilogue);
+    }
+    RunPanel(StripOf(panel, 0), x, out, epilogue);
+  }
+
+  void RunStrips(int64_t panel, MatrixView<const T> x, MatrixView<T> out,
+                 Epilogue epilogue) requires std::is_same_v<T, float> {
     for (int64_t first = 0; first < out.columns; first += strip_rows) {
       const Strip strip = StripOf(panel, first);
       MultiplyEvenRows(x, out.ColumnBlock(first, strip.rows),
-                       [&](MatrixView<const T> part, MatrixView<Out> product) {
-                         RunStrip(strip, part, product, epilogue, scale);
+                       [&](MatrixView<const T> part, MatrixView<T> product) {
+                         if (!epilogue.scales) return RunStrip(strip, part, product, epilogue);
+                         const MatrixView<T> dense = PanelOutput<T>(part.rows, strip.rows);
+                         RunStrip(strip, part, dense, {});
+                         Finish(strip, dense, epilogue.add, product);
                        });
+    }
+  }
+
+  // Without AVX-512 oneDNN 2.6 has no fast product with scales.
+  void Finish(const Strip& strip, MatrixView<const T> product, bool add,
+              MatrixView<float> out) const requires std::is_same_v<T, float> {
+    for (int64_t row = 0; row < out.rows; ++row) {
+      const float *y = product.Row(row), *scale = scales.data() + strip.first_row;
+      const float* shift = bias.size() > 0 ? bias.data() + strip.first_row : nullptr;
+      float* to = out.Row(row);
+      for (int64_t i = 0; i < out.columns; ++i) {
+        const float value = y[i] * scale[i] + (shift != nullptr ? shift[i] : 0.0f);
+        to[i] = add ? to[i] + value : value;
+      }
     }
   }
 
   // With AVX-512 oneDNN has fast products with packed weights for outputs without gaps between the
   // rows only: a panel that is one of several goes through a buffer.
   template <typename Out>
-  void RunPanel(const Strip& panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
-                float scale) {
-    if (out.stride == out.columns) return RunStrip(panel, x, out, epilogue, scale);
+  void RunPanel(const Strip& panel, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue) {
+    if (out.stride == out.columns) return RunStrip(panel, x, out, epilogue);
     for (int64_t first = 0; first < x.rows; first += kBufferedRows) {
       const int64_t count = std::min(kBufferedRows, x.rows - first);
       const MatrixView<Out> part = out.RowBlock(first, count);
       const MatrixView<Out> dense = PanelOutput<Out>(count, out.columns);
-      if (epilogue == Epilogue::kScaleAndAdd) CopyRows<Out>(part, dense);
-      RunStrip(panel, x.RowBlock(first, count), dense, epilogue, scale);
+      if (epilogue.add) CopyRows<Out>(part, dense);
+      RunStrip(panel, x.RowBlock(first, count), dense, epilogue);
       CopyRows<Out>(dense, part);
     }
   }
 
   template <typename Out>
-  void RunStrip(const Strip& strip, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue,
-                float scale) {
+  void RunStrip(const Strip& strip, MatrixView<const T> x, MatrixView<Out> out, Epilogue epilogue) {
     try {
-      const Product& product = Find<Out>(x.rows, strip.rows, x.stride, out.stride, epilogue, scale);
-      const float* bias_data = bias.size() == 0 ? nullptr : bias.data() + strip.first_row;
-      Execute(product, x.data, strip.data, bias_data, out.data);
+      const Product& product = Find<Out>(x.rows, strip.rows, x.stride, out.stride, epilogue);
+      const auto from = [&](const AlignedBuffer<float>& values) {
+        return values.size() == 0 ? nullptr : values.data() + strip.first_row;
+      };
+      Execute(product, x.data, strip.data, from(scales), from(bias), out.data);
     } catch (const dnnl::error& error) {
       FailOneDnn(error);
     }
@@ -209,8 +231,9 @@ template <typename T>
 int64_t PackedMatrix<T>::ThreadBytes(int64_t rows, int64_t columns, int64_t m,
                                      int64_t output_bytes) {
   if (NeedsEvenRows<T>()) {
-    return kRowMultiple *
-           (std::min(kStripRows, rows) * output_bytes + columns * static_cast<int64_t>(sizeof(T)));
+    const int64_t strip = std::min(kStripRows, rows);
+    return kRowMultiple * (strip * output_bytes + columns * static_cast<int64_t>(sizeof(T))) +
+           kBlockRows * strip * static_cast<int64_t>(sizeof(float));
   }
   const int64_t panel_rows = DefaultPanelRows(rows, columns, sizeof(T));
   return panel_rows < rows ? std::min(kBufferedRows, m) * panel_rows * output_bytes : 0;
@@ -262,36 +285,37 @@ void PackedMatrix<T>::Pack(MatrixView<const T> w) {
 }
 
 template <typename T>
-void PackedMatrix<T>::SetBias(std::span<const float> bias) {
+void PackedMatrix<T>::SetEpilogue(std::span<const float> scales, std::span<const float> bias) {
   Implementation& self = *implementation_;
-  NARROW_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == self.rows);
-  self.products.clear();
-  self.bias = AlignedBuffer<float>(static_cast<int64_t>(bias.size()));
-  std::copy(bias.begin(), bias.end(), self.bias.data());
+  const auto take = [&](std::span<const float> values, AlignedBuffer<float>& to) {
+    NARROW_CHECK(values.empty() || static_cast<int64_t>(values.size()) == self.rows);
+    to = AlignedBuffer<float>(static_cast<int64_t>(values.size()));
+    std::ranges::copy(values, to.data());
+  };
+  take(scales, self.scales);
+  take(bias, self.bias);
 }
 
 template <typename T>
 void PackedMatrix<T>::Multiply(MatrixView<const T> x, MatrixView<T> out) const {
   for (int64_t panel = 0; panel < panel_count(); ++panel) {
-    implementation_->Run(panel, x,
-                         out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
-                         Epilogue::kStore, 1.0f);
+    implementation_->Run(
+        panel, x, out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)), false);
   }
 }
 
 template <typename T>
-void PackedMatrix<T>::MultiplyAdd(MatrixView<const T> x, float scale, MatrixView<float> out) const {
+void PackedMatrix<T>::MultiplyAdd(MatrixView<const T> x, MatrixView<float> out) const {
   for (int64_t panel = 0; panel < panel_count(); ++panel) {
-    implementation_->Run(panel, x,
-                         out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)),
-                         Epilogue::kScaleAndAdd, scale);
+    implementation_->Run(
+        panel, x, out.ColumnBlock(panel * panel_rows(), implementation_->RowsOf(panel)), true);
   }
 }
 
 template <typename T>
 void PackedMatrix<T>::MultiplyPanel(int64_t panel, MatrixView<const T> x,
                                     MatrixView<float> out) const {
-  implementation_->Run(panel, x, out, Epilogue::kStore, 1.0f);
+  implementation_->Run(panel, x, out, false);
 }
 
 template class PackedMatrix<Bfloat16>;

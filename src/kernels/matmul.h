@@ -61,14 +61,15 @@ class PackedMatrix {
   // All panels from one matrix.
   void Pack(MatrixView<const T> w);
 
-  // Adds bias [rows] (before `scale` below) to every product from now on; empty removes it.
-  void SetBias(std::span<const float> bias);
+  // Every product from now on is y = x W^T * scales + bias, both [rows], in f32; without scales
+  // they are 1, without a bias it is 0 (empty spans).
+  void SetEpilogue(std::span<const float> scales, std::span<const float> bias);
 
-  // out [m, rows] = x [m, columns] W^T + bias, on the calling thread.
+  // out [m, rows] = y, rounded to T once, on the calling thread.
   void Multiply(MatrixView<const T> x, MatrixView<T> out) const;
-  // out [m, rows] += scale * (x W^T + bias), on the calling thread.
-  void MultiplyAdd(MatrixView<const T> x, float scale, MatrixView<float> out) const;
-  // out [m, rows of the panel] = x W_p^T + bias, on the calling thread.
+  // out [m, rows] += y, on the calling thread.
+  void MultiplyAdd(MatrixView<const T> x, MatrixView<float> out) const;
+  // out [m, rows of the panel] = y of the panel's rows, on the calling thread.
   void MultiplyPanel(int64_t panel, MatrixView<const T> x, MatrixView<float> out) const;
 
  private:

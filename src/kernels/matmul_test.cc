@@ -78,16 +78,18 @@ TYPED_TEST(PackedMatrixTest, ProductsMatchTheReference) {
       Reference<T>({x.data(), m, columns}, {w.data(), rows, columns});
   PackedMatrix<T> packed(rows, columns, 192);
   packed.Pack({w.data(), rows, columns});
-  packed.SetBias(bias.span());
+  const AlignedBuffer<float> scales = Random<float>(rows, 4);
+  packed.SetEpilogue(scales.span(), bias.span());
   AlignedBuffer<float> sum(m * rows);
   std::fill_n(sum.data(), m * rows, 2.0f);
-  packed.MultiplyAdd({x.data(), m, columns}, 0.25f, {sum.data(), m, rows});
+  packed.MultiplyAdd({x.data(), m, columns}, {sum.data(), m, rows});
   AlignedBuffer<T> out(m * rows);
   packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
   for (int64_t i = 0; i < m * rows; ++i) {
-    const double expected = reference[static_cast<std::size_t>(i)] + bias[i % rows];
+    const double expected =
+        double{scales[i % rows]} * reference[static_cast<std::size_t>(i)] + bias[i % rows];
     // f32 accumulation of 77 products of standard normals; bf16 output adds half a step of 2^-8.
-    EXPECT_NEAR(sum[i], 2.0 + 0.25 * expected, 1e-4);
+    EXPECT_NEAR(sum[i], 2.0 + expected, 1e-4);
     const double step = sizeof(T) == 2 ? 0x1p-8 : 1e-5;
     EXPECT_NEAR(AsFloat(out[i]), expected, 1e-4 + std::abs(expected) * step);
   }
@@ -107,13 +109,15 @@ TYPED_TEST(PackedMatrixTest, ProductsOfPanelsAreFastOnes) {
   std::fill_n(sum.data(), m * rows, 0.0f);
   AlignedBuffer<T> out(m * rows);
   const int64_t before = ReferenceProductCount();
-  packed.MultiplyAdd({x.data(), m, columns}, 1.0f, {sum.data(), m, rows});
-  packed.MultiplyAdd({x.data(), m, columns}, 0.3f, {sum.data(), m, rows});
-  packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
-  const AlignedBuffer<float> bias = Random<float>(rows, 3);
-  packed.SetBias(bias.span());
-  packed.MultiplyAdd({x.data(), m, columns}, 0.3f, {sum.data(), m, rows});
-  packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
+  const AlignedBuffer<float> scales = Random<float>(rows, 3), bias = Random<float>(rows, 4);
+  const std::span<const float> none;
+  for (const auto& of_rows : {none, std::span<const float>(scales.span())}) {
+    for (const auto& added : {none, std::span<const float>(bias.span())}) {
+      packed.SetEpilogue(of_rows, added);
+      packed.MultiplyAdd({x.data(), m, columns}, {sum.data(), m, rows});
+      packed.Multiply({x.data(), m, columns}, {out.data(), m, rows});
+    }
+  }
   EXPECT_EQ(ReferenceProductCount(), before);
 }
 
@@ -154,14 +158,14 @@ TYPED_TEST(PackedMatrixTest, ARowDoesNotDependOnItsNeighbours) {
     const MatrixView<const T> rows(x.data(), 512, shape.columns);
     PackedMatrix<T> packed(shape.rows, shape.columns, shape.panel_rows);
     packed.Pack({w.data(), shape.rows, shape.columns});
-    for (const bool with_bias : {false, true}) {
-      if (with_bias) packed.SetBias(bias.span());
+    const AlignedBuffer<float> scales = Random<float>(shape.rows, 4);
+    for (const int steps : {0, 1, 2, 3}) {
+      packed.SetEpilogue(steps % 2 == 1 ? scales.span() : std::span<float>(),
+                         steps >= 2 ? bias.span() : std::span<float>());
       ExpectRowsOfTheWhole<T, T>(rows, shape.rows,
                                  [&](auto part, auto out) { packed.Multiply(part, out); });
-      for (const float scale : {1.0f, 0.3f}) {
-        ExpectRowsOfTheWhole<T, float>(
-            rows, shape.rows, [&](auto part, auto out) { packed.MultiplyAdd(part, scale, out); });
-      }
+      ExpectRowsOfTheWhole<T, float>(rows, shape.rows,
+                                     [&](auto part, auto out) { packed.MultiplyAdd(part, out); });
       ExpectRowsOfTheWhole<T, float>(rows, packed.panel_rows(), [&](auto part, auto out) {
         packed.MultiplyPanel(0, part, out);
       });
@@ -201,7 +205,7 @@ TYPED_TEST(PackedMatrixTest, WritesNothingBesideTheProduct) {
       }
     }
   };
-  expect_untouched([&](auto out) { packed.MultiplyAdd(in, 0.3f, out); });
+  expect_untouched([&](auto out) { packed.MultiplyAdd(in, out); });
   expect_untouched([&](auto out) { packed.MultiplyPanel(0, in, out); });
   expect_untouched([&](auto out) {
     ProductTransposed<T>(in, MatrixView<const T>(w.data(), rows, columns), out);

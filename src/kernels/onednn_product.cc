@@ -47,19 +47,16 @@ std::atomic<int64_t>& ReferenceProducts() {
   return count;
 }
 
-// How a product is scaled before it is added; both mean the same.
-enum class Scaling { kPostOp, kOutputScale };
-
-dnnl::primitive_attr Attributes(Epilogue epilogue, float scale, Scaling scaling) {
+// Without scales the bias is the product's own, which costs less than a step after it.
+dnnl::primitive_attr Attributes(const Epilogue& epilogue, const memory::desc& columns) {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (epilogue != Epilogue::kScaleAndAdd) return attributes;
   dnnl::post_ops post_ops;
-  if (scale != 1.0f && scaling == Scaling::kPostOp) {
-    post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, scale, 0.0f);
+  if (epilogue.scales) {
+    post_ops.append_binary(dnnl::algorithm::binary_mul, columns);
+    if (epilogue.bias) post_ops.append_binary(dnnl::algorithm::binary_add, columns);
   }
-  if (scaling == Scaling::kOutputScale) attributes.set_output_scales(0, {scale});
-  post_ops.append_sum(1.0f);
+  if (epilogue.add) post_ops.append_sum(1.0f);
   attributes.set_post_ops(post_ops);
   return attributes;
 }
@@ -79,29 +76,27 @@ void* Scratchpad(const memory::desc& desc) {
 }  // namespace
 
 Product CreateProduct(const memory::desc& source, const memory::desc& weights,
-                      const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
-                      float scale) {
+                      const memory::desc& destination, Epilogue epilogue) {
   const SingleThreadScope single_thread;
-  const dnnl::matmul::desc desc = bias.is_zero()
-                                      ? dnnl::matmul::desc(source, weights, destination)
-                                      : dnnl::matmul::desc(source, weights, bias, destination);
-  const auto create = [&](Scaling scaling) {
-    return dnnl::matmul::primitive_desc(desc, Attributes(epilogue, scale, scaling), OneDnnEngine());
-  };
-  dnnl::matmul::primitive_desc primitive_desc = create(Scaling::kPostOp);
-  // Without AVX-512 oneDNN 2.6 has no fast f32 product with a scale among its post-ops.
-  if (IsReference(primitive_desc) && scale != 1.0f) primitive_desc = create(Scaling::kOutputScale);
+  const int64_t count = destination.dims()[1];
+  const memory::desc columns = PlainDesc(1, count, count, memory::data_type::f32);
+  const dnnl::matmul::desc desc = epilogue.bias && !epilogue.scales
+                                      ? dnnl::matmul::desc(source, weights, columns, destination)
+                                      : dnnl::matmul::desc(source, weights, destination);
+  const dnnl::matmul::primitive_desc primitive_desc(desc, Attributes(epilogue, columns),
+                                                    OneDnnEngine());
   if (IsReference(primitive_desc)) ++ReferenceProducts();
   return {dnnl::matmul(primitive_desc),
           primitive_desc.src_desc(),
           primitive_desc.weights_desc(),
           primitive_desc.dst_desc(),
-          bias,
-          primitive_desc.scratchpad_desc()};
+          columns,
+          primitive_desc.scratchpad_desc(),
+          epilogue};
 }
 
-void Execute(const Product& product, const void* source, const void* weights, const float* bias,
-             void* destination) {
+void Execute(const Product& product, const void* source, const void* weights, const float* scales,
+             const float* bias, void* destination) {
   const auto operand = [](const memory::desc& desc, const void* data) {
     return memory(desc, OneDnnEngine(), const_cast<void*>(data));
   };
@@ -110,7 +105,14 @@ void Execute(const Product& product, const void* source, const void* weights, co
       {DNNL_ARG_WEIGHTS, operand(product.weights, weights)},
       {DNNL_ARG_DST, operand(product.destination, destination)},
       {DNNL_ARG_SCRATCHPAD, operand(product.scratchpad, Scratchpad(product.scratchpad))}};
-  if (!product.bias.is_zero()) arguments.insert({DNNL_ARG_BIAS, operand(product.bias, bias)});
+  const auto step = [](int index) {
+    return DNNL_ARG_ATTR_MULTIPLE_POST_OP(index) | DNNL_ARG_SRC_1;
+  };
+  if (product.epilogue.scales) arguments.insert({step(0), operand(product.columns, scales)});
+  if (product.epilogue.bias) {
+    arguments.insert(
+        {product.epilogue.scales ? step(1) : DNNL_ARG_BIAS, operand(product.columns, bias)});
+  }
   product.primitive.execute(OneDnnStream(), arguments);
 }
 

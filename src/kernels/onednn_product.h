@@ -2,6 +2,7 @@
 // one.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <dnnl.hpp>
 
@@ -39,21 +40,28 @@ class SingleThreadScope {
   int saved_;
 };
 
-// What a product does to its destination.
-enum class Epilogue { kStore, kScaleAndAdd };
+// What becomes of a product before it is stored: times a scale for each column, plus a bias for
+// each column, plus what the destination held.
+struct Epilogue {
+  bool scales = false;
+  bool bias = false;
+  bool add = false;
+
+  auto operator<=>(const Epilogue&) const = default;
+};
 
 struct Product {
   dnnl::matmul primitive;
-  memory::desc source, weights, destination, bias, scratchpad;
+  memory::desc source, weights, destination, columns, scratchpad;  // columns: a number for each
+  Epilogue epilogue;
 };
 
 // Throws: dnnl::error, for which there is FailOneDnn.
 Product CreateProduct(const memory::desc& source, const memory::desc& weights,
-                      const memory::desc& bias, const memory::desc& destination, Epilogue epilogue,
-                      float scale);
-// `bias` is not used where the product has none.
-void Execute(const Product& product, const void* source, const void* weights, const float* bias,
-             void* destination);
+                      const memory::desc& destination, Epilogue epilogue);
+// `scales` and `bias` are not used where the product has none.
+void Execute(const Product& product, const void* source, const void* weights, const float* scales,
+             const float* bias, void* destination);
 
 // Throws: kInternal with what oneDNN said.
 [[noreturn]] void FailOneDnn(const dnnl::error& error);

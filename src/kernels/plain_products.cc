@@ -24,9 +24,9 @@ const Product& FindPlainProduct(MatrixView<const T> a, MatrixView<const T> b, Se
                                    ? TransposedDesc(b.rows, b.columns, b.stride, kType<T>)
                                    : PlainDesc(b.rows, b.columns, b.stride, kType<T>);
   return products
-      .emplace(key, CreateProduct(PlainDesc(a.rows, a.columns, a.stride, kType<T>), weights, {},
+      .emplace(key, CreateProduct(PlainDesc(a.rows, a.columns, a.stride, kType<T>), weights,
                                   PlainDesc(c.rows, c.columns, c.stride, memory::data_type::f32),
-                                  epilogue, 1.0f))
+                                  epilogue))
       .first->second;
 }
 
@@ -34,7 +34,7 @@ template <typename T>
 void RunPlainProduct(MatrixView<const T> a, MatrixView<const T> b, SecondOperand layout,
                      MatrixView<float> c, Epilogue epilogue) {
   try {
-    Execute(FindPlainProduct(a, b, layout, c, epilogue), a.data, b.data, nullptr, c.data);
+    Execute(FindPlainProduct(a, b, layout, c, epilogue), a.data, b.data, nullptr, nullptr, c.data);
   } catch (const dnnl::error& error) {
     FailOneDnn(error);
   }
@@ -46,7 +46,7 @@ template <typename T>
 void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
   NARROW_CHECK(a.columns == b.columns && c.rows == a.rows && c.columns == b.rows);
   const auto multiply = [&](MatrixView<const T> rows, MatrixView<float> product) {
-    RunPlainProduct(rows, b, SecondOperand::kTransposed, product, Epilogue::kStore);
+    RunPlainProduct(rows, b, SecondOperand::kTransposed, product, {});
   };
   if (NeedsEvenRows<T>()) return MultiplyEvenRows(a, c, multiply);
   multiply(a, c);
@@ -55,7 +55,7 @@ void ProductTransposed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<
 template <typename T>
 void ProductAdd(MatrixView<const T> a, MatrixView<const T> b, MatrixView<float> c) {
   NARROW_CHECK(a.columns == b.rows && c.rows == a.rows && c.columns == b.columns);
-  RunPlainProduct(a, b, SecondOperand::kPlain, c, Epilogue::kScaleAndAdd);
+  RunPlainProduct(a, b, SecondOperand::kPlain, c, {.add = true});
 }
 
 template void ProductTransposed<Bfloat16>(MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,

@@ -21,17 +21,6 @@ T* ThreadBuffer(int64_t count) {
   return buffer.data();
 }
 
-template <typename T>
-void ScaleInPlace(std::span<T> values, float scale) {
-  for (T& value : values) {
-    if constexpr (std::is_same_v<T, float>) {
-      value *= scale;
-    } else {
-      value = ToBfloat16(ToFloat(value) * scale);
-    }
-  }
-}
-
 // x [n, head size] becomes x mixing^T.
 template <typename T>
 void MixHead(const AlignedBuffer<float>& mixing, MatrixView<T> x) {
@@ -86,24 +75,12 @@ class LayerStep {
     if (buffer.size() < count) buffer = AlignedBuffer<T>(count);
   }
 
-  // Rounds the input of a group's products to FP8 if the group is quantized, after showing it to
-  // the observer. x [rows, width], contiguous.
-  void PrepareInput(LinearGroup group, int64_t first_row, MatrixView<T> x) {
+  // Shows the input of a group's products to the observer, and brings it to what they read. x
+  // [rows, width], contiguous.
+  const FusedLinear<T>& PrepareInput(LinearGroup group, int64_t first_row, MatrixView<T> x) {
     if (observer_ != nullptr) observer_->OnInput(group, first_row, x);
-    const auto& quantization = layer_.Quantization(group);
-    if (quantization && quantization->inputs == GroupQuantization::Inputs::kQuantized) {
-      RoundToFloat8Grid(std::span<T>(x.data, static_cast<std::size_t>(x.rows * x.columns)),
-                        quantization->input_scale);
-    }
-  }
-
-  // What a product of the group's i-th linear is to be multiplied by.
-  float OutputScale(LinearGroup group, std::size_t linear) const {
-    const auto& quantization = layer_.Quantization(group);
-    if (!quantization) return 1.0f;
-    const bool quantized_inputs = quantization->inputs == GroupQuantization::Inputs::kQuantized;
-    return quantization->weight_scales[linear] *
-           (quantized_inputs ? quantization->input_scale : 1.0f);
+    layer_.Linear(group).RoundInput(x);
+    return layer_.Linear(group);
   }
 
   MatrixView<T> Normed(std::span<const float> weight, int64_t first, int64_t rows) {
@@ -114,10 +91,9 @@ class LayerStep {
   }
 
   void ProjectAndRotate(int64_t first, int64_t rows) {
-    const LinearGroup group = LinearGroup::kQueryKeyValue;
     const MatrixView<T> normed = Normed(layer_.attention_norm.span(), first, rows);
-    PrepareInput(group, first, normed);
-    layer_.Weights(group).Multiply(normed, query_key_value_.RowBlock(first, rows));
+    PrepareInput(LinearGroup::kQueryKeyValue, first, normed)
+        .Multiply(normed, query_key_value_.RowBlock(first, rows));
     for (int64_t row = first; row < first + rows; ++row) RotateRow(row);
     const MatrixView<T> keys = Keys().RowBlock(first, rows);
     const MatrixView<T> values = Values().RowBlock(first, rows);
@@ -143,24 +119,16 @@ class LayerStep {
   }
 
   void RotateRow(int64_t row) {
-    const LinearGroup group = LinearGroup::kQueryKeyValue;
     const auto size = static_cast<std::size_t>(config_.heads.head_size);
-    const std::span<T> all = query_key_value_.RowSpan(row);
-    const auto queries = all.subspan(0, static_cast<std::size_t>(config_.query_width()));
-    const auto keys =
-        all.subspan(queries.size(), static_cast<std::size_t>(config_.key_value_width()));
-    const auto values = all.subspan(queries.size() + keys.size());
+    const auto rotated =
+        static_cast<std::size_t>(config_.query_width() + config_.key_value_width());
+    const std::span<T> heads = query_key_value_.RowSpan(row).subspan(0, rotated);
     const std::span<const float> cosine = rope_.Cosine(positions_[static_cast<std::size_t>(row)]);
     const std::span<const float> sine = rope_.Sine(positions_[static_cast<std::size_t>(row)]);
-    const auto rotate = [&](std::span<T> heads, float scale) {
-      for (std::size_t offset = 0; offset < heads.size(); offset += size) {
-        const std::span<T> head = heads.subspan(offset, size);
-        RotateHead<T>(head, scale, cosine, sine, head);
-      }
-    };
-    rotate(queries, OutputScale(group, 0));
-    rotate(keys, OutputScale(group, 1));
-    if (layer_.Quantization(group)) ScaleInPlace(values, OutputScale(group, 2));
+    for (std::size_t offset = 0; offset < rotated; offset += size) {
+      const std::span<T> head = heads.subspan(offset, size);
+      RotateHead<T>(head, cosine, sine, head);
+    }
   }
 
   void Attend() {
@@ -175,11 +143,10 @@ class LayerStep {
   }
 
   void AddAttentionOutput(int64_t first, int64_t rows) {
-    const LinearGroup group = LinearGroup::kAttentionOutput;
     const MatrixView<T> x = attended_.RowBlock(first, rows);
     if (!layer_.attended_mixing.empty()) MixHeads(x);
-    PrepareInput(group, first, x);
-    layer_.Weights(group).MultiplyAdd(x, OutputScale(group, 0), hidden_.RowBlock(first, rows));
+    PrepareInput(LinearGroup::kAttentionOutput, first, x)
+        .MultiplyAdd(x, hidden_.RowBlock(first, rows));
   }
 
   void MixHeads(MatrixView<T> x) const {
@@ -192,15 +159,12 @@ class LayerStep {
   void AddMlp(int64_t first, int64_t rows) {
     const int64_t width = config_.intermediate;
     const MatrixView<T> normed = Normed(layer_.mlp_norm.span(), first, rows);
-    PrepareInput(LinearGroup::kGateUp, first, normed);
     const MatrixView<T> gate_up(ThreadBuffer<T, Slot::kGateUp>(rows * 2 * width), rows, 2 * width);
-    layer_.Weights(LinearGroup::kGateUp).Multiply(normed, gate_up);
+    PrepareInput(LinearGroup::kGateUp, first, normed).Multiply(normed, gate_up);
     const MatrixView<T> activated(ThreadBuffer<T, Slot::kActivated>(rows * width), rows, width);
-    SwiGlu<T>(gate_up.ColumnBlock(0, width), OutputScale(LinearGroup::kGateUp, 0),
-              gate_up.ColumnBlock(width, width), OutputScale(LinearGroup::kGateUp, 1), activated);
-    PrepareInput(LinearGroup::kDown, first, activated);
-    layer_.Weights(LinearGroup::kDown)
-        .MultiplyAdd(activated, OutputScale(LinearGroup::kDown, 0), hidden_.RowBlock(first, rows));
+    SwiGlu<T>(gate_up.ColumnBlock(0, width), gate_up.ColumnBlock(width, width), activated);
+    PrepareInput(LinearGroup::kDown, first, activated)
+        .MultiplyAdd(activated, hidden_.RowBlock(first, rows));
   }
 
   const DecoderConfig& config_;

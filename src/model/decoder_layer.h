@@ -8,23 +8,14 @@
 #include <vector>
 
 #include "kernels/attention.h"
-#include "kernels/matmul.h"
 #include "model/config.h"
+#include "model/fused_linear.h"
 #include "model/layer_groups.h"
 #include "model/roles.h"
 #include "model/rope.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
-
-// FP8 arithmetic of one group of linears that read the same input. The packed weights then hold
-// E4M3 numbers (codes as values, exact in bf16), and a product is multiplied by input_scale *
-// weight_scale of the rows' linear.
-struct GroupQuantization {
-  enum class Inputs { kQuantized, kOriginal } inputs = Inputs::kQuantized;
-  float input_scale = 1.0f;
-  std::array<float, 3> weight_scales = {1.0f, 1.0f, 1.0f};  // q, k, v or gate, up or the only one
-};
 
 // The KV cache as a serving engine stores it: K after the rotation and V, in E4M3.
 struct CacheQuantization {
@@ -35,22 +26,17 @@ struct CacheQuantization {
 // A layer ready to run. T: the operand type of its products.
 template <typename T>
 struct DecoderLayer {
-  AlignedBuffer<float> attention_norm;  // [hidden]
-  AlignedBuffer<float> mlp_norm;        // [hidden]
-  // By LinearGroup: rows of the linears of a group stacked in the order of LayerSpec.
-  std::array<PackedMatrix<T>, kLinearGroupCount> weights;
-  std::array<std::optional<GroupQuantization>, kLinearGroupCount> quantization;
+  AlignedBuffer<float> attention_norm;                    // [hidden]
+  AlignedBuffer<float> mlp_norm;                          // [hidden]
+  std::array<FusedLinear<T>, kLinearGroupCount> linears;  // by LinearGroup
   std::optional<CacheQuantization> cache;
   // What every head of attention's output is multiplied by before o: a matrix [head size, head
   // size] for each key-value head. Empty for none.
   std::vector<AlignedBuffer<float>> attended_mixing;
 
-  PackedMatrix<T>& Weights(LinearGroup group) { return weights[static_cast<std::size_t>(group)]; }
-  const PackedMatrix<T>& Weights(LinearGroup group) const {
-    return weights[static_cast<std::size_t>(group)];
-  }
-  const std::optional<GroupQuantization>& Quantization(LinearGroup group) const {
-    return quantization[static_cast<std::size_t>(group)];
+  FusedLinear<T>& Linear(LinearGroup group) { return linears[static_cast<std::size_t>(group)]; }
+  const FusedLinear<T>& Linear(LinearGroup group) const {
+    return linears[static_cast<std::size_t>(group)];
   }
 };
 

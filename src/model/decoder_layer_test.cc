@@ -91,8 +91,7 @@ class LayerReference : public testing::Test {
       }
       PackedMatrix<float> packed(std::ssize(biases), std::ssize(weights) / std::ssize(biases));
       packed.Pack({weights.data(), packed.rows(), packed.columns()});
-      packed.SetBias(biases);
-      layer.Weights(group) = std::move(packed);
+      layer.Linear(group) = FusedLinear<float>(std::move(packed), {std::ssize(biases)}, biases);
     }
     return layer;
   }

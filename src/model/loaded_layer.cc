@@ -100,6 +100,32 @@ int64_t LargestGroupBytes(const LayerSpec& spec, ComputeType compute) {
   return largest * OperandBytes(compute);
 }
 
+// Of all rows of a group; zeros where a linear has none, empty where none has.
+std::vector<float> BiasOf(const std::vector<const StoredLinear*>& linears, int64_t rows) {
+  std::vector<float> bias;
+  for (const StoredLinear* linear : linears) {
+    const auto count = static_cast<std::size_t>(linear->weight.rows());
+    const std::vector<float> zeros(count);
+    const std::vector<float>& values = linear->bias ? linear->bias->values : zeros;
+    bias.insert(bias.end(), values.begin(), values.end());
+  }
+  NARROW_CHECK(std::ssize(bias) == rows);
+  const bool any = std::ranges::any_of(
+      linears, [](const StoredLinear* linear) { return linear->bias.has_value(); });
+  return any ? bias : std::vector<float>();
+}
+
+LinearScales ScalesOf(const std::vector<const StoredLinear*>& linears) {
+  LinearScales scales = {.input = 0.0f};
+  for (const StoredLinear* linear : linears) {
+    NARROW_CHECK(linear->quantized());
+    scales.weights.push_back(linear->weight_scale);
+    // One input, one scale: serving engines take the largest of a fused group.
+    scales.input = std::max(scales.input, *linear->input_scale);
+  }
+  return scales;
+}
+
 }  // namespace
 
 int64_t RewriteRows(int64_t columns) {
@@ -136,8 +162,7 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
   const auto stored = LinearsOf(stored_, group);
   int64_t rows = 0;
   for (const StoredLinear* linear : stored) {
-    linears_[g].push_back(
-        {linear->spec, rows, 0.0f, linear->bias ? linear->bias->values : std::vector<float>()});
+    linears_[g].push_back({linear->spec, rows});
     rows += linear->weight.rows();
   }
   const int64_t columns = stored.front()->weight.columns();
@@ -160,24 +185,11 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
     });
     packed.PackPanel(p, view);
   }
-  runnable_.weights[g] = std::move(packed);
-  if (stored.front()->quantized()) {
-    GroupQuantization quantization;
-    quantization.input_scale = 0.0f;
-    for (std::size_t i = 0; i < stored.size(); ++i) {
-      NARROW_CHECK(stored[i]->quantized());
-      quantization.weight_scales[i] = stored[i]->weight_scale;
-      // One input, one scale: serving engines take the largest of a fused group.
-      quantization.input_scale = std::max(quantization.input_scale, *stored[i]->input_scale);
-    }
-    SetGroupQuantization(group, quantization);
-  } else {
-    std::vector<float> bias;
-    for (const LoadedLinear& linear : linears_[g]) {
-      bias.insert(bias.end(), linear.bias.begin(), linear.bias.end());
-    }
-    runnable_.weights[g].SetBias(bias);
-  }
+  std::vector<int64_t> counts;
+  std::vector<const StoredLinear*> constant(stored.begin(), stored.end());
+  for (const StoredLinear* linear : stored) counts.push_back(linear->weight.rows());
+  runnable_.linears[g] = FusedLinear<T>(std::move(packed), counts, BiasOf(constant, rows));
+  if (stored.front()->quantized()) runnable_.linears[g].Quantize(ScalesOf(constant));
   if (PackedExactly(group)) {
     for (StoredLinear* linear : stored) linear->weight.Release();
   }
@@ -194,25 +206,10 @@ bool LoadedLayer<T>::PackedExactly(LinearGroup group) const {
 }
 
 template <typename T>
-void LoadedLayer<T>::SetGroupQuantization(LinearGroup group,
-                                          const GroupQuantization& quantization) {
-  const auto g = static_cast<std::size_t>(group);
-  const bool quantized_inputs = quantization.inputs == GroupQuantization::Inputs::kQuantized;
-  std::vector<float> bias;
-  for (std::size_t i = 0; i < linears_[g].size(); ++i) {
-    const float divisor =
-        quantization.weight_scales[i] * (quantized_inputs ? quantization.input_scale : 1.0f);
-    for (const float value : linears_[g][i].bias) bias.push_back(value / divisor);
-  }
-  runnable_.weights[g].SetBias(bias);
-  runnable_.quantization[g] = quantization;
-}
-
-template <typename T>
 template <typename Load>
 void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
                                    const RowsRewriter& rewrite) {
-  PackedMatrix<T>& packed = runnable_.Weights(group);
+  PackedMatrix<T>& packed = runnable_.Linear(group).weights();
   VisitPanels(
       packed,
       [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
@@ -239,7 +236,7 @@ void LoadedLayer<T>::LoadRows(LinearGroup group, int64_t first_row, MatrixView<T
 }
 
 template <typename T>
-void LoadedLayer<T>::Quantize(LinearGroup group, const GroupQuantization& quantization,
+void LoadedLayer<T>::Quantize(LinearGroup group, const LinearScales& scales,
                               const RowsRewriter& rewrite) {
   RewritePanels(
       group,
@@ -248,13 +245,13 @@ void LoadedLayer<T>::Quantize(LinearGroup group, const GroupQuantization& quanti
       },
       rewrite);
   for (StoredLinear* linear : LinearsOf(stored_, group)) linear->weight.Release();
-  SetGroupQuantization(group, quantization);
+  runnable_.Linear(group).Quantize(scales);
 }
 
 template <typename T>
 void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
   VisitPanels(
-      runnable_.Weights(group),
+      runnable_.Linear(group).weights(),
       [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
         LoadRows(group, first_row, unpacked, rows);
         read(first_row, rows);
@@ -271,7 +268,7 @@ void LoadedLayer<T>::CopyUnchanged(const StoredBytesSink& sink) const {
     if (linear.bias) copy(*linear.bias);
   }
   for (const LinearGroup group : kLinearGroups) {
-    if (!runnable_.Quantization(group)) CopyGroup(group, sink);
+    if (!runnable_.Linear(group).scales()) CopyGroup(group, sink);
   }
 }
 
@@ -301,7 +298,7 @@ void LoadedLayer<T>::CopyGroup(LinearGroup group, const StoredBytesSink& sink) c
 }
 
 template <typename T>
-void LoadedLayer<T>::Requantize(LinearGroup group, const GroupQuantization& quantization,
+void LoadedLayer<T>::Requantize(LinearGroup group, const LinearScales& scales,
                                 const RowsRewriter& rewrite) {
   RewritePanels(
       group,
@@ -310,19 +307,16 @@ void LoadedLayer<T>::Requantize(LinearGroup group, const GroupQuantization& quan
                     [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
       },
       rewrite);
-  SetGroupQuantization(group, quantization);
+  runnable_.Linear(group).Quantize(scales);
+  requantized_ = true;
 }
 
 template <typename T>
-void LoadedLayer<T>::RunParts(Parts parts) {
-  using Inputs = GroupQuantization::Inputs;
-  for (const LinearGroup group : kLinearGroups) {
-    std::optional<GroupQuantization> quantization = runnable_.Quantization(group);
-    if (!quantization) continue;
-    quantization->inputs = parts == Parts::kWeights ? Inputs::kOriginal : Inputs::kQuantized;
-    SetGroupQuantization(group, *quantization);
+void LoadedLayer<T>::Run(LinearInputs inputs, CacheContents cache) {
+  for (FusedLinear<T>& linear : runnable_.linears) {
+    if (linear.scales()) linear.TakeInputs(inputs);
   }
-  runnable_.cache = parts == Parts::kAll ? cache_ : std::nullopt;
+  runnable_.cache = cache == CacheContents::kQuantized ? cache_ : std::nullopt;
 }
 
 template class LoadedLayer<float>;

@@ -21,8 +21,10 @@ struct LoadedLinear {
   LinearSpec spec;
   int64_t first_row = 0;
   float weight_amax = 0.0f;
-  std::vector<float> bias;
 };
+
+// What the KV cache of a layer holds whose cache is quantized.
+enum class CacheContents { kQuantized, kOriginal };
 
 // Calls visit(index of the linear, first of its rows counted from first_row, their number) for
 // every linear with rows among [first_row, first_row + count) of its group.
@@ -70,12 +72,10 @@ class LoadedLayer {
 
   // Rewrites a group's rows, panel after panel. `rows` holds the weights as f32, exactly as stored,
   // and takes the new E4M3 numbers; first_row counts in the group. Afterwards the group runs with
-  // `quantization`, and biases are divided by the scales that multiply them later.
-  void Quantize(LinearGroup group, const GroupQuantization& quantization,
-                const RowsRewriter& rewrite);
+  // `scales`.
+  void Quantize(LinearGroup group, const LinearScales& scales, const RowsRewriter& rewrite);
   // The same for a group that is quantized already: `rows` holds its E4M3 numbers.
-  void Requantize(LinearGroup group, const GroupQuantization& quantization,
-                  const RowsRewriter& rewrite);
+  void Requantize(LinearGroup group, const LinearScales& scales, const RowsRewriter& rewrite);
   // Shows a group's rows as f32, exactly as stored, panel after panel; `read` may change its copy.
   // REQUIRES: the group is not quantized yet.
   void Read(LinearGroup group, const RowsRewriter& read) const;
@@ -91,15 +91,14 @@ class LoadedLayer {
 
   void SetCache(const CacheQuantization& cache) { runnable_.cache = cache_ = cache; }
 
-  // What runs quantized from now on; the rest of the layer runs as in the original. Quantized
-  // weights always do.
-  enum class Parts { kWeights, kWeightsAndInputs, kAll };
-  void RunParts(Parts parts);
+  // What of quantized linears and of the cache runs quantized from now on; the rest as in the
+  // original. Quantized weights always do.
+  void Run(LinearInputs inputs, CacheContents cache);
+  bool requantized() const { return requantized_; }
 
  private:
   void PackGroup(LinearGroup group);
   void CopyGroup(LinearGroup group, const StoredBytesSink& sink) const;
-  void SetGroupQuantization(LinearGroup group, const GroupQuantization& quantization);
   // The packed numbers are the stored ones, so that unpacking loses nothing.
   bool PackedExactly(LinearGroup group) const;
   // Rows from first_row as f32, exactly as stored; `unpacked`: the same as they are packed.
@@ -110,8 +109,9 @@ class LoadedLayer {
 
   StoredLayer stored_;
   DecoderLayer<T> runnable_;
-  std::optional<CacheQuantization> cache_;  // what all parts run with
+  std::optional<CacheQuantization> cache_;  // where it is quantized, run or not
   std::array<std::vector<LoadedLinear>, kLinearGroupCount> linears_;
+  bool requantized_ = false;
 };
 
 }  // namespace narrow

@@ -133,13 +133,13 @@ DecoderLayer<T> LayerOfNumbers(const LayerSpec& spec) {
   std::ranges::fill(layer.attention_norm.span(), 1.0f);
   std::ranges::fill(layer.mlp_norm.span(), 1.0f);
   for (const GroupSpec& group : GroupsOf(spec)) {
-    PackedMatrix<T>& packed = layer.Weights(group.id);
-    packed = PackedMatrix<T>(group.rows, group.columns);
+    PackedMatrix<T> packed(group.rows, group.columns);
     const AlignedBuffer<T> panel = Numbers<T>(packed.panel_rows() * group.columns);
     for (int64_t p = 0; p < packed.panel_count(); ++p) {
       const int64_t count = std::min(packed.panel_rows(), group.rows - p * packed.panel_rows());
       packed.PackPanel(p, MatrixView<const T>(panel.data(), count, group.columns));
     }
+    layer.Linear(group.id) = FusedLinear<T>(std::move(packed), {group.rows});
   }
   return layer;
 }
@@ -168,7 +168,7 @@ void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
                     MatrixView<float>(hidden.data(), rows, config.hidden), workspace, nullptr);
   };
   rates.layer = operations / ShortestSeconds(run);
-  for (auto& quantization : layer.quantization) quantization.emplace();
+  for (FusedLinear<T>& linear : layer.linears) linear.Quantize({1.0f, {1.0f}});
   layer.cache.emplace();
   rates.quantized_layer = operations / ShortestSeconds(run);
 }

@@ -21,7 +21,7 @@ DecoderConfig Config() {
 }
 
 // `value` times the identity, over `blocks` blocks of rows; only the last block is not zero.
-PackedMatrix<float> Diagonal(float value, int64_t blocks) {
+FusedLinear<float> Diagonal(float value, int64_t blocks) {
   std::vector<float> weights(static_cast<std::size_t>(blocks * kHidden * kHidden), 0.0f);
   for (int64_t i = 0; i < kHidden; ++i) {
     const int64_t row = (blocks - 1) * kHidden + i;
@@ -29,7 +29,7 @@ PackedMatrix<float> Diagonal(float value, int64_t blocks) {
   }
   PackedMatrix<float> packed(blocks * kHidden, kHidden);
   packed.Pack(MatrixView<const float>(weights.data(), blocks * kHidden, kHidden));
-  return packed;
+  return FusedLinear<float>(std::move(packed), {blocks * kHidden});
 }
 
 AlignedBuffer<float> Ones() {
@@ -44,10 +44,10 @@ DecoderLayer<float> Layer(float factor) {
   DecoderLayer<float> layer;
   layer.attention_norm = Ones();
   layer.mlp_norm = Ones();
-  layer.Weights(LinearGroup::kQueryKeyValue) = Diagonal(1.0f, 3);
-  layer.Weights(LinearGroup::kAttentionOutput) = Diagonal(factor, 1);
-  layer.Weights(LinearGroup::kGateUp) = Diagonal(0.0f, 2);
-  layer.Weights(LinearGroup::kDown) = Diagonal(0.0f, 1);
+  layer.Linear(LinearGroup::kQueryKeyValue) = Diagonal(1.0f, 3);
+  layer.Linear(LinearGroup::kAttentionOutput) = Diagonal(factor, 1);
+  layer.Linear(LinearGroup::kGateUp) = Diagonal(0.0f, 2);
+  layer.Linear(LinearGroup::kDown) = Diagonal(0.0f, 1);
   return layer;
 }
 
@@ -66,10 +66,10 @@ TEST(LayerProbe, ErrorsAreThoseOfPlainArithmetic) {
   DecoderLayer<float> layer = Layer(0.5f);
   LayerProbe<float> probe(config, rope, layer, sequences,
                           MatrixView<const float>(rows.data(), kTokens, kHidden), workspace);
-  layer.Weights(LinearGroup::kAttentionOutput) = Diagonal(0.75f, 1);
+  layer.Linear(LinearGroup::kAttentionOutput) = Diagonal(0.75f, 1);
   probe.Step(LinearGroup::kAttentionOutput);
   probe.Step(LinearGroup::kGateUp);  // changes nothing
-  layer.Weights(LinearGroup::kAttentionOutput) = Diagonal(0.625f, 1);
+  layer.Linear(LinearGroup::kAttentionOutput) = Diagonal(0.625f, 1);
   probe.Step(std::nullopt);
 
   double relative = 0.0;  // mean of hidden / |output|^2

@@ -13,13 +13,6 @@
 namespace narrow {
 namespace {
 
-// Index of the linear that a row of the group belongs to.
-std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
-  std::size_t index = linears.size() - 1;
-  while (linears[index].first_row > row) --index;
-  return index;
-}
-
 constexpr double kDamping = 0.01;  // share of the mean diagonal of the second-order statistics
 
 // What a group is quantized by.
@@ -48,13 +41,10 @@ std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
   return facts;
 }
 
-GroupQuantization ScalesOf(const std::vector<LinearFacts>& facts) {
-  GroupQuantization quantization;
-  quantization.input_scale = facts.front().input_scale;
-  for (std::size_t i = 0; i < facts.size(); ++i) {
-    quantization.weight_scales[i] = facts[i].weight_scale;
-  }
-  return quantization;
+LinearScales ScalesOf(const std::vector<LinearFacts>& facts) {
+  LinearScales scales = {.input = facts.front().input_scale};
+  for (const LinearFacts& fact : facts) scales.weights.push_back(fact.weight_scale);
+  return scales;
 }
 
 // Rounds rows of one linear to codes and counts what saturated.
@@ -224,17 +214,6 @@ class LayerQuantizer {
   LayerBasis basis_;
 };
 
-// A code for each of the 256 codes.
-using CodeTable = std::array<uint8_t, 256>;
-
-CodeTable DeployedCodes(float scale, float group_scale) {
-  CodeTable table;
-  for (std::size_t code = 0; code < table.size(); ++code) {
-    table[code] = DeployedCode({static_cast<uint8_t>(code)}, scale, group_scale).bits;
-  }
-  return table;
-}
-
 // From the last group to the first: what later ones hold is there when an earlier one is rounded.
 int64_t CompensationBytes(const std::vector<GroupSpec>& groups, int64_t block_columns,
                           ComputeType compute, int64_t threads) {
@@ -315,43 +294,6 @@ LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
   return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step, factored);
 }
 
-Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
-  const float half_scale = ToFloat(ToFloat16(scale));
-  const float value = ToFloat(ToFloat16(ToFloat(code) * half_scale));
-  return ToFloat8E4M3(value / group_scale);
-}
-
-template <typename T>
-void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme) {
-  for (const LinearGroup group : kLinearGroups) {
-    const std::optional<GroupQuantization>& current = layer.runnable().Quantization(group);
-    if (!current) continue;
-    const std::vector<LoadedLinear>& linears = layer.Linears(group);
-    GroupQuantization deployed = *current;
-    const float group_scale = *std::max_element(
-        current->weight_scales.begin(),
-        current->weight_scales.begin() + static_cast<std::ptrdiff_t>(linears.size()));
-    std::vector<CodeTable> tables;
-    bool changes = false;
-    for (std::size_t i = 0; i < linears.size(); ++i) {
-      tables.push_back(DeployedCodes(current->weight_scales[i], group_scale));
-      deployed.weight_scales[i] = group_scale;
-      for (std::size_t code = 0; code < 256; ++code) changes |= tables[i][code] != code;
-    }
-    if (!changes) continue;
-    layer.Requantize(group, deployed, [&](int64_t first_row, MatrixView<float> rows) {
-      ParallelFor(rows.rows, [&](int64_t row) {
-        thread_local std::vector<std::byte> codes;
-        codes.resize(static_cast<std::size_t>(rows.columns));
-        scheme.quantize(rows.RowSpan(row), 1.0f, codes);
-        const CodeTable& table = tables[LinearOfRow(linears, first_row + row)];
-        for (std::byte& code : codes) code = std::byte{table[std::to_integer<std::size_t>(code)]};
-        scheme.decode(codes, rows.RowSpan(row));
-      });
-    });
-  }
-}
-
 template LayerCalibration<float> MakeCalibration<float>(const LayerSpec&, const DecoderConfig&,
                                                         const LayerQuantizationOptions&);
 template LayerCalibration<Bfloat16> MakeCalibration<Bfloat16>(const LayerSpec&,
@@ -363,7 +305,5 @@ template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const DecoderConfi
 template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const DecoderConfig&,
                                             LayerStatistics, const LayerQuantizationOptions&,
                                             const CodeSink&, const StepSink&, const FactorSink&);
-template void DeployLayer<float>(LoadedLayer<float>&, const QuantizationScheme&);
-template void DeployLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const QuantizationScheme&);
 
 }  // namespace narrow

@@ -103,15 +103,4 @@ LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
                          const CodeSink& sink, const StepSink& step = {},
                          const FactorSink& factored = {});
 
-// Turns a quantized layer into what vLLM makes of it at load: every linear goes through float16,
-// and the linears of a fused group are requantized with the group's largest scale. Source:
-// docs/formats/checkpoint.md, section "What vLLM does at load" (vLLM 0.32,
-// quantization/utils/w8a8_utils.py requantize_with_max_scale).
-template <typename T>
-void DeployLayer(LoadedLayer<T>& layer, const QuantizationScheme& scheme);
-
-// The code vLLM holds in place of `code` after loading: code * scale in float16 steps, divided by
-// `group_scale`.
-Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale);
-
 }  // namespace narrow

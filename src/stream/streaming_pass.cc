@@ -4,6 +4,8 @@
 #include <array>
 #include <chrono>
 #include <future>
+#include <list>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -14,6 +16,7 @@
 #include "quantization/layer_probe.h"
 #include "stream/layer_progress.h"
 #include "stream/losses.h"
+#include "stream/networks.h"
 
 namespace narrow {
 namespace {
@@ -77,11 +80,19 @@ class Pass {
  private:
   // One text on its way through one version of the model.
   struct Stream {
-    std::string name;
-    LayerWork work = LayerWork::kQuantized;  // that taking it through a layer is
+    std::string name;  // of its hidden states
+    Use use = Use::kEvaluation;
+    const Network* network = nullptr;
     const TokenStream* tokens = nullptr;
     std::vector<Batch> batches;
     HiddenStore hidden;
+
+    bool evaluates() const { return use == Use::kEvaluation || use == Use::kAttribution; }
+    LayerWork work() const {
+      if (use == Use::kCalibration) return LayerWork::kCalibrating;
+      if (use == Use::kProbe) return LayerWork::kProbing;
+      return network->view ? LayerWork::kQuantized : LayerWork::kOriginal;
+    }
   };
 
   static int64_t LongestSequence(const PassRequest& request) {
@@ -108,16 +119,24 @@ class Pass {
 
   void BeginSteps(int64_t layer) {
     std::vector<LayerProgress::Text> texts;
-    for (std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) texts.push_back({(*stream)->work, &(*stream)->batches});
-    }
+    for (const Stream& stream : streams_) texts.push_back({stream.work(), &stream.batches});
     steps_.BeginLayer(LayerCosts(request_.family->layer(config_, layer), config_, request_.compute,
                                  quantizing() ? &*request_.quantization : nullptr),
                       texts);
   }
 
-  std::array<std::optional<Stream>*, 7> AllStreams() {
-    return {&calibration_, &probe_, &stored_, &pseudo_, &weights_only_, &with_inputs_, &deployed_};
+  // The only stream of that use; null when there is none.
+  Stream* Find(Use use) {
+    const auto found = std::ranges::find(streams_, use, &Stream::use);
+    return found == streams_.end() ? nullptr : &*found;
+  }
+
+  std::vector<HiddenStore*> HiddenOf(Use use) {
+    std::vector<HiddenStore*> hidden;
+    for (Stream& stream : streams_) {
+      if (stream.use == use) hidden.push_back(&stream.hidden);
+    }
+    return hidden;
   }
 
   std::future<StoredLayer> ReadAhead(int64_t layer) const {
@@ -139,43 +158,43 @@ class Pass {
     return {read - std::exchange(read_, read), written - std::exchange(written_, written)};
   }
 
-  void OpenStream(std::optional<Stream>& stream, const TokenStream& tokens, const std::string& name,
-                  int64_t batch_rows, LayerWork work = LayerWork::kQuantized) {
-    stream.emplace(Stream{name, work, &tokens, MakeBatches(tokens, batch_rows),
-                          HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
-                                      request_.work_directory / ("hidden-" + name))});
+  void OpenStream(Use use, const Network& network, const TokenStream& tokens,
+                  const std::string& name, int64_t batch_rows) {
+    streams_.push_back({name, use, &network, &tokens, MakeBatches(tokens, batch_rows),
+                        HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
+                                    request_.work_directory / ("hidden-" + name))});
   }
 
+  // In the order in which a layer becomes the networks.
   void OpenStreams() {
     const int64_t rows = request_.plan.batch_rows;
     if (request_.calibration != nullptr) {
-      OpenStream(calibration_, *request_.calibration, "calibration", rows, LayerWork::kCalibrating);
+      OpenStream(Use::kCalibration, kOriginal, *request_.calibration, "calibration", rows);
     }
-    if (request_.probe != nullptr && quantizing()) {
-      OpenStream(probe_, *request_.probe, "probe", request_.probe->size(),  // one batch
-                 LayerWork::kProbing);
+    if (request_.probe != nullptr && quantizing()) {  // one batch
+      OpenStream(Use::kProbe, kOriginal, *request_.probe, "probe", request_.probe->size());
     }
     if (request_.evaluation == nullptr) return;
-    OpenStream(stored_, *request_.evaluation, "original", rows, LayerWork::kOriginal);
+    const auto evaluate = [&](Use use, const Network& network, const TokenStream& tokens) {
+      OpenStream(use, network, tokens, std::string(network.name), rows);
+    };
+    evaluate(Use::kEvaluation, kOriginal, *request_.evaluation);
     if (!quantizing()) return;
-    OpenStream(deployed_, *request_.evaluation, "deployed", rows);
     // With shared scales vLLM's requantization changes nothing: the two models are one.
     if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
-      OpenStream(pseudo_, *request_.evaluation, "pseudo", rows);
+      evaluate(Use::kEvaluation, kPseudo, *request_.evaluation);
     }
-    if (request_.attribution_windows > 0) OpenAttribution();
-  }
-
-  // The deployed model is the last stage: it goes through these windows anyway.
-  void OpenAttribution() {
-    const int64_t rows = request_.plan.batch_rows;
-    attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
-    attributed_tokens_ =
-        SelectSequences(*request_.evaluation, attributed_windows_, request_.evaluation->longest());
-    OpenStream(weights_only_, attributed_tokens_, "weights", rows);
-    if (request_.quantization->cache == CacheScheme::kFp8) {
-      OpenStream(with_inputs_, attributed_tokens_, "inputs", rows);
+    // The deployed model is the last stage: it goes through the attributed windows anyway.
+    if (request_.attribution_windows > 0) {
+      attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
+      attributed_tokens_ = SelectSequences(*request_.evaluation, attributed_windows_,
+                                           request_.evaluation->longest());
+      evaluate(Use::kAttribution, kWeightsOnly, attributed_tokens_);
+      if (request_.quantization->cache == CacheScheme::kFp8) {
+        evaluate(Use::kAttribution, kWithInputs, attributed_tokens_);
+      }
     }
+    evaluate(Use::kEvaluation, kDeployed, *request_.evaluation);
   }
 
   // Takes over what an earlier run computed; returns the layer to go on with.
@@ -186,15 +205,14 @@ class Pass {
            "the saved state is of layer {}, the model has {}; start over with --resume never",
            state.layers_done, config_.layers);
     }
-    for (std::optional<Stream>* stream : AllStreams()) {
-      if (!*stream) continue;
-      const auto generation = state.hidden_generations.find((*stream)->name);
+    for (Stream& stream : streams_) {
+      const auto generation = state.hidden_generations.find(stream.name);
       if (generation == state.hidden_generations.end()) {
         Fail(ErrorCode::kCorruptInput,
              "the saved state has no hidden states \"{}\"; start over with --resume never",
-             (*stream)->name);
+             stream.name);
       }
-      (*stream)->hidden.Load(generation->second);
+      stream.hidden.Load(generation->second);
     }
     result_.layers = state.layers;
     result_.calibration_seconds = state.calibration_seconds;
@@ -224,8 +242,8 @@ class Pass {
     state.evaluation_seconds = result_.evaluation_seconds;
     state.calibration_flops = result_.calibration_flops;
     state.evaluation_flops = result_.evaluation_flops;
-    for (std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) state.hidden_generations[(*stream)->name] = (*stream)->hidden.Save();
+    for (Stream& stream : streams_) {
+      state.hidden_generations[stream.name] = stream.hidden.Save();
     }
     request_.save(std::move(state));
     last_save_ = now;
@@ -237,10 +255,8 @@ class Pass {
     embedding.family = request_.family;
     embedding.config = &config_;
     embedding.copy_to = request_.output;
-    for (std::optional<Stream>* stream : AllStreams()) {
-      if (*stream) embedding.texts.push_back({(*stream)->tokens, &(*stream)->hidden});
-    }
-    if (stored_) embedding.head = request_.plan.tied_head;
+    for (Stream& stream : streams_) embedding.texts.push_back({stream.tokens, &stream.hidden});
+    if (request_.evaluation != nullptr) embedding.head = request_.plan.tied_head;
     embedding.how_to_continue = HowToContinue();
     tied_head_ = Embed<T>(embedding);
   }
@@ -254,31 +270,38 @@ class Pass {
 
   void RunLayer(LoadedLayer<T>& layer) {
     LayerStatistics statistics;
-    if (calibration_) {
+    if (Stream* calibration = Find(Use::kCalibration)) {
       const PhaseTimer timer(result_.calibration_seconds);
       LayerCalibration<T> observer =
           quantizing() ? MakeCalibration<T>(layer.spec(), config_, *request_.quantization)
                        : LayerCalibration<T>(layer.spec(), {}, {});
-      result_.calibration_flops += Forward(layer, *calibration_, &observer);
+      result_.calibration_flops += Forward(layer, *calibration, &observer);
       statistics = observer.Take(layer.spec());
-      if (!calibration_finite_) FailStates(layer.spec(), calibration_->name);
+      if (!calibration_finite_) FailStates(layer.spec(), calibration->name);
     }
-    if (stored_) Evaluate(layer, *stored_);
+    for (Stream& stream : streams_) {
+      if (stream.evaluates() && !stream.network->view) Evaluate(layer, stream);
+    }
     if (!quantizing()) return;
     QuantizeAndProbe(layer, std::move(statistics));
-    if (pseudo_) Evaluate(layer, *pseudo_);
-    if (deployed_) {
-      DeployLayer(layer, *request_.quantization->scheme);
-      steps_.Deployed();
-      EvaluateParts(layer);
-      Evaluate(layer, *deployed_);
+    bool deployed = false;
+    for (Stream& stream : streams_) {
+      if (!stream.network->view) continue;
+      const LayerView& view = *stream.network->view;
+      Become(layer, view, *request_.quantization->scheme);
+      if (!deployed && view.weights == LayerView::Weights::kDeployed) {
+        deployed = true;
+        steps_.Deployed();
+      }
+      Evaluate(layer, stream);
     }
   }
 
   void QuantizeAndProbe(LoadedLayer<T>& layer, LayerStatistics statistics) {
-    if (!probe_) return Quantize(layer, std::move(statistics), {});
-    const Batch& batch = probe_->batches.front();
-    const MatrixView<float> rows = probe_->hidden.Take(batch);
+    Stream* const probed = Find(Use::kProbe);
+    if (probed == nullptr) return Quantize(layer, std::move(statistics), {});
+    const Batch& batch = probed->batches.front();
+    const MatrixView<float> rows = probed->hidden.Take(batch);
     LayerProbe<T> probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
     steps_.Passed(LayerWork::kProbing, batch);
     Quantize(layer, std::move(statistics), [&](std::optional<LinearGroup> part) {
@@ -289,20 +312,8 @@ class Pass {
     for (int64_t row = 0; row < rows.rows; ++row) {
       std::copy_n(probe.original_output().Row(row), rows.columns, rows.Row(row));
     }
-    probe_->hidden.Put(batch);
-    probe_->hidden.Advance();
-  }
-
-  void EvaluateParts(LoadedLayer<T>& layer) {
-    using Parts = typename LoadedLayer<T>::Parts;
-    if (!weights_only_) return;
-    layer.RunParts(Parts::kWeights);
-    Evaluate(layer, *weights_only_);
-    if (with_inputs_) {
-      layer.RunParts(Parts::kWeightsAndInputs);
-      Evaluate(layer, *with_inputs_);
-    }
-    layer.RunParts(Parts::kAll);
+    probed->hidden.Put(batch);
+    probed->hidden.Advance();
   }
 
   void Quantize(LoadedLayer<T>& layer, LayerStatistics statistics, const StepSink& step) {
@@ -347,7 +358,7 @@ class Pass {
       for (const Sequence& sequence : batch.sequences) {
         flops += CausalAttentionFlops(config_.heads, sequence.count);
       }
-      steps_.Passed(stream.work, batch);
+      steps_.Passed(stream.work(), batch);
     }
     stream.hidden.Advance();
     return flops;
@@ -355,8 +366,7 @@ class Pass {
 
   // The tensors after the last layer: copied to the output, and the losses computed.
   void FinishModel() {
-    calibration_.reset();
-    probe_.reset();
+    std::erase_if(streams_, [](const Stream& stream) { return !stream.evaluates(); });
     workspace_ = {};
     const ModelSpec model = request_.family->model(config_);
     const StoredVector norm = ReadVector(*request_.checkpoint, model.final_norm.name);
@@ -364,7 +374,7 @@ class Pass {
       request_.output->WriteUnchanged(norm.name, 0, norm.bytes.span());
     }
     const bool copies_head = request_.output != nullptr && model.lm_head != model.embedding;
-    if (stored_) {
+    if (!streams_.empty()) {
       EvaluateStreams(norm.values, copies_head);
     } else if (copies_head) {
       CopyChecked(model.lm_head);
@@ -381,31 +391,24 @@ class Pass {
     losses.final_norm = final_norm;
     losses.copy_to = copies_head ? request_.output : nullptr;
     losses.head_slice_rows = request_.plan.head_slice_rows;
-    losses.tokens = stored_->tokens;
-    losses.batches = stored_->batches;
+    losses.tokens = request_.evaluation;
+    losses.batches = streams_.front().batches;
     losses.how_to_continue = HowToContinue();
-    losses.hidden = {&stored_->hidden};
-    std::vector<std::optional<DivergenceSummary>*> summaries;
-    const auto add_variant = [&](std::optional<Stream>& stream,
-                                 std::optional<DivergenceSummary>& summary) {
-      if (!stream) return;
-      losses.hidden.push_back(&stream->hidden);
-      summaries.push_back(&summary);
-    };
-    add_variant(pseudo_, result_.pseudo);
-    add_variant(deployed_, result_.deployed);
+    losses.hidden = HiddenOf(Use::kEvaluation);
     losses.partial_sequences = attributed_windows_;
-    for (std::optional<Stream>* stream : {&weights_only_, &with_inputs_}) {
-      if (*stream) losses.partial_hidden.push_back(&(*stream)->hidden);
-    }
+    losses.partial_hidden = HiddenOf(Use::kAttribution);
     Losses found = ComputeLosses<T>(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
     result_.stored_window_nll = std::move(found.window_nll);
-    for (std::size_t v = 0; v < summaries.size(); ++v) *summaries[v] = std::move(found.variants[v]);
     result_.evaluation_flops += found.flops;
-    if (!weights_only_) return;
-    std::vector<QuantizedPart> parts = {QuantizedPart::kWeights, QuantizedPart::kInputs};
-    if (with_inputs_) parts.push_back(QuantizedPart::kCache);
-    result_.part_costs = AttributeCost(parts, found.partial);
+    auto summary = found.variants.begin();
+    for (const Stream& stream : streams_) {
+      if (stream.network->summary != nullptr) {
+        result_.*stream.network->summary = std::move(*summary++);
+      }
+    }
+    if (losses.partial_hidden.empty()) return;
+    result_.part_costs = AttributeCost(
+        {kStages.begin(), kStages.begin() + std::ssize(found.partial)}, found.partial);
     result_.attributed_windows = std::ssize(attributed_windows_);
   }
 
@@ -416,16 +419,10 @@ class Pass {
   RopeTable rope_;
   BatchWorkspace<T> workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
-  std::optional<Stream> calibration_;
+  std::list<Stream> streams_;
   bool calibration_finite_ = true;
-  std::optional<Stream> probe_;               // through the original layers
-  std::optional<Stream> stored_;              // the checkpoint as it is
-  std::optional<Stream> pseudo_;              // quantized, every matrix at its own scale
-  std::optional<Stream> deployed_;            // quantized, as vLLM runs it
   std::vector<int64_t> attributed_windows_;   // of the evaluation
   TokenStream attributed_tokens_;             // these windows
-  std::optional<Stream> weights_only_;        // deployed weights alone
-  std::optional<Stream> with_inputs_;         // and inputs; absent where the cache is not quantized
   std::optional<PackedMatrix<T>> tied_head_;  // from the embedding to the losses
   Traffic read_, written_;                    // until TakeTransfers was last called
   PassResult result_;

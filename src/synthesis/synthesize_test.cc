@@ -4,6 +4,7 @@
 
 #include "base/memory_use.h"
 #include "base/parallel.h"
+#include "io/file.h"
 #include "io/safetensors.h"
 #include "io/scratch_directory.h"
 #include "synthesis/byte_tokenizer.h"

@@ -1,5 +1,5 @@
-// What DeployLayer makes of a quantized layer against what vLLM's own loader makes of the same
-// checkpoint (tests/golden/deployed, made by tools/goldens/make_references.py).
+// What a quantized layer becomes when it is deployed against what vLLM's own loader makes of the
+// same checkpoint (tests/golden/deployed, made by tools/goldens/make_references.py).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include "kernels/float8.h"
 #include "model/model_source.h"
 #include "model/reference.h"
-#include "quantization/layer_quantizer.h"
+#include "quantization/layer_view.h"
 
 namespace narrow {
 namespace {
@@ -69,21 +69,20 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
         OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30));
     std::array<std::vector<uint8_t>, kLinearGroupCount> stored;
     for (const LinearGroup group : kLinearGroups) {
-      stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Weights(group));
+      stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Linear(group).weights());
     }
-    DeployLayer(layer, scheme);
+    Become(layer, {.weights = LayerView::Weights::kDeployed}, scheme);
     for (const LinearGroup group : kLinearGroups) {
       const std::string name = FusedName(layer.spec(), group);
       const Json& expected = reference["linears"].at(name);
-      const std::vector<uint8_t> codes = CodesOf(layer.runnable().Weights(group));
+      const std::vector<uint8_t> codes = CodesOf(layer.runnable().Linear(group).weights());
       EXPECT_EQ(codes, FromHex(expected["codes"])) << name;
       changed += codes != stored[static_cast<std::size_t>(group)];
-      const std::optional<GroupQuantization>& made = layer.runnable().Quantization(group);
+      const std::optional<LinearScales>& made = layer.runnable().Linear(group).scales();
       ASSERT_TRUE(made.has_value()) << name;
-      EXPECT_EQ(made->input_scale, expected["input_scale"].template get<float>()) << name;
+      EXPECT_EQ(made->input, expected["input_scale"].template get<float>()) << name;
       for (std::size_t linear = 0; linear < layer.Linears(group).size(); ++linear) {
-        EXPECT_EQ(made->weight_scales[linear], expected["weight_scale"].template get<float>())
-            << name;
+        EXPECT_EQ(made->weights[linear], expected["weight_scale"].template get<float>()) << name;
       }
     }
   }

@@ -97,6 +97,17 @@ LayerBasis RandomBasis(const AttentionHeads& heads) {
   return basis;
 }
 
+// The group in the basis, as f32 numbers that are not rounded.
+void Change(LoadedLayer<float>& layer, LinearGroup group, const LayerBasis& basis,
+            const AttentionHeads& heads) {
+  const std::vector<LoadedLinear>& linears = layer.Linears(group);
+  const LinearScales ones = {1.0f, std::vector<float>(linears.size(), 1.0f)};
+  layer.Quantize(group, ones, [&](int64_t first_row, MatrixView<float> rows) {
+    ChangeWeights(basis, heads, linears, first_row, rows);
+  });
+  layer.Run(LinearInputs::kOriginal, CacheContents::kOriginal);
+}
+
 double RootMeanSquareDifference(const HiddenStates& a, const HiddenStates& b) {
   double sum = 0;
   for (int64_t i = 0; i < a.data.size(); ++i) {
@@ -111,12 +122,8 @@ TEST_F(HeadBasisTest, LayerIsTheSameFunctionInAnyBasis) {
   const HiddenStates expected = Forward(Load());
   const LayerBasis basis = RandomBasis(config().heads);
   LoadedLayer<float> layer = Load();
-  GroupQuantization unquantized;
-  unquantized.inputs = GroupQuantization::Inputs::kOriginal;
   for (const LinearGroup group : kLinearGroups) {
-    layer.Quantize(group, unquantized, [&](int64_t first_row, MatrixView<float> rows) {
-      ChangeWeights(basis, config().heads, layer.Linears(group), first_row, rows);
-    });
+    Change(layer, group, basis, config().heads);
     if (group != LinearGroup::kQueryKeyValue) continue;
     // V is mixed, o not yet
     EXPECT_GT(RootMeanSquareDifference(Forward(layer), expected), 1e-3);
@@ -135,12 +142,8 @@ TEST_F(HeadBasisTest, RangesBoundWhatTheNewBasisReaches) {
   const LayerBasis basis = RandomBasis(config().heads);
   LoadedLayer<float> layer = Load();
   const LayerRanges bounds = ChangeRanges(basis, Calibrate(layer, options).ranges, config().heads);
-  GroupQuantization unquantized;
-  unquantized.inputs = GroupQuantization::Inputs::kOriginal;
   for (const LinearGroup group : {LinearGroup::kQueryKeyValue, LinearGroup::kAttentionOutput}) {
-    layer.Quantize(group, unquantized, [&](int64_t first_row, MatrixView<float> rows) {
-      ChangeWeights(basis, config().heads, layer.Linears(group), first_row, rows);
-    });
+    Change(layer, group, basis, config().heads);
   }
   const LayerRanges reached = Calibrate(layer, options).ranges;
   const auto expect_bounds = [](const std::vector<float>& values, const std::vector<float>& limit) {

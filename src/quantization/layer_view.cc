@@ -1,0 +1,82 @@
+#include "quantization/layer_view.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "base/parallel.h"
+
+namespace narrow {
+namespace {
+
+// A code for each of the 256 codes.
+using CodeTable = std::array<uint8_t, 256>;
+
+CodeTable DeployedCodes(float scale, float group_scale) {
+  CodeTable table;
+  for (std::size_t code = 0; code < table.size(); ++code) {
+    table[code] = DeployedCode({static_cast<uint8_t>(code)}, scale, group_scale).bits;
+  }
+  return table;
+}
+
+bool Changes(const CodeTable& table) {
+  for (std::size_t code = 0; code < table.size(); ++code) {
+    if (table[code] != code) return true;
+  }
+  return false;
+}
+
+// Index of the linear that a row of the group belongs to.
+std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
+  std::size_t index = linears.size() - 1;
+  while (linears[index].first_row > row) --index;
+  return index;
+}
+
+template <typename T>
+void Deploy(LoadedLayer<T>& layer, LinearGroup group, const LinearScales& stored,
+            const QuantizationScheme& scheme) {
+  const float group_scale = *std::ranges::max_element(stored.weights);
+  std::vector<CodeTable> tables;
+  for (const float scale : stored.weights) tables.push_back(DeployedCodes(scale, group_scale));
+  if (std::ranges::none_of(tables, Changes)) return;
+  const LinearScales scales = {stored.input, std::vector<float>(tables.size(), group_scale)};
+  const std::vector<LoadedLinear>& linears = layer.Linears(group);
+  layer.Requantize(group, scales, [&](int64_t first_row, MatrixView<float> rows) {
+    ParallelFor(rows.rows, [&](int64_t row) {
+      thread_local std::vector<std::byte> codes;
+      codes.resize(static_cast<std::size_t>(rows.columns));
+      scheme.quantize(rows.RowSpan(row), 1.0f, codes);
+      const CodeTable& table = tables[LinearOfRow(linears, first_row + row)];
+      for (std::byte& code : codes) code = std::byte{table[std::to_integer<std::size_t>(code)]};
+      scheme.decode(codes, rows.RowSpan(row));
+    });
+  });
+}
+
+}  // namespace
+
+Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
+  const float half_scale = ToFloat(ToFloat16(scale));
+  const float value = ToFloat(ToFloat16(ToFloat(code) * half_scale));
+  return ToFloat8E4M3(value / group_scale);
+}
+
+template <typename T>
+void Become(LoadedLayer<T>& layer, const LayerView& view, const QuantizationScheme& scheme) {
+  const bool deployed = layer.requantized();
+  NARROW_CHECK(!deployed || view.weights == LayerView::Weights::kDeployed);
+  if (!deployed && view.weights == LayerView::Weights::kDeployed) {
+    for (const LinearGroup group : kLinearGroups) {
+      const std::optional<LinearScales> stored = layer.runnable().Linear(group).scales();
+      if (stored) Deploy(layer, group, *stored, scheme);
+    }
+  }
+  layer.Run(view.inputs, view.cache);
+}
+
+template void Become<float>(LoadedLayer<float>&, const LayerView&, const QuantizationScheme&);
+template void Become<Bfloat16>(LoadedLayer<Bfloat16>&, const LayerView&, const QuantizationScheme&);
+
+}  // namespace narrow

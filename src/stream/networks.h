@@ -1,0 +1,39 @@
+// The two lists of a pass: what texts go through the model for, and the versions of the model.
+// Each stream of hidden states is one of each.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+#include "evaluation/attribution.h"
+#include "quantization/layer_view.h"
+#include "stream/streaming_pass.h"
+
+namespace narrow {
+
+// What a text goes through the model for.
+enum class Use { kCalibration, kProbe, kEvaluation, kAttribution };
+
+// A version of the model.
+struct Network {
+  std::string_view name;          // of the hidden states of evaluated texts
+  std::optional<LayerView> view;  // of every layer; nothing: as the source has it
+  std::optional<DivergenceSummary> PassResult::*summary = nullptr;  // over a whole text
+};
+inline constexpr Network kOriginal = {"original", {}};
+inline constexpr Network kPseudo = {"pseudo", LayerView{LayerView::Weights::kStored},
+                                    &PassResult::pseudo};
+// Deployed weights alone, then inputs, then the KV cache: the stages of the attribution.
+inline constexpr Network kWeightsOnly = {
+    "weights",
+    LayerView{LayerView::Weights::kDeployed, LinearInputs::kOriginal, CacheContents::kOriginal}};
+inline constexpr Network kWithInputs = {
+    "inputs",
+    LayerView{LayerView::Weights::kDeployed, LinearInputs::kQuantized, CacheContents::kOriginal}};
+inline constexpr Network kDeployed = {"deployed", LayerView{LayerView::Weights::kDeployed},
+                                      &PassResult::deployed};
+inline constexpr std::array kStages = {QuantizedPart::kWeights, QuantizedPart::kInputs,
+                                       QuantizedPart::kCache};
+
+}  // namespace narrow
