@@ -47,6 +47,21 @@ TEST(LayerGroups, EveryLinearIsInItsGroupOnce) {
   EXPECT_EQ(RowsOf(layer, WeightRole::kKey), 1024);
 }
 
+TEST(LayerGroups, OneLinearUnlikeTheOthersOfItsGroupIsFound) {
+  const LayerSpec layer = Layer8B();
+  for (const LinearSpec& odd : layer.linears) {
+    const auto mixed = FindMixedGroup(layer, [&](const LinearSpec& l) { return &l == &odd; });
+    ASSERT_EQ(mixed.has_value(), GroupOf(layer, odd.group).linears.size() > 1) << odd.module;
+    if (!mixed) continue;
+    EXPECT_EQ(mixed->first, &GroupOf(layer, odd.group).linears.front());
+    EXPECT_EQ(mixed->first->group, mixed->second->group);
+    EXPECT_NE(mixed->first == &odd, mixed->second == &odd);
+  }
+  for (const LinearGroup group : kLinearGroups) {
+    EXPECT_FALSE(FindMixedGroup(layer, [&](const LinearSpec& l) { return l.group == group; }));
+  }
+}
+
 TEST(LayerGroups, AFamilyMayLackOne) {
   LayerSpec layer = Layer8B();
   std::erase_if(layer.linears, [](const LinearSpec& linear) {

@@ -91,6 +91,31 @@ TEST(MemoryPlan, PartsOf405BAreThoseOfTheManual) {
   expect(MemoryUse::kSlack, 80.0);
 }
 
+// By hand for Llama 3.1 8B: h = q = 4096, kv = 1024, f = 14336; a batch of 100 rows in bf16.
+TEST(MemoryPlan, QuantizingHoldsWhatItsOptionsAskFor) {
+  const JobShape shape = ShapeOfPreset("llama-3.1-8b");
+  const LayerSpec layer = shape.layer();
+  LayerQuantizationOptions options;
+  const auto bytes = [&](RoundingAlgorithm rounding, HeadBasis basis) {
+    options.rounding = rounding;
+    options.head_basis = basis;
+    return BytesToQuantize(layer, shape.config.heads, options, 100, shape.compute, 2);
+  };
+  const auto nothing = bytes(RoundingAlgorithm::kNearest, HeadBasis::kOriginal);
+  EXPECT_EQ(nothing.second_order + nothing.batch + nothing.basis, 0);
+  const auto rounded = bytes(RoundingAlgorithm::kCompensated, HeadBasis::kOriginal);
+  EXPECT_EQ(rounded.batch, 100 * (3 * 4096 + 14336) * 2);
+  EXPECT_EQ(rounded.basis, 0);
+  // Sums of every input are there when the first group is factored.
+  EXPECT_GT(rounded.second_order, (3 * 4096LL * 4096 + 14336LL * 14336) * 4);
+  const auto fitted = bytes(RoundingAlgorithm::kNearest, HeadBasis::kFitted);
+  EXPECT_EQ(fitted.second_order, 0);
+  // The weights of o in blocks of 128 columns, and two batches of 1024 tokens in f32.
+  EXPECT_EQ(fitted.batch, 4096 * 128 * 4 + 2 * 1024 * 4096 * 4);
+  EXPECT_EQ(bytes(RoundingAlgorithm::kCompensated, HeadBasis::kFitted).batch,
+            std::max<int64_t>(fitted.batch, 100 * (3 * 4096 + 14336 + 1024 + 5120 / 4) * 2));
+}
+
 TEST(MemoryPlan, Llama8BFitsTwoGibibytes) {
   const MemoryChoice choice = ChoosePassPlan(ShapeOfPreset("llama-3.1-8b"), 2 * kGib);
   EXPECT_LE(choice.estimate.peak_bytes, 2 * kGib);
