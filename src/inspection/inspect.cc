@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "inspection/expected_tensors.h"
 #include "inspection/findings.h"
 #include "inspection/inventory.h"
-#include "inspection/llama_tensors.h"
 #include "inspection/number_checks.h"
 #include "inspection/quantization_checks.h"
 #include "inspection/side_checks.h"
@@ -47,11 +47,11 @@ InspectionReport Inspect(const std::filesystem::path& directory, const InspectOp
   } catch (const Error&) {
     // The checks below meet the same value and report it.
   }
-  const std::optional<LlamaTensors> llama = ExpectedLlamaTensors(inventory.config, findings);
-  if (llama) CheckLlamaTensors(*llama, inventory, findings);
+  const std::optional<ExpectedModel> model = FindExpectedModel(inventory.config, findings);
+  if (model) CheckTensors(*model, inventory, findings);
   CheckSideFiles(directory, findings);
   if (auto note = BasisNote(directory)) report.notes.push_back(*std::move(note));
-  CheckQuantization(inventory, llama ? &*llama : nullptr, findings);
+  CheckQuantization(inventory, model ? &*model : nullptr, findings);
   if (options.numbers == InspectOptions::Numbers::kRead) {
     SilentProgress silent;
     CheckNumbers(directory, inventory, options.progress ? *options.progress : silent, findings);

@@ -103,12 +103,6 @@ Promise ReadQuark(const Json& config, Findings& findings) {
   return promise;
 }
 
-// The name vLLM gives to the fused module of `group`.
-std::string FusedName(const std::vector<std::string>& group) {
-  const std::string parent = group.front().substr(0, group.front().rfind('.') + 1);
-  return parent + (group.size() == 3 ? "qkv_proj" : "gate_up_proj");
-}
-
 void CheckModule(const std::string& module, bool ignored, const Inventory& inventory,
                  Findings& findings) {
   const InspectedTensor* weight = inventory.Find(module + ".weight");
@@ -124,13 +118,13 @@ void CheckModule(const std::string& module, bool ignored, const Inventory& inven
   }
 }
 
-void CheckIgnored(const Inventory& inventory, int64_t layers, Names ignored, Findings& findings) {
-  Names known = {"lm_head"};
-  for (int64_t i = 0; i < layers; ++i) {
-    const std::string layer = LayerName(i);
-    for (const std::vector<std::string>& group : FusedGroups(layer)) {
-      known.insert(FusedName(group));
-      if (ignored.contains(FusedName(group))) ignored.insert(group.begin(), group.end());
+void CheckIgnored(const Inventory& inventory, const ExpectedModel& model, Names ignored,
+                  Findings& findings) {
+  Names known = {model.outside.lm_head_module};
+  for (const ExpectedLayer& layer : model.layers) {
+    for (const auto& [name, group] : layer.fused) {
+      known.insert(name);
+      if (ignored.contains(name)) ignored.insert(group.begin(), group.end());
       const auto listed = std::count_if(group.begin(), group.end(), [&](const std::string& module) {
         return ignored.contains(module);
       });
@@ -139,15 +133,15 @@ void CheckIgnored(const Inventory& inventory, int64_t layers, Names ignored, Fin
             "partly listed groups",
             fmt::format("{}: {} of {} parts are listed as unquantized; vLLM loads all or "
                         "none",
-                        FusedName(group), listed, group.size()));
+                        name, listed, group.size()));
       }
     }
-    for (const std::string& module : LinearModules(layer)) {
+    for (const std::string& module : layer.linears) {
       known.insert(module);
       CheckModule(module, ignored.contains(module), inventory, findings);
     }
   }
-  const InspectedTensor* head = inventory.Find("lm_head.weight");
+  const InspectedTensor* head = inventory.Find(model.head);
   if (head != nullptr && head->dtype == Dtype::kF8E4M3) {
     findings.Error("FP8 heads", "lm_head is FP8; vLLM never loads it quantized");
   }
@@ -162,11 +156,11 @@ void CheckIgnored(const Inventory& inventory, int64_t layers, Names ignored, Fin
 }
 
 // Whatever the configuration lists: vLLM loads the parts of a group into one matrix.
-void CheckGroups(const Inventory& inventory, int64_t layers, Findings& findings) {
-  for (int64_t i = 0; i < layers; ++i) {
-    for (const std::vector<std::string>& group : FusedGroups(LayerName(i))) {
+void CheckGroups(const Inventory& inventory, const ExpectedModel& model, Findings& findings) {
+  for (const ExpectedLayer& layer : model.layers) {
+    for (const FusedModule& group : layer.fused) {
       std::vector<std::string> fp8, other;
-      for (const std::string& module : group) {
+      for (const std::string& module : group.parts) {
         const InspectedTensor* weight = inventory.Find(module + ".weight");
         if (weight != nullptr) (weight->dtype == Dtype::kF8E4M3 ? fp8 : other).push_back(module);
       }
@@ -200,7 +194,7 @@ std::string QuantMethod(const Json& config) {
   return OptionalString(*quantization, "quant_method", kConfig).value_or("unknown");
 }
 
-void CheckQuantization(const Inventory& inventory, const LlamaTensors* llama, Findings& findings) {
+void CheckQuantization(const Inventory& inventory, const ExpectedModel* model, Findings& findings) {
   Promise promise;
   bool names_known = false;
   try {
@@ -223,10 +217,10 @@ void CheckQuantization(const Inventory& inventory, const LlamaTensors* llama, Fi
     findings.Error(kConfigKind, error.what());
   }
   CheckScales(inventory, promise.activation, findings);
-  if (llama == nullptr) return;
-  if (names_known) CheckIgnored(inventory, llama->layers, promise.ignored, findings);
-  CheckGroups(inventory, llama->layers, findings);
-  CheckKvScales(inventory, llama->layers, promise.kv, findings);
+  if (model == nullptr) return;
+  if (names_known) CheckIgnored(inventory, *model, promise.ignored, findings);
+  CheckGroups(inventory, *model, findings);
+  CheckKvScales(inventory, *model, promise.kv, findings);
 }
 
 }  // namespace narrow

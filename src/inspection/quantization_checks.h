@@ -3,16 +3,16 @@
 
 #include <string>
 
+#include "inspection/expected_tensors.h"
 #include "inspection/findings.h"
 #include "inspection/inventory.h"
-#include "inspection/llama_tensors.h"
 
 namespace narrow {
 
 // quant_method, or "" when the checkpoint says nothing about quantization.
 std::string QuantMethod(const Json& config);
 
-// `llama` is null when the tensors of the model are not known.
-void CheckQuantization(const Inventory& inventory, const LlamaTensors* llama, Findings& findings);
+// `model` is null when its tensors are not known.
+void CheckQuantization(const Inventory& inventory, const ExpectedModel* model, Findings& findings);
 
 }  // namespace narrow

@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "inspection/llama_tensors.h"
 
 namespace narrow {
 namespace {
@@ -93,11 +92,11 @@ void CheckScales(const Inventory& inventory, ActivationScales activation, Findin
   }
 }
 
-void CheckKvScales(const Inventory& inventory, int64_t layers, KvScales promise,
+void CheckKvScales(const Inventory& inventory, const ExpectedModel& model, KvScales promise,
                    Findings& findings) {
   std::vector<std::string> without;
-  for (int64_t i = 0; i < layers; ++i) {
-    const std::string attention = LayerName(i) + ".self_attn";
+  for (const ExpectedLayer& layer : model.layers) {
+    const std::string& attention = layer.attention_module;
     const bool merged = HasAny(inventory, attention, {"kv_scale"});
     const bool k =
         merged || HasAny(inventory, attention,
@@ -123,7 +122,7 @@ void CheckKvScales(const Inventory& inventory, int64_t layers, KvScales promise,
     }
     if (!k && !v) without.push_back(attention);
   }
-  const bool none = static_cast<int64_t>(without.size()) == layers;
+  const bool none = without.size() == model.layers.size();
   if (none && promise == KvScales::kOptional) return;
   for (const std::string& attention : without) {
     findings.Error(

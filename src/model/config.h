@@ -31,7 +31,8 @@ struct DecoderConfig {
   int64_t max_positions = 0;
   float norm_epsilon = 1e-6f;
   RopeConfig rope;
-  Bias attention_bias = Bias::kNone;
+  Bias query_key_value_bias = Bias::kNone;
+  Bias attention_output_bias = Bias::kNone;
   Bias mlp_bias = Bias::kNone;
   enum class LmHead { kOwn, kTied } lm_head = LmHead::kOwn;
   // What the weights are: as the config says, or, where it says nothing that PyTorch would take for

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <span>
+
 #include "base/error.h"
 #include "model/family.h"
 #include "model/reference.h"
@@ -45,7 +47,8 @@ TEST(LlamaConfig, IsReadAsTransformersReadsIt) {
     EXPECT_EQ(config.heads.head_size, read["head_dim"]);
     EXPECT_EQ(config.max_positions, read["max_position_embeddings"]);
     EXPECT_EQ(config.norm_epsilon, read["rms_norm_eps"].get<float>());
-    EXPECT_EQ(config.attention_bias == Bias::kPresent, read["attention_bias"].get<bool>());
+    EXPECT_EQ(config.query_key_value_bias == Bias::kPresent, read["attention_bias"].get<bool>());
+    EXPECT_EQ(config.attention_output_bias, config.query_key_value_bias);
     EXPECT_EQ(config.mlp_bias == Bias::kPresent, read["mlp_bias"].get<bool>());
     EXPECT_EQ(config.lm_head == DecoderConfig::LmHead::kTied,
               read["tie_word_embeddings"].get<bool>());
@@ -102,9 +105,8 @@ constexpr Refusal kRefusals[] = {
     {R"({"tie_word_embeddings": "yes"})", ErrorCode::kCorruptInput, "tie_word_embeddings"},
 };
 
-TEST(LlamaConfig, WhatCannotBeRightIsRefusedByName) {
-  const Json good = ReadReference("llama_config.json")["cases"][0]["config"];
-  for (const Refusal& refusal : kRefusals) {
+void ExpectRefusals(const Json& good, std::span<const Refusal> refusals) {
+  for (const Refusal& refusal : refusals) {
     SCOPED_TRACE(refusal.change);
     Json config = good;
     config.update(ParseJson(refusal.change, "a change"));
@@ -116,6 +118,60 @@ TEST(LlamaConfig, WhatCannotBeRightIsRefusedByName) {
       EXPECT_THAT(error.what(), testing::HasSubstr(refusal.names));
     }
   }
+}
+
+TEST(LlamaConfig, WhatCannotBeRightIsRefusedByName) {
+  ExpectRefusals(ReadReference("llama_config.json")["cases"][0]["config"], kRefusals);
+}
+
+Json GoodQwen2() {
+  return ParseJson(R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2",
+    "vocab_size": 300, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3,
+    "num_attention_heads": 6, "num_key_value_heads": 2})",
+                   "config.json");
+}
+
+// Defaults of transformers' Qwen2Config, and the biases of its Qwen2Attention and Qwen2MLP.
+TEST(Qwen2Config, DefaultsAndBiasesAreThoseOfTransformers) {
+  Json json = GoodQwen2();
+  // As Qwen2.5 checkpoints have it: a window that is not used.
+  json.update({{"use_sliding_window", false}, {"sliding_window", 131072}});
+  json["max_window_layers"] = 1;
+  json["attention_bias"] = false;  // no member of this family
+  const DecoderConfig config = Parse(json);
+  EXPECT_EQ(config.max_positions, 32768);
+  EXPECT_EQ(config.norm_epsilon, 1e-6f);
+  EXPECT_EQ(config.rope.theta, 10000.0);
+  EXPECT_EQ(config.heads.head_size, 16);
+  EXPECT_EQ(config.lm_head, DecoderConfig::LmHead::kOwn);
+  for (const LinearSpec& linear : FindModelFamily(json, "it").layer(config, 2).linears) {
+    EXPECT_EQ(linear.bias == Bias::kPresent, linear.group == LinearGroup::kQueryKeyValue)
+        << linear.module;
+  }
+  json["num_key_value_heads"] = nullptr;
+  EXPECT_EQ(Parse(json).heads.key_value_heads, 6);
+  json.erase("num_key_value_heads");
+  json.update({{"num_attention_heads", 64}, {"hidden_size", 1024}});
+  EXPECT_EQ(Parse(json).heads.key_value_heads, 32);
+}
+
+constexpr Refusal kQwen2Refusals[] = {
+    {R"({"use_sliding_window": true})", ErrorCode::kUnsupported, "window of 4096 tokens"},
+    {R"({"use_sliding_window": true, "sliding_window": 512})", ErrorCode::kUnsupported,
+     "window of 512 tokens"},
+    {R"({"layer_types": ["full_attention", "sliding_attention", "full_attention"]})",
+     ErrorCode::kUnsupported, "sliding_attention"},
+    {R"({"is_causal": false})", ErrorCode::kUnsupported, "is_causal"},
+    {R"({"dual_chunk_attention_config": {"chunk_size": 262144}})", ErrorCode::kUnsupported,
+     "dual_chunk_attention_config"},
+    {R"({"head_dim": 32})", ErrorCode::kUnsupported, "head_dim"},
+    {R"({"partial_rotary_factor": 0.5})", ErrorCode::kUnsupported, "Qwen2 does"},
+    {R"({"rope_scaling": {"type": "yarn", "factor": 4.0}})", ErrorCode::kUnsupported, "yarn"},
+    {R"({"num_key_value_heads": 4})", ErrorCode::kCorruptInput, "key-value heads"},
+};
+
+TEST(Qwen2Config, WhatWouldNotBeComputedIsRefusedByName) {
+  ExpectRefusals(GoodQwen2(), kQwen2Refusals);
 }
 
 TEST(LlamaConfig, WhatIsNoNameOfATypeLeavesItToTheWeights) {

@@ -5,17 +5,21 @@
 
 #include "io/wrapped_names.h"
 #include "model/cache_scales.h"
+#include "model/decoder_layout.h"
 #include "model/layer_groups.h"
 #include "model/llama/llama.h"
 #include "model/missing_tensor.h"
+#include "model/qwen2/qwen2.h"
 
 namespace narrow {
 namespace {
 
 constexpr std::array kFamilies = {
     ModelFamily{"LlamaForCausalLM", "llama",
-                "Llama 2, 3, 3.1 and 3.2, SmolLM2 and other Llama layouts", &llama::ParseConfig,
-                &llama::Layer, &llama::Model, &llama::IsDerived},
+                "Llama 2, 3, 3.1 and 3.2, SmolLM2 and other Llama layouts", &llama::ParseShapes,
+                &llama::ParseConfig, &DecoderLayout, &DecoderModel, &IsRotaryTable},
+    ModelFamily{"Qwen2ForCausalLM", "qwen2", "Qwen2 and Qwen2.5", &qwen2::ParseShapes,
+                &qwen2::ParseConfig, &DecoderLayout, &DecoderModel, &IsRotaryTable},
 };
 
 std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }

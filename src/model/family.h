@@ -19,6 +19,9 @@ struct ModelFamily {
   std::string_view architecture;  // entry of "architectures" in config.json
   std::string_view model_type;    // "model_type", which decides where there are no architectures
   std::string_view description;
+  // What names and shapes of the tensors follow from, and no more: for whoever looks at checkpoints
+  // that no job could start from. Throws: kCorruptInput for sizes that cannot be.
+  DecoderConfig (*parse_shapes)(const Json& config, std::string_view what);
   // Throws: kCorruptInput for a config that contradicts itself, kUnsupported naming the feature.
   DecoderConfig (*parse_config)(const Json& config, std::string_view what);
   LayerSpec (*layer)(const DecoderConfig& config, int64_t layer);
