@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "io/wrapped_names.h"
 #include "model/family.h"
+#include "model/layer_groups.h"
 
 namespace narrow {
 namespace {
@@ -40,17 +41,13 @@ std::string FusedName(const LinearSpec& part) {
 ExpectedLayer Modules(const LayerSpec& spec) {
   ExpectedLayer layer;
   layer.attention_module = spec.attention_module;
-  for (const LinearGroup group : kLinearGroups) {
-    FusedModule module;
-    for (const LinearSpec& linear : spec.linears) {
-      if (linear.group != group) continue;
-      module.name = FusedName(linear);
-      module.parts.push_back(linear.module);
-    }
-    if (module.parts.size() > 1) {
-      layer.fused.push_back(std::move(module));
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    std::vector<std::string> parts;
+    for (const LinearSpec& linear : group.linears) parts.push_back(linear.module);
+    if (parts.size() > 1) {
+      layer.fused.push_back({FusedName(group.linears.front()), std::move(parts)});
     } else {
-      layer.linears.insert(layer.linears.end(), module.parts.begin(), module.parts.end());
+      layer.linears.push_back(std::move(parts.front()));
     }
   }
   for (const FusedModule& module : layer.fused) {
