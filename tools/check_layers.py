@@ -5,9 +5,9 @@ only itself and those before it. Third-party headers appear only in the module t
 
 Usage: check_layers.py [SOURCE_DIR]     (src/ of this repository by default)
 """
-import pathlib
 import re
-import sys
+
+import source_check
 
 ORDER = ('base', 'tensor', 'io', 'text', 'kernels', 'model', 'synthesis', 'quantization',
          'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan', 'jobs', 'cli')
@@ -81,17 +81,5 @@ def problems(source):
                 yield f'{path}:{number}: {problem}'
 
 
-def main():
-    default = pathlib.Path(__file__).resolve().parent.parent / 'src'
-    source = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    found = list(problems(source))
-    for problem in found:
-        print(problem)
-    if not any(source.rglob('*.cc')):
-        found.append('nothing checked')
-        print(f'{source}: no sources here')
-    return 1 if found else 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    source_check.run(problems)

@@ -5,9 +5,9 @@ two; it is counted from the line its declaration begins on to its closing brace.
 
 Usage: check_shape.py [SOURCE_DIR]     (src/ of this repository by default)
 """
-import pathlib
 import re
-import sys
+
+import source_check
 
 LONGEST_FILE = 450
 LONGEST_FUNCTION = 60
@@ -67,17 +67,5 @@ def problems(source):
                 yield f'{path}:{first}: a function of {last - first + 1} lines, at most {LONGEST_FUNCTION}'
 
 
-def main():
-    default = pathlib.Path(__file__).resolve().parent.parent / 'src'
-    source = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    found = list(problems(source))
-    for problem in found:
-        print(problem)
-    if not any(source.rglob('*.cc')):
-        found.append('nothing checked')
-        print(f'{source}: no sources here')
-    return 1 if found else 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    source_check.run(problems)

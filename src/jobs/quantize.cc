@@ -85,9 +85,9 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
 
 // The pass that chooses what to keep. With --max_kl it is an ordinary one, so that it is the last
 // when the KL is low enough: then it returns its result. Otherwise the choice is in the job.
-class Exceptions {
+class KeepChoice {
  public:
-  Exceptions(const KeepRequest& request, const ModelSource& model,
+  KeepChoice(const KeepRequest& request, const ModelSource& model,
              const std::set<std::string>& excluded)
       : request_(request), groups_(QuantizedGroups(model, excluded)) {
     CheckKeepRequest(request_, groups_);
@@ -139,7 +139,7 @@ class QuantizeRun {
         source_facts_(ReadSourceFacts(request.model_directory)),
         quantization_(QuantizationOptions(request, model_)),
         output_options_{&FindExportFormat(request.export_format), request.max_shard_bytes},
-        exceptions_(request.keep, model_, quantization_.excluded),
+        keep_choice_(request.keep, model_, quantization_.excluded),
         side_files_(PlanSideFiles(request.model_directory)),
         tokenizer_(request.model_directory, model_.config.vocabulary, model_.checkpoint->config()) {
     static_cast<void>(OutputConfig());
@@ -229,7 +229,7 @@ class QuantizeRun {
       PassResult measured = RunPass(job, true);
       std::optional<KeptGroups> kept;
       try {
-        kept = exceptions_.Choose(measured);
+        kept = keep_choice_.Choose(measured);
       } catch (const Error&) {
         job.Abandon();
         throw;
@@ -246,7 +246,7 @@ class QuantizeRun {
                             output_options_, job.output().path());
     pass_.quantization = quantization_;
     pass_.output = &output;
-    const PassRequest now = measures ? exceptions_.MeasuringPass(pass_) : pass_;
+    const PassRequest now = measures ? keep_choice_.MeasuringPass(pass_) : pass_;
     PassResult result = job.Run(now, progress_);
     if (now.output != nullptr) job.Attempt([&] { output.Finish(); });
     checkpoint_bytes_ = output.total_tensor_bytes();
@@ -296,7 +296,7 @@ class QuantizeRun {
   const SourceFacts source_facts_;
   LayerQuantizationOptions quantization_;
   const OutputOptions output_options_;
-  const Exceptions exceptions_;
+  const KeepChoice keep_choice_;
   const SideFilePlan side_files_;
   ModelTokenizer tokenizer_;
   std::optional<TokenizedText> calibration_;

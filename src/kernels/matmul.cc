@@ -22,6 +22,19 @@ MatrixView<Out> PanelOutput(int64_t m, int64_t panel_rows) {
   return {buffer.data(), m, panel_rows};
 }
 
+// out = product * scales + bias for each column (null: no bias), or out += that.
+void Finish(MatrixView<const float> product, const float* scales, const float* bias, bool add,
+            MatrixView<float> out) {
+  for (int64_t row = 0; row < out.rows; ++row) {
+    const float* y = product.Row(row);
+    float* to = out.Row(row);
+    for (int64_t i = 0; i < out.columns; ++i) {
+      const float value = y[i] * scales[i] + (bias != nullptr ? bias[i] : 0.0f);
+      to[i] = add ? to[i] + value : value;
+    }
+  }
+}
+
 // The row count the packed layout is chosen for; any other row count uses the same layout.
 constexpr int64_t kCanonicalRows = 512;
 constexpr int64_t kPanelRowMultiple = 128;  // whole heads
@@ -114,31 +127,20 @@ struct PackedMatrix<T>::Implementation {
     RunPanel(StripOf(panel, 0), x, out, epilogue);
   }
 
-  void RunStrips(int64_t panel, MatrixView<const T> x, MatrixView<T> out,
-                 Epilogue epilogue) requires std::is_same_v<T, float> {
+  // Without AVX-512 oneDNN 2.6 has no fast product with scales: they come after it.
+  template <typename Out>
+  void RunStrips(int64_t panel, MatrixView<const Out> x, MatrixView<Out> out, Epilogue epilogue) {
     for (int64_t first = 0; first < out.columns; first += strip_rows) {
       const Strip strip = StripOf(panel, first);
       MultiplyEvenRows(x, out.ColumnBlock(first, strip.rows),
-                       [&](MatrixView<const T> part, MatrixView<T> product) {
+                       [&](MatrixView<const Out> part, MatrixView<Out> product) {
                          if (!epilogue.scales) return RunStrip(strip, part, product, epilogue);
-                         const MatrixView<T> dense = PanelOutput<T>(part.rows, strip.rows);
+                         const MatrixView<Out> dense = PanelOutput<Out>(part.rows, strip.rows);
                          RunStrip(strip, part, dense, {});
-                         Finish(strip, dense, epilogue.add, product);
+                         Finish(dense, scales.data() + strip.first_row,
+                                epilogue.bias ? bias.data() + strip.first_row : nullptr,
+                                epilogue.add, product);
                        });
-    }
-  }
-
-  // Without AVX-512 oneDNN 2.6 has no fast product with scales.
-  void Finish(const Strip& strip, MatrixView<const T> product, bool add,
-              MatrixView<float> out) const requires std::is_same_v<T, float> {
-    for (int64_t row = 0; row < out.rows; ++row) {
-      const float *y = product.Row(row), *scale = scales.data() + strip.first_row;
-      const float* shift = bias.size() > 0 ? bias.data() + strip.first_row : nullptr;
-      float* to = out.Row(row);
-      for (int64_t i = 0; i < out.columns; ++i) {
-        const float value = y[i] * scale[i] + (shift != nullptr ? shift[i] : 0.0f);
-        to[i] = add ? to[i] + value : value;
-      }
     }
   }
 

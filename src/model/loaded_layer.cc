@@ -101,7 +101,7 @@ int64_t LargestGroupBytes(const LayerSpec& spec, ComputeType compute) {
 }
 
 // Of all rows of a group; zeros where a linear has none, empty where none has.
-std::vector<float> BiasOf(const std::vector<const StoredLinear*>& linears, int64_t rows) {
+std::vector<float> BiasOf(const std::vector<StoredLinear*>& linears) {
   std::vector<float> bias;
   for (const StoredLinear* linear : linears) {
     const auto count = static_cast<std::size_t>(linear->weight.rows());
@@ -109,13 +109,12 @@ std::vector<float> BiasOf(const std::vector<const StoredLinear*>& linears, int64
     const std::vector<float>& values = linear->bias ? linear->bias->values : zeros;
     bias.insert(bias.end(), values.begin(), values.end());
   }
-  NARROW_CHECK(std::ssize(bias) == rows);
   const bool any = std::ranges::any_of(
       linears, [](const StoredLinear* linear) { return linear->bias.has_value(); });
   return any ? bias : std::vector<float>();
 }
 
-LinearScales ScalesOf(const std::vector<const StoredLinear*>& linears) {
+LinearScales ScalesOf(const std::vector<StoredLinear*>& linears) {
   LinearScales scales = {.input = 0.0f};
   for (const StoredLinear* linear : linears) {
     NARROW_CHECK(linear->quantized());
@@ -132,6 +131,10 @@ int64_t RewriteRows(int64_t columns) {
   const int64_t fitting = kRewriteBytes / (columns * static_cast<int64_t>(sizeof(float)));
   if (fitting < kRoundingChunkRows) return std::max<int64_t>(1, fitting);
   return fitting / kRoundingChunkRows * kRoundingChunkRows;
+}
+
+bool HoldsExactly(ComputeType operands, Dtype stored) {
+  return operands == ComputeType::kFloat32 || stored == Dtype::kBF16 || stored == Dtype::kF8E4M3;
 }
 
 int64_t PackedLayerBytes(const LayerSpec& spec, ComputeType compute) {
@@ -186,10 +189,9 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
     packed.PackPanel(p, view);
   }
   std::vector<int64_t> counts;
-  std::vector<const StoredLinear*> constant(stored.begin(), stored.end());
   for (const StoredLinear* linear : stored) counts.push_back(linear->weight.rows());
-  runnable_.linears[g] = FusedLinear<T>(std::move(packed), counts, BiasOf(constant, rows));
-  if (stored.front()->quantized()) runnable_.linears[g].Quantize(ScalesOf(constant));
+  runnable_.linears[g] = FusedLinear<T>(std::move(packed), std::move(counts), BiasOf(stored));
+  if (stored.front()->quantized()) runnable_.linears[g].Quantize(ScalesOf(stored));
   if (PackedExactly(group)) {
     for (StoredLinear* linear : stored) linear->weight.Release();
   }
@@ -197,12 +199,11 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
 
 template <typename T>
 bool LoadedLayer<T>::PackedExactly(LinearGroup group) const {
-  for (const StoredLinear* linear : LinearsOf(stored_, group)) {
-    const Dtype dtype = linear->weight.dtype();
-    const bool narrower = dtype == Dtype::kBF16 || dtype == Dtype::kF8E4M3;
-    if (!narrower && std::is_same_v<T, Bfloat16>) return false;
-  }
-  return true;
+  constexpr ComputeType kOperands =
+      std::is_same_v<T, Bfloat16> ? ComputeType::kBfloat16 : ComputeType::kFloat32;
+  return std::ranges::all_of(LinearsOf(stored_, group), [](const StoredLinear* linear) {
+    return HoldsExactly(kOperands, linear->weight.dtype());
+  });
 }
 
 template <typename T>

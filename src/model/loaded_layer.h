@@ -23,6 +23,9 @@ struct LoadedLinear {
   float weight_amax = 0.0f;
 };
 
+// Packed weights are exactly the stored ones: bf16 operands hold neither F16 nor F32.
+bool HoldsExactly(ComputeType operands, Dtype stored);
+
 // What the KV cache of a layer holds whose cache is quantized.
 enum class CacheContents { kQuantized, kOriginal };
 

@@ -263,8 +263,7 @@ bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan) {
 }
 
 bool KeepsStoredWeights(const JobShape& shape) {
-  return shape.compute == ComputeType::kBfloat16 && ElementBytes(shape.stored) >= 2 &&
-         shape.stored != Dtype::kBF16;
+  return !HoldsExactly(shape.compute, shape.stored);
 }
 
 int64_t AttributionTokens(const JobShape& shape) {

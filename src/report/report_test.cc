@@ -3,9 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
+#include <set>
+#include <string>
+#include <string_view>
 
 #include "io/json.h"
+#include "io/output_marker.h"
+#include "io/scratch_directory.h"
+#include "report/measured_members.h"
 #include "report/report_fixture.h"
 #include "text/text_format.h"
 
@@ -14,6 +21,28 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+
+void AddMembers(const Json& json, std::set<std::string, std::less<>>& members) {
+  if (!json.is_structured()) return;
+  for (const auto& [name, inner] : json.items()) {
+    if (json.is_object()) members.insert(name);
+    AddMembers(inner, members);
+  }
+}
+
+// A member of another name would no longer be left out where two builds are compared.
+TEST(MeasuredMembers, AreMembersOfWhatIsWritten) {
+  const ScratchDirectory scratch;
+  OutputMarker marker;
+  marker.command = "quantize";
+  WriteOutputMarker(scratch.path(), marker);
+  std::set<std::string, std::less<>> members;
+  AddMembers(ReadJsonFile((scratch.path() / kMarkerName).string()), members);
+  AddMembers(ParseJson(RenderReportJson(FullReport()), "report"), members);
+  for (const std::string_view measured : kMeasuredMembers) {
+    EXPECT_TRUE(members.contains(measured)) << measured;
+  }
+}
 
 TEST(ReportJson, HasEveryFieldUnderItsName) {
   const Json expected = ParseJson(R"({

@@ -28,12 +28,8 @@ class TinyQwen2 : public testing::Test {
 
 TEST_F(TinyQwen2, LossesOfLinesOfIdsMatchTransformers) {
   const ScratchDirectory scratch;
-  std::string lines;
-  for (const Json& window : reference_["tokens"]) lines += Json({{"tokens", window}}).dump() + "\n";
   const std::string json = (scratch.path() / "e.json").string();
-  const CommandResult result = RunNarrow({"evaluate", "--model_dir", directory_, "--eval_data",
-                                          scratch.Put("ids.jsonl", lines).string(), "--data_type",
-                                          "float32", "--json", json});
+  const CommandResult result = EvaluateIds(directory_, reference_["tokens"], scratch, json);
   ASSERT_EQ(result.status, 0) << result.error;
   EXPECT_THAT(ReadJsonFile(json)["window_nll"].get<std::vector<double>>(),
               Pointwise(DoubleNear(1e-4), reference_["window_nll"].get<std::vector<double>>()));

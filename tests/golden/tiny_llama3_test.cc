@@ -50,12 +50,8 @@ TEST_F(TinyLlama3, WindowLossesMatchTransformers) {
 // The same by the program, which has no tokenizer here.
 TEST_F(TinyLlama3, LossesOfLinesOfIdsMatchTransformers) {
   const ScratchDirectory scratch;
-  std::string lines;
-  for (const Json& window : reference_["tokens"]) lines += Json({{"tokens", window}}).dump() + "\n";
   const std::string json = (scratch.path() / "e.json").string();
-  const CommandResult result = RunNarrow({"evaluate", "--model_dir", directory_, "--eval_data",
-                                          scratch.Put("ids.jsonl", lines).string(), "--data_type",
-                                          "float32", "--json", json});
+  const CommandResult result = EvaluateIds(directory_, reference_["tokens"], scratch, json);
   ASSERT_EQ(result.status, 0) << result.error;
   const Json found = ReadJsonFile(json);
   EXPECT_THAT(found["window_nll"].get<std::vector<double>>(),

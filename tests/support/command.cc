@@ -197,4 +197,13 @@ std::vector<std::string> QuantizeArguments(const std::string& model, const std::
   return arguments;
 }
 
+CommandResult EvaluateIds(const std::string& model, const Json& windows,
+                          const ScratchDirectory& scratch, const std::string& json) {
+  std::string lines;
+  for (const Json& window : windows) lines += Json({{"tokens", window}}).dump() + "\n";
+  return RunNarrow({"evaluate", "--model_dir", model, "--eval_data",
+                    scratch.Put("ids.jsonl", lines).string(), "--data_type", "float32", "--json",
+                    json});
+}
+
 }  // namespace narrow

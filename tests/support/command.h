@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/json.h"
 #include "io/scratch_directory.h"
 
 namespace narrow {
@@ -85,5 +86,10 @@ CommandOptions NarrowOptions(CommandOptions options = {});
 // The flags that Quark's users know, with what one test adds.
 std::vector<std::string> QuantizeArguments(const std::string& model, const std::string& output,
                                            const std::vector<std::string>& more = {});
+
+// `narrow evaluate` in float32 of windows of token ids (an array of arrays), which takes no
+// tokenizer; its figures go to the file `json`.
+CommandResult EvaluateIds(const std::string& model, const Json& windows,
+                          const ScratchDirectory& scratch, const std::string& json);
 
 }  // namespace narrow
