@@ -14,7 +14,7 @@ namespace {
 
 // Scores of one step are 128 x 512 f32 (256 KiB) and stay in the second-level cache.
 constexpr int64_t kQueryBlock = 128;
-constexpr int64_t kKeyBlock = 512;
+constexpr int64_t kKeyBlock = kAttentionKeyBlock;
 
 // The buffers one thread needs for one block of queries.
 template <typename T>
@@ -46,7 +46,8 @@ BlockState<T>& ThreadState(int64_t head_size) {
 // the sequence; k, v [tokens of the sequence, head_size].
 template <typename T>
 void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                 float score_scale, float value_scale, MatrixView<T> out) {
+                 float score_scale, float value_scale, ProbabilityRounding rounding,
+                 MatrixView<T> out) {
   const int64_t count = q.rows;
   BlockState<T>& state = ThreadState<T>(q.columns);
   const MatrixView<float> accumulator(state.accumulator.data(), count, q.columns);
@@ -66,7 +67,7 @@ void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, Ma
       state.valid[row] = std::clamp<int64_t>(first + row + 1 - key, 0, key_count);
     }
     SoftmaxStep<T>(scores, score_scale, per_row(state.valid), probabilities,
-                   per_row(state.row_maximum), per_row(state.row_sum), accumulator);
+                   per_row(state.row_maximum), per_row(state.row_sum), accumulator, rounding);
     ProductAdd<T>(probabilities, v.RowBlock(key, key_count), accumulator);
   }
   for (int64_t row = 0; row < count; ++row) {
@@ -103,7 +104,8 @@ std::vector<Block> ListBlocks(const AttentionHeads& heads, std::span<const Seque
 template <typename T>
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                     float score_scale, float value_scale, MatrixView<T> out) {
+                     float score_scale, float value_scale, MatrixView<T> out,
+                     ProbabilityRounding rounding) {
   const std::vector<Block> blocks = ListBlocks(heads, sequences);
   const int64_t group = heads.sharing();
   const int64_t size = heads.head_size;
@@ -115,7 +117,7 @@ void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequ
           .ColumnBlock(block.head / group * size, size);
     };
     AttendBlock<T>(block.first, q.RowBlock(row, block.count).ColumnBlock(block.head * size, size),
-                   head_of_keys(k), head_of_keys(v), score_scale, value_scale,
+                   head_of_keys(k), head_of_keys(v), score_scale, value_scale, rounding,
                    out.RowBlock(row, block.count).ColumnBlock(block.head * size, size));
   });
 }
@@ -126,10 +128,11 @@ int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count) {
 
 template void CausalAttention<float>(const AttentionHeads&, std::span<const Sequence>,
                                      MatrixView<const float>, MatrixView<const float>,
-                                     MatrixView<const float>, float, float, MatrixView<float>);
+                                     MatrixView<const float>, float, float, MatrixView<float>,
+                                     ProbabilityRounding);
 template void CausalAttention<Bfloat16>(const AttentionHeads&, std::span<const Sequence>,
                                         MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
                                         MatrixView<const Bfloat16>, float, float,
-                                        MatrixView<Bfloat16>);
+                                        MatrixView<Bfloat16>, ProbabilityRounding);
 
 }  // namespace narrow

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/elementwise.h"
 #include "tensor/scalar_types.h"
 #include "tensor/sequence.h"
 #include "tensor/tensor.h"
@@ -22,16 +23,23 @@ struct AttentionHeads {
   int64_t sharing() const { return query_heads / key_value_heads; }
 };
 
+// Keys whose scores exist together. GPUs take 32 (Triton's unified attention) to some 200
+// (FlashAttention 3, from the last block to the first); what that changes is in docs/accuracy.md.
+inline constexpr int64_t kAttentionKeyBlock = 512;
+
 // out = softmax(score_scale * q k^T, causal) v * value_scale, per head and sequence.
 // q, out: [tokens, query_heads * head_size]; k, v: [tokens, key_value_heads * head_size]; q and k
 // are already rotated. Products with f32 accumulation, softmax in f32, probabilities rounded to T.
+// With ProbabilityRounding::kFloat8 probabilities are E4M3 numbers relative to the largest score up
+// to the end of their block of kAttentionKeyBlock keys; blocks go from the first key to the last.
 // `out` may be q (a block of queries is read before it is written) but must not overlap k or v.
 // Uses all threads; the result does not depend on their number.
 // Source: Dao et al., FlashAttention, 2022, algorithm 1 (block order: keys inside queries).
 template <typename T>  // float or Bfloat16
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                     float score_scale, float value_scale, MatrixView<T> out);
+                     float score_scale, float value_scale, MatrixView<T> out,
+                     ProbabilityRounding rounding = ProbabilityRounding::kOperand);
 
 // Multiply-adds, counted as two operations each, that attention over a sequence of `count` tokens
 // needs (the causal half).

@@ -43,19 +43,29 @@ void RotateHead(std::span<const T> x, std::span<const float> cosine, std::span<c
 template <typename T>  // float or Bfloat16
 void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out);
 
+// What becomes of the probabilities of attention before they meet V.
+enum class ProbabilityRounding {
+  kOperand,  // the operand type
+  // E4M3 at a scale of 2^-8 relative to the running maximum, which is exact in either operand type;
+  // sums stay those of the unrounded ones. Source: FlashAttention 3, hopper/softmax.h (an offset
+  // of 8 in base 2 of the maximum); vLLM 0.32, triton_unified_attention.py (p_scale = 256).
+  kFloat8,
+};
+
 // One step of the streaming (online) softmax over a block of scores, row by row:
 //   m' = max(row_maximum, max(scale * scores)), p = exp(scale * scores - m'),
 //   correction = exp(row_maximum - m'), row_sum = row_sum * correction + sum(p),
 //   row_maximum = m', accumulator row *= correction.
 // scores: [rows, columns] f32; only the first valid[r] columns of row r count, the others give p =
 // 0. (valid[r] may be 0: then p = 0 and the state of the row is unchanged.) probabilities: [rows,
-// columns] of T, ties rounded either way; row_maximum, row_sum: [rows]; accumulator: [rows, width]
-// f32. REQUIRES: scale > 0. Source: Milakov and Gimelshein, Online normalizer calculation for
-// softmax, 2018.
+// columns] of T, rounded as `rounding` says (to T: ties either way); row_maximum, row_sum: [rows];
+// accumulator: [rows, width] f32. REQUIRES: scale > 0. Source: Milakov and Gimelshein, Online
+// normalizer calculation for softmax, 2018.
 template <typename T>  // float or Bfloat16
 void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const int64_t> valid,
                  MatrixView<T> probabilities, std::span<float> row_maximum,
-                 std::span<float> row_sum, MatrixView<float> accumulator);
+                 std::span<float> row_sum, MatrixView<float> accumulator,
+                 ProbabilityRounding rounding = ProbabilityRounding::kOperand);
 
 // y[i] = x[i] * scale rounded to T.
 template <typename T>  // float or Bfloat16

@@ -216,6 +216,34 @@ TYPED_TEST(ElementwiseTest, SoftmaxStepFarBelowTheMaximumGivesNothing) {
   });
 }
 
+// Rounding of f32 numbers to E4M3 over 2^8 by the scalar reference; sums and maxima as without it.
+TYPED_TEST(ElementwiseTest, SoftmaxStepInFloat8RoundsLikeTheScalarReference) {
+  constexpr int64_t kRows = 4, kColumns = 4003;
+  // Down to far below the smallest subnormal, 2^-17, with ties of many exponents among them.
+  const auto scores = RandomValues<float>(kRows * kColumns, -16.0f, 0.5f, 3);
+  const std::vector<int64_t> valid = {kColumns, kColumns - 1, 1000, 3};
+  OnEveryTarget([&] {
+    std::vector<float> exact(kRows * kColumns), sums[2], maxima[2], accumulators[2];
+    std::vector<TypeParam> p(exact.size());
+    for (const std::size_t run : {0u, 1u}) {
+      sums[run].assign(kRows, 0.5f);
+      maxima[run].assign(kRows, 0.0f);
+      accumulators[run].assign(kRows, 1.0f);
+    }
+    const MatrixView<const float> in(scores.data(), kRows, kColumns);
+    SoftmaxStep<float>(in, 0.9f, valid, {exact.data(), kRows, kColumns}, maxima[0], sums[0],
+                       {accumulators[0].data(), kRows, 1});
+    SoftmaxStep<TypeParam>(in, 0.9f, valid, {p.data(), kRows, kColumns}, maxima[1], sums[1],
+                           {accumulators[1].data(), kRows, 1}, ProbabilityRounding::kFloat8);
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      ASSERT_EQ(Number(p[i]), Number(ToFloat(ToFloat8E4M3(exact[i] * 256)) / 256)) << exact[i];
+    }
+    EXPECT_EQ(sums[0], sums[1]);
+    EXPECT_EQ(maxima[0], maxima[1]);
+    EXPECT_EQ(accumulators[0], accumulators[1]);
+  });
+}
+
 // e^x of the kernels, seen through SoftmaxStep with a maximum of 0, over the whole range: a unit in
 // the last place near 0, growing with |x| by what the range reduction promises without FMA.
 TEST(Exponential, RelativeErrorStaysWithinItsBound) {

@@ -47,10 +47,39 @@ HWY_INLINE void StoreRounded(VF32 first, VF32 second, Bfloat16* p) {
   StoreUpperHalves(RoundBitsTiesAway(first), RoundBitsTiesAway(second), p);
 }
 
-// Stores p[i] = exp(scale * scores[i] - maximum) for i < count and returns their sum in f32.
-template <typename T>
+// How an exponential between 0 and 1 becomes a probability of type T.
+struct RoundToOperand {
+  template <typename T>
+  HWY_INLINE void operator()(VF32 first, VF32 second, T* p) const {
+    StoreRounded(first, second, p);
+  }
+};
+
+// To the grid of E4M3 over 2^8: three mantissa bits, to nearest even, and steps of 2^-17 below the
+// smallest normal number, 2^-14. As in kernels/float8.cc, the addition rounds. Exact in bfloat16.
+struct RoundToFloat8 {
+  static HWY_INLINE VF32 Round(VF32 x) {
+    const DU32 du;
+    const VU32 exponent = hn::And(hn::BitCast(du, x), hn::Set(du, 0x7F800000));
+    const VU32 least = hn::Max(exponent, hn::Set(du, uint32_t{127 - 14} << 23));
+    const VF32 added = hn::BitCast(DF32(), hn::Add(least, hn::Set(du, 20u << 23)));
+    return hn::Sub(hn::Add(x, added), added);
+  }
+  HWY_INLINE void operator()(VF32 first, VF32 second, float* p) const {
+    StoreTwo(Round(first), Round(second), p);
+  }
+  HWY_INLINE void operator()(VF32 first, VF32 second, Bfloat16* p) const {
+    const DU32 du;
+    StoreUpperHalves(hn::BitCast(du, Round(first)), hn::BitCast(du, Round(second)), p);
+  }
+};
+
+// Stores p[i] = exp(scale * scores[i] - maximum), rounded, for i < count and returns the sum in f32
+// of what was rounded.
+template <class Rounding, typename T>
 HWY_INLINE float StoreProbabilities(const float* scores, size_t count, float scale, float maximum,
                                     T* p) {
+  constexpr Rounding kStore;
   const DF32 df;
   const size_t lanes = hn::Lanes(df);
   const VF32 factor = hn::Set(df, scale);
@@ -63,7 +92,7 @@ HWY_INLINE float StoreProbabilities(const float* scores, size_t count, float sca
   for (; i + 2 * lanes <= count; i += 2 * lanes) {
     const VF32 e0 = exponential(LoadVector(scores + i));
     const VF32 e1 = exponential(LoadVector(scores + i + lanes));
-    StoreRounded(e0, e1, p + i);
+    kStore(e0, e1, p + i);
     s0 = hn::Add(s0, e0);
     s1 = hn::Add(s1, e1);
   }
@@ -74,7 +103,7 @@ HWY_INLINE float StoreProbabilities(const float* scores, size_t count, float sca
     const VF32 e0 = exponential(LoadTail(scores + i, first, maximum));
     const VF32 e1 = exponential(LoadTail(scores + i + first, rest - first, maximum));
     T tail[2 * kMaxFloatLanes];
-    StoreRounded(e0, e1, tail);
+    kStore(e0, e1, tail);
     std::copy_n(tail, rest, p + i);
     s0 = hn::Add(s0, hn::IfThenElseZero(hn::FirstN(df, first), e0));
     s1 = hn::Add(s1, hn::IfThenElseZero(hn::FirstN(df, rest - first), e1));
@@ -90,7 +119,7 @@ HWY_INLINE void MultiplyRow(float* x, size_t count, float factor) {
   });
 }
 
-template <typename T>
+template <class Rounding, typename T>
 HWY_INLINE void Softmax(MatrixView<const float> scores, float scale, const int64_t* valid,
                         MatrixView<T> probabilities, float* row_maximum, float* row_sum,
                         MatrixView<float> accumulator) {
@@ -101,7 +130,7 @@ HWY_INLINE void Softmax(MatrixView<const float> scores, float scale, const int64
     if (count == 0) continue;
     const float old_maximum = row_maximum[r];
     const float maximum = std::max(old_maximum, scale * Maximum(scores.Row(r), count));
-    const float sum = StoreProbabilities(scores.Row(r), count, scale, maximum, p);
+    const float sum = StoreProbabilities<Rounding>(scores.Row(r), count, scale, maximum, p);
     if (maximum == old_maximum) {  // the usual case after the first blocks
       row_sum[r] += sum;
       continue;
@@ -112,15 +141,25 @@ HWY_INLINE void Softmax(MatrixView<const float> scores, float scale, const int64
     MultiplyRow(accumulator.Row(r), static_cast<size_t>(accumulator.columns), correction);
   }
 }
-void SoftmaxF32(MatrixView<const float> scores, float scale, const int64_t* valid,
-                MatrixView<float> probabilities, float* row_maximum, float* row_sum,
-                MatrixView<float> accumulator) {
-  Softmax(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+template <typename T>
+HWY_INLINE void SoftmaxWith(ProbabilityRounding rounding, MatrixView<const float> scores,
+                            float scale, const int64_t* valid, MatrixView<T> probabilities,
+                            float* row_maximum, float* row_sum, MatrixView<float> accumulator) {
+  if (rounding == ProbabilityRounding::kFloat8) {
+    Softmax<RoundToFloat8>(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+  } else {
+    Softmax<RoundToOperand>(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+  }
 }
-void SoftmaxBf16(MatrixView<const float> scores, float scale, const int64_t* valid,
-                 MatrixView<Bfloat16> probabilities, float* row_maximum, float* row_sum,
-                 MatrixView<float> accumulator) {
-  Softmax(scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+void SoftmaxF32(ProbabilityRounding rounding, MatrixView<const float> scores, float scale,
+                const int64_t* valid, MatrixView<float> probabilities, float* row_maximum,
+                float* row_sum, MatrixView<float> accumulator) {
+  SoftmaxWith(rounding, scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
+}
+void SoftmaxBf16(ProbabilityRounding rounding, MatrixView<const float> scores, float scale,
+                 const int64_t* valid, MatrixView<Bfloat16> probabilities, float* row_maximum,
+                 float* row_sum, MatrixView<float> accumulator) {
+  SoftmaxWith(rounding, scores, scale, valid, probabilities, row_maximum, row_sum, accumulator);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -136,7 +175,8 @@ HWY_EXPORT(SoftmaxBf16);
 template <typename T>
 void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const int64_t> valid,
                  MatrixView<T> probabilities, std::span<float> row_maximum,
-                 std::span<float> row_sum, MatrixView<float> accumulator) {
+                 std::span<float> row_sum, MatrixView<float> accumulator,
+                 ProbabilityRounding rounding) {
   const auto rows = static_cast<std::size_t>(scores.rows);
   NARROW_CHECK(valid.size() == rows && row_maximum.size() == rows && row_sum.size() == rows);
   NARROW_CHECK(probabilities.rows == scores.rows && probabilities.columns == scores.columns);
@@ -144,18 +184,20 @@ void SoftmaxStep(MatrixView<const float> scores, float scale, std::span<const in
   for (const int64_t count : valid) NARROW_CHECK(count >= 0 && count <= scores.columns);
   if constexpr (std::is_same_v<T, float>) {
     HWY_DYNAMIC_DISPATCH(SoftmaxF32)
-    (scores, scale, valid.data(), probabilities, row_maximum.data(), row_sum.data(), accumulator);
+    (rounding, scores, scale, valid.data(), probabilities, row_maximum.data(), row_sum.data(),
+     accumulator);
   } else {
     HWY_DYNAMIC_DISPATCH(SoftmaxBf16)
-    (scores, scale, valid.data(), probabilities, row_maximum.data(), row_sum.data(), accumulator);
+    (rounding, scores, scale, valid.data(), probabilities, row_maximum.data(), row_sum.data(),
+     accumulator);
   }
 }
 template void SoftmaxStep<float>(MatrixView<const float>, float, std::span<const int64_t>,
                                  MatrixView<float>, std::span<float>, std::span<float>,
-                                 MatrixView<float>);
+                                 MatrixView<float>, ProbabilityRounding);
 template void SoftmaxStep<Bfloat16>(MatrixView<const float>, float, std::span<const int64_t>,
                                     MatrixView<Bfloat16>, std::span<float>, std::span<float>,
-                                    MatrixView<float>);
+                                    MatrixView<float>, ProbabilityRounding);
 
 }  // namespace narrow
 #endif  // HWY_ONCE

