@@ -1,0 +1,25 @@
+// What the loops over groups of columns require of their callers.
+#pragma once
+
+#include <cstdint>
+
+#include "base/error.h"
+#include "kernels/group_codes.h"
+
+namespace narrow {
+
+inline bool HoldsGroups(int64_t columns, int64_t group, std::size_t count) {
+  return group > 0 && static_cast<int64_t>(count) >= (columns + group - 1) / group &&
+         (group >= columns || group % 16 == 0);
+}
+inline void CheckByteCodes(int64_t columns, const GroupScales& scales, std::size_t codes) {
+  NARROW_CHECK(HoldsGroups(columns, scales.group, scales.scales.size()));
+  NARROW_CHECK(static_cast<int64_t>(codes) == columns);
+}
+inline void CheckNibbleCodes(int64_t columns, const GroupScales& scales, std::size_t codes) {
+  NARROW_CHECK(HoldsGroups(columns, scales.group, scales.scales.size()));
+  NARROW_CHECK(columns % 16 == 0 && scales.group % 16 == 0);
+  NARROW_CHECK(static_cast<int64_t>(codes) * 2 == columns);
+}
+
+}  // namespace narrow

@@ -1,0 +1,250 @@
+#include "quantization/weight_encoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "quantization/block_scales.h"
+#include "tensor/scalar_types.h"
+
+namespace narrow {
+namespace {
+
+constexpr int64_t kRowsOfZeroWord = 8;
+// What one thread encodes at a time: enough to be worth handing out.
+constexpr int64_t kUnitBytes = int64_t{1} << 18;
+
+int64_t Blocks(int64_t size, int64_t block) { return block == 0 ? 1 : (size + block - 1) / block; }
+
+int64_t ScaleBytes(const TensorScheme& scheme, const WeightRule& rule, Dtype type) {
+  if (scheme.scale != ScaleFormat::kFloat) return 1;
+  return rule.float_scale == WeightRule::FloatScale::kReciprocal ? 4 : ElementBytes(type);
+}
+
+EncodedSizes SizesOf(const TensorScheme& scheme, const WeightRule& rule, Dtype type, int64_t rows,
+                     int64_t columns) {
+  EncodedSizes sizes;
+  sizes.row_bytes = columns * CodeBits(scheme.code) / 8;
+  sizes.scale_rows = Blocks(rows, scheme.block.rows);
+  sizes.scale_columns = Blocks(columns, scheme.block.columns);
+  sizes.scale_bytes = ScaleBytes(scheme, rule, type);
+  if (!scheme.symmetric) sizes.zero_rows = Blocks(rows, kRowsOfZeroWord);
+  return sizes;
+}
+
+void StoreFloat(Dtype type, float value, std::byte* to) {
+  if (type == Dtype::kF32) {
+    std::memcpy(to, &value, sizeof(value));
+  } else {
+    const uint16_t bits = type == Dtype::kBF16 ? ToBfloat16(value).bits : ToFloat16(value).bits;
+    std::memcpy(to, &bits, sizeof(bits));
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> SizeProblem(const TensorScheme& scheme, int64_t rows, int64_t columns) {
+  if (rows <= 0 || columns <= 0) return "it is empty";
+  const bool whole_groups = scheme.scale != ScaleFormat::kFloat || CodeBits(scheme.code) < 8;
+  const int64_t group = scheme.block.columns;
+  if (whole_groups && group > 0 && columns % group != 0) {
+    return fmt::format("{} columns are no multiple of {}", columns, group);
+  }
+  return std::nullopt;
+}
+
+// The scales of the blocks of one row of blocks.
+struct WeightEncoder::Scales {
+  std::vector<float> stored;     // kFloat
+  std::vector<std::byte> bytes;  // others
+  std::vector<float> divisors;
+  std::vector<float> zeros;  // without symmetry
+};
+
+WeightEncoder::WeightEncoder(std::string name, const TensorScheme& scheme, const WeightRule& rule,
+                             Dtype type, int64_t rows, int64_t columns)
+    : name_(std::move(name)),
+      scheme_(scheme),
+      rule_(rule),
+      type_(type),
+      rows_(rows),
+      columns_(columns),
+      group_(scheme.block.columns == 0 ? columns : scheme.block.columns),
+      sizes_(SizesOf(scheme, rule, type, rows, columns)) {
+  NARROW_CHECK(!SizeProblem(scheme, rows, columns));
+  // These scales are f32, not of the weight's type, and so are their quotients.
+  if (scheme.scale == ScaleFormat::kE4M3WithGlobal) rule_.code.quotient = Quotient::kExact;
+  NARROW_CHECK(scheme.symmetric || (scheme.code == Code::kInt4 && scheme.block.rows == 1));
+}
+
+int64_t WeightEncoder::band_rows() const {
+  if (!scheme_.symmetric) return kRowsOfZeroWord;
+  return std::max<int64_t>(1, scheme_.block.rows);
+}
+
+bool WeightEncoder::NeedsMaximum() const {
+  return scheme_.block.rows == 0 || scheme_.scale == ScaleFormat::kE4M3WithGlobal;
+}
+
+void WeightEncoder::FailNotFinite() const {
+  Fail(ErrorCode::kNumeric,
+       "{} holds NaN or infinity, which has no code; leave it as it is with "
+       "--exclude_layers, or start from an undamaged checkpoint",
+       name_);
+}
+
+float WeightEncoder::Maximum(std::span<const std::byte> weights) const {
+  const int64_t row_bytes = columns_ * ElementBytes(type_);
+  const int64_t count = static_cast<int64_t>(weights.size()) / row_bytes;
+  std::vector<float> maxima(static_cast<std::size_t>(count));
+  ParallelFor(count, [&](int64_t r) {
+    FindGroupMaxima({type_, weights.data() + r * row_bytes, columns_}, columns_,
+                    std::span(maxima).subspan(static_cast<std::size_t>(r), 1));
+  });
+  float largest = 0.0f;
+  for (const float maximum : maxima) {
+    if (!std::isfinite(maximum)) FailNotFinite();
+    largest = std::max(largest, maximum);
+  }
+  return largest;
+}
+
+float WeightEncoder::GlobalScale(float maximum) const { return MakeGlobalScale(type_, maximum); }
+
+WeightEncoder::Scales WeightEncoder::MakeScales(std::span<const std::byte> weights,
+                                                float maximum) const {
+  const int64_t row_bytes = columns_ * ElementBytes(type_);
+  const auto groups = static_cast<std::size_t>(sizes_.scale_columns);
+  Scales scales;
+  scales.divisors.resize(groups);
+  std::vector<float> maxima(groups), of_row(groups);
+  for (int64_t at = 0; at < static_cast<int64_t>(weights.size()); at += row_bytes) {
+    FindGroupMaxima({type_, weights.data() + at, columns_}, group_, of_row);
+    for (std::size_t g = 0; g < groups; ++g) {
+      if (!std::isfinite(of_row[g])) FailNotFinite();
+      maxima[g] = std::max(maxima[g], of_row[g]);
+    }
+  }
+  if (scheme_.block.rows == 0) maxima[0] = maximum;
+  if (scheme_.scale == ScaleFormat::kE4M3WithGlobal) {
+    scales.bytes.resize(groups);
+    MakeTwoLevelScales(type_, GlobalScale(maximum), maxima, scales.bytes, scales.divisors);
+  } else if (scheme_.scale == ScaleFormat::kPowerOfTwo) {
+    for (std::size_t g = 0; g < groups; ++g) {
+      const PowerOfTwoScale scale = MakePowerOfTwoScale(type_, scheme_.code, rule_, maxima[g]);
+      scales.bytes.push_back(static_cast<std::byte>(scale.byte));
+      scales.divisors[g] = scale.divisor;
+    }
+  } else if (!scheme_.symmetric) {
+    std::vector<float> low(groups), high(groups);
+    FindGroupRanges({type_, weights.data(), columns_}, group_, low, high);
+    for (std::size_t g = 0; g < groups; ++g) {
+      const ZeroPointScale scale = MakeZeroPointScale(type_, low[g], high[g]);
+      scales.stored.push_back(scale.scale);
+      scales.divisors[g] = scale.scale;
+      scales.zeros.push_back(scale.zero);
+    }
+  } else {
+    for (std::size_t g = 0; g < groups; ++g) {
+      const FloatScale scale = MakeFloatScale(type_, scheme_.code, rule_, maxima[g]);
+      scales.stored.push_back(scale.stored);
+      scales.divisors[g] = scale.divisor;
+    }
+  }
+  return scales;
+}
+
+void WeightEncoder::StoreScales(const Scales& scales, std::span<std::byte> to) const {
+  if (scales.stored.empty()) {
+    std::ranges::copy(scales.bytes, to.begin());
+    return;
+  }
+  const Dtype type = sizes_.scale_bytes == 4 ? Dtype::kF32 : type_;
+  for (std::size_t g = 0; g < scales.stored.size(); ++g) {
+    StoreFloat(type, scales.stored[g],
+               to.data() + g * static_cast<std::size_t>(sizes_.scale_bytes));
+  }
+}
+
+// One row of blocks, or as many rows as a word of zero points takes.
+void WeightEncoder::EncodeBlockRow(int64_t first_row, std::span<const std::byte> weights,
+                                   float maximum, const Band& band) const {
+  const int64_t row_bytes = columns_ * ElementBytes(type_);
+  const int64_t scale_row = sizes_.scale_columns * sizes_.scale_bytes;
+  const int64_t count = static_cast<int64_t>(weights.size()) / row_bytes;
+  const int64_t block = scheme_.block.rows == 1 ? 1 : count;
+  std::vector<uint32_t> words(scheme_.symmetric ? 0
+                                                : static_cast<std::size_t>(sizes_.scale_columns));
+  for (int64_t r = 0; r < count; r += block) {
+    const auto rows = weights.subspan(static_cast<std::size_t>(r * row_bytes),
+                                      static_cast<std::size_t>(block * row_bytes));
+    const Scales scales = MakeScales(rows, maximum);
+    if (scheme_.block.rows != 0 || first_row == 0) {
+      StoreScales(scales, band.scales.subspan(static_cast<std::size_t>(r / block * scale_row)));
+    }
+    const GroupScales groups{scales.divisors, group_};
+    for (int64_t i = 0; i < block; ++i) {
+      const WeightRow row{type_, rows.data() + i * row_bytes, columns_};
+      const auto codes = band.codes.subspan(static_cast<std::size_t>((r + i) * sizes_.row_bytes),
+                                            static_cast<std::size_t>(sizes_.row_bytes));
+      switch (scheme_.code) {
+        case Code::kE4M3:
+          EncodeE4M3(row, groups, rule_.code, codes);
+          break;
+        case Code::kE2M1:
+          EncodeE2M1(row, groups, rule_.code, codes);
+          break;
+        case Code::kInt8:
+          EncodeInt8(row, groups, rule_.code.quotient, codes);
+          break;
+        case Code::kInt4:
+          EncodeInt4(row, groups, scales.zeros, rule_.code.quotient, codes);
+          break;
+      }
+    }
+    for (std::size_t g = 0; g < words.size(); ++g) {
+      words[g] |= static_cast<uint32_t>(scales.zeros[g] + 8.0f) << (4 * r);
+    }
+  }
+  std::ranges::copy(std::as_bytes(std::span(words)), band.zeros.begin());
+}
+
+void WeightEncoder::Encode(int64_t first_row, std::span<const std::byte> weights, float maximum,
+                           const Band& band) const {
+  const int64_t row_bytes = columns_ * ElementBytes(type_);
+  const int64_t count = static_cast<int64_t>(weights.size()) / row_bytes;
+  NARROW_CHECK(first_row % band_rows() == 0 && first_row + count <= rows_);
+  NARROW_CHECK(static_cast<int64_t>(band.codes.size()) == count * sizes_.row_bytes);
+  // Rows that go together, and as many of these as are worth a thread's while.
+  const int64_t step = band_rows();
+  const int64_t unit = std::max<int64_t>(1, kUnitBytes / (step * row_bytes)) * step;
+  const int64_t scale_row = sizes_.scale_columns * sizes_.scale_bytes;
+  const int64_t block = std::max<int64_t>(1, scheme_.block.rows);
+  ParallelFor((count + unit - 1) / unit, [&](int64_t u) {
+    for (int64_t r = u * unit; r < std::min((u + 1) * unit, count); r += step) {
+      const int64_t n = std::min(step, count - r);
+      const auto part = [](std::span<std::byte> bytes, int64_t first, int64_t size) {
+        return size == 0
+                   ? bytes.first(0)
+                   : bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(size));
+      };
+      const int64_t scales = scheme_.block.rows == 0 ? 0 : r / block * scale_row;
+      const int64_t scale_bytes = scheme_.block.rows == 0 ? (first_row + r == 0 ? scale_row : 0)
+                                                          : (n + block - 1) / block * scale_row;
+      const int64_t word_bytes = sizes_.zero_rows == 0 ? 0 : sizes_.scale_columns * 4;
+      EncodeBlockRow(first_row + r,
+                     weights.subspan(static_cast<std::size_t>(r * row_bytes),
+                                     static_cast<std::size_t>(n * row_bytes)),
+                     maximum,
+                     {part(band.codes, r * sizes_.row_bytes, n * sizes_.row_bytes),
+                      part(band.scales, scales, scale_bytes),
+                      part(band.zeros, r / kRowsOfZeroWord * word_bytes, word_bytes)});
+    }
+  });
+}
+
+}  // namespace narrow

@@ -1,0 +1,76 @@
+// A weight matrix to its codes and scales, rounded to nearest, band of rows by band of rows.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "quantization/tensor_scheme.h"
+#include "quantization/weight_rule.h"
+#include "tensor/dtype.h"
+
+namespace narrow {
+
+// The sizes of what a weight [rows, columns] becomes; all row-major. E2M1 and INT4 codes are two a
+// byte, the even column in the low bits.
+struct EncodedSizes {
+  int64_t row_bytes = 0;   // of codes
+  int64_t scale_rows = 0;  // scales are [scale_rows, scale_columns]
+  int64_t scale_columns = 0;
+  int64_t scale_bytes = 0;  // of one scale
+  int64_t zero_rows = 0;    // zero points: I32 [zero_rows, scale_columns], row 8k + j of the weight
+                            // in bits 4j .. 4j + 3 of word k, as z + 8; 0 rows: none
+};
+
+// A matrix of one scheme. Immutable; Encode computes with all threads.
+class WeightEncoder {
+ public:
+  // `name` is for messages. REQUIRES: FitsScheme; `type` is BF16, F16 or F32.
+  WeightEncoder(std::string name, const TensorScheme& scheme, const WeightRule& rule, Dtype type,
+                int64_t rows, int64_t columns);
+
+  const EncodedSizes& sizes() const { return sizes_; }
+  // Bands begin at multiples of this.
+  int64_t band_rows() const;
+  // Whether the largest magnitude of the whole matrix (of all matrices that share a scale) has to
+  // be known before the first code.
+  bool NeedsMaximum() const;
+  // The largest magnitude of rows in storage order. Throws: kNumeric for NaN and infinity.
+  float Maximum(std::span<const std::byte> weights) const;
+
+  // What rows [first_row, first_row + count) become; `weights` holds these rows. The last row of a
+  // band is that of the matrix, or the next band begins behind it.
+  struct Band {
+    std::span<std::byte> codes;   // [count, row_bytes]
+    std::span<std::byte> scales;  // of the blocks that begin in the band
+    std::span<std::byte> zeros;   // of the words that begin in the band
+  };
+  // `maximum`: where NeedsMaximum. Throws: kNumeric for NaN and infinity.
+  void Encode(int64_t first_row, std::span<const std::byte> weights, float maximum,
+              const Band& band) const;
+  // The global scale of two-level scales.
+  float GlobalScale(float maximum) const;
+
+ private:
+  struct Scales;
+  void EncodeBlockRow(int64_t first_row, std::span<const std::byte> weights, float maximum,
+                      const Band& band) const;
+  Scales MakeScales(std::span<const std::byte> weights, float maximum) const;
+  void StoreScales(const Scales& scales, std::span<std::byte> to) const;
+  [[noreturn]] void FailNotFinite() const;
+
+  std::string name_;
+  TensorScheme scheme_;
+  WeightRule rule_;
+  Dtype type_;
+  int64_t rows_;
+  int64_t columns_;
+  int64_t group_;  // columns that share a scale
+  EncodedSizes sizes_;
+};
+
+// Why a weight of this size has no such codes; nothing: it has.
+std::optional<std::string> SizeProblem(const TensorScheme& scheme, int64_t rows, int64_t columns);
+
+}  // namespace narrow
