@@ -28,6 +28,7 @@ WRAPPERS = {
     'pcre2': r'text/.*',
     'utf8proc': r'text/[^/]*\.cc',
     'zstd': r'text/.*',
+    'yaml.h': r'io/yaml\.cc',
     'CLI/': r'cli/.*',
     'gtest/': r'.*(_test\.cc|\.h)',  # a header for tests; a program that used one would not link
     'gmock/': r'.*_test\.cc',

@@ -180,6 +180,7 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
     std::string directory;
     bool json = false;
     bool headers_only = false;
+    bool for_upload = false;
   };
   CLI::App& command = *program.add_subcommand(
       "inspect",
@@ -190,10 +191,13 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
   command.add_flag("--headers_only", flags->headers_only,
                    "Read headers and scales alone: quick for large checkpoints, but NaN and "
                    "infinity in the weights are not found");
+  command.add_flag("--for_upload", flags->for_upload,
+                   "Also say what is missing for an upload to the Hugging Face hub: the card and "
+                   "what it names, tokenizer, generation config, files that do not belong there");
   command.callback([flags, &run] {
     run = [flags] {
       ProgressDisplay progress(ProgressDisplay::StandardError());
-      InspectOptions options{.progress = &progress};
+      InspectOptions options{.progress = &progress, .for_upload = flags->for_upload};
       if (flags->headers_only) options.numbers = InspectOptions::Numbers::kNotRead;
       const InspectionReport report = Inspect(flags->directory, options);
       Print(flags->json ? RenderInspectionJson(report) : RenderInspection(report));

@@ -22,6 +22,8 @@ class Findings {
     Add(Severity::kWarning, kind, std::move(text));
   }
 
+  int64_t count() const { return count_; }
+
   // All findings, errors first, in the order they were made.
   std::vector<Finding> Take() {
     std::vector<Finding> all;
@@ -40,11 +42,13 @@ class Findings {
 
  private:
   void Add(Severity severity, const std::string& kind, std::string text) {
+    ++count_;
     if (++counts_[{severity, kind}] <= kMaxPerKind) {
       findings_.push_back({severity, std::move(text)});
     }
   }
 
+  int64_t count_ = 0;
   std::vector<Finding> findings_;
   std::map<std::pair<Severity, std::string>, int64_t> counts_;
 };

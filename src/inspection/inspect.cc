@@ -11,6 +11,7 @@
 #include "inspection/number_checks.h"
 #include "inspection/quantization_checks.h"
 #include "inspection/side_checks.h"
+#include "inspection/upload_checks.h"
 
 namespace narrow {
 namespace {
@@ -52,6 +53,11 @@ InspectionReport Inspect(const std::filesystem::path& directory, const InspectOp
   CheckSideFiles(directory, findings);
   if (auto note = BasisNote(directory)) report.notes.push_back(*std::move(note));
   CheckQuantization(inventory, model ? &*model : nullptr, findings);
+  if (options.for_upload) {
+    const int64_t before = findings.count();
+    CheckForUpload(directory, inventory, findings);
+    if (findings.count() == before) report.notes.emplace_back("nothing is missing for an upload");
+  }
   if (options.numbers == InspectOptions::Numbers::kRead) {
     SilentProgress silent;
     CheckNumbers(directory, inventory, options.progress ? *options.progress : silent, findings);

@@ -57,14 +57,16 @@ struct InspectionReport {
 // Errors are what keeps vLLM from loading the checkpoint, makes it compute with other numbers than
 // meant, or is no number; warnings are what it ignores. Damaged weights and an index that does not
 // fit the files are errors in the report, beside the tensors of the files that can be read. Of the
-// files beside the weights, a missing or incomplete tokenizer and an adapter are warnings. Throws:
-// kNotFound without directory, config.json or any weights; kCorruptInput for a config.json that is
-// no JSON object; kIo. Source: docs/formats/checkpoint.md, loading rules of vLLM 0.32.
+// files beside the weights, a missing or incomplete tokenizer and an adapter are warnings. For an
+// upload, what the hub refuses is an error, and what readers of the model would miss a warning.
+// Throws: kNotFound without directory, config.json or any weights; kCorruptInput for a config.json
+// that is no JSON object; kIo. Source: docs/formats/checkpoint.md, loading rules of vLLM 0.32.
 struct InspectOptions {
   // Reading the numbers takes as long as reading all files; without it, NaN and infinity in the
   // weights are not found.
   enum class Numbers { kRead, kNotRead } numbers = Numbers::kRead;
   ProgressSink* progress = nullptr;  // of reading them; null: silent
+  bool for_upload = false;           // also what is missing for an upload to the Hugging Face hub
 };
 InspectionReport Inspect(const std::filesystem::path& directory,
                          const InspectOptions& options = {});

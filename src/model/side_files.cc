@@ -155,7 +155,7 @@ class Planner {
       if (name == kTemplates) {
         AddTemplates(path);
       } else if (IsSideFileName(name)) {
-        const bool known = std::ranges::count(kWellKnown, name) > 0;
+        const bool known = IsKnownSideFile(name);
         if (known || !fs::is_directory(path, error)) Add(path, name, known);
       }
     }
@@ -237,6 +237,8 @@ SideFilePlan PlanSideFiles(const fs::path& model_directory) {
   }
   return Planner(std::move(directory)).Plan();
 }
+
+bool IsKnownSideFile(std::string_view name) { return std::ranges::count(kWellKnown, name) > 0; }
 
 void CopySideFiles(const SideFilePlan& plan, const fs::path& output_directory) {
   for (const SideFile& file : plan.files) {

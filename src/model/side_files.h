@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace narrow {
@@ -39,6 +40,10 @@ struct SideFilePlan {
 // Throws: kNotFound and kIo naming the link and where it leads; kIo when the directory cannot be
 // read; kCorruptInput for a broken generation_config.json, or JSON behind a link that is none.
 SideFilePlan PlanSideFiles(const std::filesystem::path& model_directory);
+
+// Whether servers or transformers read a file of this name beside config.json and the weights, or
+// it is a license.
+bool IsKnownSideFile(std::string_view name);
 
 // Writes the files of the plan to `output_directory`, byte for byte. Throws: kIo, kCorruptInput
 // when a file shrank in the meantime.

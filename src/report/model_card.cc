@@ -4,17 +4,12 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "io/json.h"
+#include "report/card_metadata.h"
 #include "report/report.h"
 #include "text/text_format.h"
 
 namespace narrow {
 namespace {
-
-// A YAML double-quoted scalar, which JSON's strings are.
-std::string YamlString(std::string_view text) {
-  return Json(text).dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
-}
 
 // A code block whose fence is longer than any run of backticks in it.
 std::string CodeBlock(std::string_view code) {
@@ -26,13 +21,6 @@ std::string CodeBlock(std::string_view code) {
   }
   const std::string fence(std::max<std::size_t>(3, longest + 1), '`');
   return fmt::format("{}sh\n{}\n{}\n", fence, code, fence);
-}
-
-std::string FrontMatter(const SourceFacts& source) {
-  std::string text =
-      fmt::format("---\nbase_model: {}\nbase_model_relation: quantized\n", YamlString(source.name));
-  if (source.license) text += fmt::format("license: {}\n", YamlString(*source.license));
-  return text + "tags:\n- fp8\n- vllm\n---\n";
 }
 
 std::string Introduction(const RunReport& report, const SourceFacts& source) {
@@ -206,7 +194,7 @@ std::string EvaluationSection(const RunReport& report) {
 std::string License(const SourceFacts& source) {
   std::string text = "## License\n\nThe license of the base model applies";
   if (source.license) {
-    text += fmt::format(": {}", MarkdownText(*source.license));
+    text += fmt::format(": {}", MarkdownText(source.license_name.value_or(*source.license)));
   } else {
     text += "; the source directory does not name it, so look it up before you publish";
   }
@@ -222,8 +210,9 @@ std::string License(const SourceFacts& source) {
 std::string RenderModelCard(const RunReport& report, const SourceFacts& source,
                             const std::string& output_name) {
   NARROW_CHECK(report.strategy.has_value());
-  return FrontMatter(source) + fmt::format("\n# {}\n\n", MarkdownText(output_name)) +
-         Introduction(report, source) + "\n" + QuantizationStrategy(report) +
+  return RenderCardMetadata(report, source, output_name) +
+         fmt::format("\n# {}\n\n", MarkdownText(output_name)) + Introduction(report, source) +
+         "\n" + QuantizationStrategy(report) +
          "\n## Quick Start\n\nThe command that made this checkpoint:\n\n" +
          CodeBlock(ShellCommand(report.command_line)) + "\n" + Deployment(report, output_name) +
          "\n" + EvaluationSection(report) + "\n" + License(source);

@@ -13,13 +13,13 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-const SourceFacts kSource = {"org/Tiny", "apache-2.0", "LICENSE"};
+const SourceFacts kSource = {
+    .name = "Tiny", .hub_name = {}, .license = "apache-2.0", .license_file = "LICENSE"};
 
 TEST(ModelCard, HasItsSectionsInOrder) {
   const std::string card = RenderModelCard(FullReport(), kSource, "Tiny-FP8");
-  EXPECT_THAT(card,
-              StartsWith("---\nbase_model: \"org/Tiny\"\nbase_model_relation: quantized\n"
-                         "license: \"apache-2.0\"\ntags:\n- fp8\n- vllm\n---\n\n# Tiny-FP8\n"));
+  EXPECT_THAT(card, StartsWith("---\nlicense: \"apache-2.0\"\nlibrary_name: vllm\n"));
+  EXPECT_THAT(card, HasSubstr("\n---\n\n# Tiny-FP8\n"));
   std::size_t previous = 0;
   for (const char* section : {"## Introduction\n", "## Quantization Strategy\n", "## Quick Start\n",
                               "## Deployment\n", "## Evaluation\n", "## License\n"}) {
@@ -78,7 +78,8 @@ TEST(ModelCard, HasNoFiguresThatWereNotMeasured) {
   report.evaluation.reset();
   report.calibration->notice.reset();
   report.strategy->kv_cache = KvCacheQuantization::kNone;
-  const std::string card = RenderModelCard(report, {"Tiny", {}, {}}, "out");
+  const std::string card =
+      RenderModelCard(report, {.name = "Tiny", .hub_name = {}, .license = {}}, "out");
   EXPECT_THAT(card, HasSubstr("## Evaluation\n\nNo evaluation was made in this run.\n"));
   EXPECT_THAT(card, HasSubstr("vllm serve out\n"));
   EXPECT_THAT(card, HasSubstr("- KV cache: not quantized\n"));
@@ -93,8 +94,7 @@ TEST(ModelCard, ForeignTextStaysText) {
   report.command_line = {"narrow", "````", "\n## Evil"};
   report.evaluation->dataset = "a|b<script>";
   const std::string card =
-      RenderModelCard(report, {"x\"\nlicense: mit", std::nullopt, std::nullopt}, "o\n# Evil");
-  EXPECT_THAT(card, StartsWith("---\nbase_model: \"x\\\"\\nlicense: mit\"\n"));
+      RenderModelCard(report, {.name = "x\n# Evil", .hub_name = {}, .license = {}}, "o\n# Evil");
   EXPECT_THAT(card, HasSubstr("\n`````sh\nnarrow '````' $'\\012## Evil'\n`````\n"));
   EXPECT_THAT(card, HasSubstr("| a\\|b\\<script\\>, 8 windows"));
   EXPECT_THAT(card, Not(HasSubstr("\n# Evil")));

@@ -12,14 +12,17 @@
 
 #include "base/error.h"
 #include "io/file.h"
+#include "io/json.h"
+#include "io/yaml.h"
 
 namespace narrow {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMaxReadBytes = 64 * 1024;
+constexpr int64_t kMaxReadBytes = int64_t{1} << 20;
 constexpr std::size_t kMaxIdentifierLength = 64;
+constexpr std::size_t kMaxLineLength = 512;
 
 // The longest titles first: "LLAMA 3" is the start of "LLAMA 3.1".
 constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kLicenseTitles = {{
@@ -55,13 +58,6 @@ std::string ReadStart(const fs::path& path) {
   }
 }
 
-std::string_view Trim(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r\"'";
-  const std::size_t first = text.find_first_not_of(kBlank);
-  if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
-}
-
 bool IsIdentifier(std::string_view text) {
   return !text.empty() && text.size() <= kMaxIdentifierLength &&
          std::ranges::all_of(text, [](char c) {
@@ -70,19 +66,57 @@ bool IsIdentifier(std::string_view text) {
          });
 }
 
-// `license:` of the YAML block that a README starts with.
-std::optional<std::string> FrontMatterLicense(std::string_view readme) {
-  constexpr std::string_view kKey = "license:";
-  for (bool first = true; !readme.empty(); first = false) {
-    const std::size_t end = std::min(readme.find('\n'), readme.size());
-    const std::string_view line = readme.substr(0, end);
-    readme.remove_prefix(std::min(end + 1, readme.size()));
-    const bool fence = Trim(line) == "---";
-    if (fence != first) return {};  // no block, or its end
-    if (!line.starts_with(kKey)) continue;
-    const std::string_view value = Trim(line.substr(kKey.size()));
-    if (IsIdentifier(value)) return std::string(value);
-    return {};
+// The front matter of the card, or an empty object.
+Json CardOf(const fs::path& directory) {
+  const std::string readme = ReadStart(directory / "README.md");
+  const auto block = FrontMatterOf(readme);
+  if (!block) return Json::object();
+  try {
+    Json card = ParseYaml(*block, "README.md");
+    if (card.is_object()) return card;
+  } catch (const Error&) {  // facts for the card are optional
+  }
+  return Json::object();
+}
+
+// A short text of one line.
+std::optional<std::string> Line(const Json& object, const char* key) {
+  const auto value = object.find(key);
+  if (value == object.end() || !value->is_string()) return std::nullopt;
+  const auto& text = value->get_ref<const std::string&>();
+  if (text.empty() || text.size() > kMaxLineLength) return std::nullopt;
+  if (text.find_first_of("\r\n") != std::string::npos) return std::nullopt;
+  return text;
+}
+
+void ReadLicense(const Json& card, SourceFacts& facts) {
+  facts.license = Line(card, "license");
+  if (facts.license && !IsIdentifier(*facts.license)) facts.license.reset();
+  if (facts.license != "other") return;
+  facts.license_name = Line(card, "license_name");
+  facts.license_link = Line(card, "license_link");
+}
+
+// `base_model` is a name or a list of them.
+std::vector<std::string> BasesOf(const Json& card) {
+  std::vector<std::string> bases;
+  const auto value = card.find("base_model");
+  if (value == card.end()) return bases;
+  for (const Json& base : value->is_array() ? *value : Json::array({*value})) {
+    if (!base.is_string() || !IsHubName(base.get_ref<const std::string&>())) return {};
+    bases.push_back(base);
+  }
+  return bases;
+}
+
+// What transformers loaded before it saved this model; a folder of somebody's disk is none.
+std::vector<std::string> LoadedFrom(const fs::path& directory) {
+  try {
+    const Json config = ParseJson(ReadStart(directory / "config.json"), "config.json");
+    if (!config.is_object()) return {};
+    const auto name = Line(config, "_name_or_path");
+    if (name && name->find('/') != std::string::npos && IsHubName(*name)) return {*name};
+  } catch (const Error&) {
   }
   return {};
 }
@@ -104,17 +138,18 @@ std::optional<std::string> LicenseFileName(const fs::path& directory) {
 }
 
 // models--org--name/snapshots/<revision> is org/name.
-std::string NameFromPath(const fs::path& directory) {
+std::optional<std::string> HubNameFromPath(const fs::path& directory) {
   const fs::path snapshots = directory.parent_path();
   constexpr std::string_view kPrefix = "models--";
   const std::string folder = snapshots.parent_path().filename().string();
-  if (snapshots.filename() != "snapshots" || !folder.starts_with(kPrefix)) {
-    return directory.filename().string();
-  }
+  if (snapshots.filename() != "snapshots" || !folder.starts_with(kPrefix)) return std::nullopt;
   std::string name = folder.substr(kPrefix.size());
   const std::size_t separator = name.find("--");
-  if (separator == std::string::npos) return name;
-  return name.substr(0, separator) + "/" + name.substr(separator + 2);
+  if (separator != std::string::npos) {
+    name = fmt::format("{}/{}", name.substr(0, separator), name.substr(separator + 2));
+  }
+  if (!IsHubName(name)) return std::nullopt;
+  return name;
 }
 
 }  // namespace
@@ -124,13 +159,34 @@ SourceFacts ReadSourceFacts(const fs::path& model_directory) {
   fs::path directory = fs::absolute(model_directory, error).lexically_normal();
   if (!directory.has_filename()) directory = directory.parent_path();  // a trailing slash
   SourceFacts facts;
-  facts.name = NameFromPath(directory);
-  facts.license = FrontMatterLicense(ReadStart(directory / "README.md"));
+  facts.hub_name = HubNameFromPath(directory);
+  facts.name = facts.hub_name.value_or(directory.filename().string());
+  const Json card = CardOf(directory);
+  if (!facts.hub_name) facts.ancestors = BasesOf(card);
+  if (!facts.hub_name && facts.ancestors.empty()) facts.ancestors = LoadedFrom(directory);
+  ReadLicense(card, facts);
   facts.license_file = LicenseFileName(directory);
   if (!facts.license && facts.license_file) {
     facts.license = LicenseFromTitle(ReadStart(directory / *facts.license_file));
   }
   return facts;
+}
+
+bool IsHubName(std::string_view text) {
+  const auto usual = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-' || c == '.';
+  };
+  const auto part = [&](std::string_view name) {
+    return !name.empty() && std::ranges::all_of(name, usual) && !name.starts_with('-') &&
+           !name.starts_with('.') && !name.ends_with('-') && !name.ends_with('.');
+  };
+  if (text.size() > 96 || text.ends_with(".git") || text.find("--") != text.npos ||
+      text.find("..") != text.npos) {
+    return false;
+  }
+  const std::size_t slash = text.find('/');
+  if (slash == text.npos) return part(text);
+  return part(text.substr(0, slash)) && part(text.substr(slash + 1));
 }
 
 }  // namespace narrow

@@ -29,11 +29,56 @@ TEST(SourceFacts, ReadsTheLicenseOfTheFrontMatter) {
 TEST(SourceFacts, IgnoresWhatIsNoIdentifierInAFrontMatter) {
   for (const std::string_view readme :
        {"license: mit\n", "---\na: b\n---\nlicense: mit\n", "---\nlicense: [a](b)\n---\n",
-        "---\nlicense:\n---\n", "---\n  license: mit\n---\n", "---", "", "\n---\nlicense: mit\n"}) {
+        "---\nlicense:\n---\n", "---\nlicense: a b\n---\n", "---\nlicense: [mit]\n---\n", "---", "",
+        "---\nlicense: mit\n"}) {
     EXPECT_EQ(LicenseOf("README.md", readme), std::nullopt) << readme;
   }
   EXPECT_EQ(LicenseOf("README.md", "---\nlicense: " + std::string(65, 'a') + "\n---\n"),
             std::nullopt);
+}
+
+TEST(SourceFacts, TakesNameAndLinkOfAnotherLicense) {
+  const TemporaryTree tree;
+  tree.Write("README.md",
+             "---\nlicense: other\nlicense_name: some-1.0\nlicense_link: LICENSE\n---\n");
+  const SourceFacts facts = ReadSourceFacts(tree.root());
+  EXPECT_EQ(facts.license, "other");
+  EXPECT_EQ(facts.license_name, "some-1.0");
+  EXPECT_EQ(facts.license_link, "LICENSE");
+}
+
+std::vector<std::string> AncestorsOf(std::string_view readme, std::string_view config) {
+  const TemporaryTree tree;
+  tree.Write("README.md", readme);
+  tree.Write("config.json", config);
+  return ReadSourceFacts(tree.root()).ancestors;
+}
+
+TEST(SourceFacts, NamesWhatTheModelWasMadeOf) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(AncestorsOf("---\nbase_model: org/Tiny\n---\n", R"({"_name_or_path": "a/b"})"),
+            Names{"org/Tiny"});
+  EXPECT_EQ(AncestorsOf("---\nbase_model:\n- org/a\n- gpt2\n---\n", "{}"),
+            (Names{"org/a", "gpt2"}));
+  EXPECT_EQ(AncestorsOf("# Tiny", R"({"_name_or_path": "org/Tiny"})"), Names{"org/Tiny"});
+  for (const std::string_view config :
+       {R"({"_name_or_path": "/home/me/Tiny"})", R"({"_name_or_path": "Tiny"})",
+        R"({"_name_or_path": "../Tiny"})", R"({"_name_or_path": 1})", "[]", "{", ""}) {
+    EXPECT_EQ(AncestorsOf("---\nbase_model: [a b, org/c]\n---\n", config), Names{}) << config;
+  }
+}
+
+TEST(SourceFacts, KnowsNamesOfTheHub) {
+  // As validate_repo_id of huggingface_hub 2.4 says.
+  for (const char* name : {"gpt2", "org/name", "a-b/c_d.e-f", "123/4", "a/_b"}) {
+    EXPECT_TRUE(IsHubName(name)) << name;
+  }
+  for (const char* name : {"", "a/b/c", "/a", "a/", "-a", "a.", ".a", "a--b", "a..b", "a b",
+                           "a/b.git", "a/b\n", "a/\xc3\xa9", "./a", "~/a"}) {
+    EXPECT_FALSE(IsHubName(name)) << name;
+  }
+  EXPECT_TRUE(IsHubName(std::string(96, 'a')));
+  EXPECT_FALSE(IsHubName(std::string(97, 'a')));
 }
 
 TEST(SourceFacts, FallsBackToTheTitleOfTheLicenseFile) {

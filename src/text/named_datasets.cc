@@ -12,11 +12,15 @@ constexpr std::string_view kPilevalFiles[] = {"val.jsonl.zst", "val.jsonl", "pil
 constexpr std::string_view kWikitext2Files[] = {"wiki.test.raw"};
 
 constexpr NamedDataset kNamedDatasets[] = {
-    {"pileval", kPilevalFiles,
-     "the Hugging Face data set mit-han-lab/pile-val-backup has val.jsonl.zst"},
-    {"wikitext2", kWikitext2Files,
+    {"pileval",
+     kPilevalFiles,
+     "the Hugging Face data set mit-han-lab/pile-val-backup has val.jsonl.zst",
+     {"mit-han-lab/pile-val-backup", "", "validation", "Pile, validation"}},
+    {"wikitext2",
+     kWikitext2Files,
      "the archive wikitext-2-raw-v1.zip has wiki.test.raw, and docs/data.md says how to make it "
-     "from the Hugging Face data set Salesforce/wikitext"},
+     "from the Hugging Face data set Salesforce/wikitext",
+     {"Salesforce/wikitext", "wikitext-2-raw-v1", "test", "WikiText-2 (raw)"}},
 };
 
 std::optional<std::string> Variable(const char* name) {

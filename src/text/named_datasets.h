@@ -11,10 +11,19 @@ namespace narrow {
 
 inline constexpr std::string_view kBuiltinDataset = "builtin";
 
+// Where the Hugging Face hub has it, as load_dataset() of the package datasets takes it.
+struct HubDataset {
+  std::string_view repository;
+  std::string_view config;  // empty: it has one only
+  std::string_view split;
+  std::string_view title;  // as people call it
+};
+
 struct NamedDataset {
   std::string_view name;
   std::span<const std::string_view> file_names;  // the first one that is there is taken
   std::string_view source;                       // where to get it, for a message
+  HubDataset hub;
 };
 
 // Null when there is no such name.
