@@ -10,7 +10,7 @@ import re
 import source_check
 
 ORDER = ('base', 'tensor', 'io', 'text', 'kernels', 'model', 'synthesis', 'quantization',
-         'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan', 'jobs', 'cli')
+         'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan', 'jobs', 'library', 'cli')
 PLACE = {module: place for place, module in enumerate(ORDER)}
 
 # Headers that show types of a library, for their own module alone.
