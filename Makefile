@@ -1,5 +1,5 @@
 # make         builds the program: build/narrow
-# make demo    installs what is missing, builds, fetches a real model and quantizes it
+# make demo    installs what is missing, builds, fetches a real model and quantizes it (MODEL=gemma3: another one)
 # make test    installs what is missing, builds, runs every test
 # make bench   throughput against the peak of this machine
 # make bench-405b  two full-size layers of Llama 3.1 405B under 12 GiB of memory (45 GB of disk)
@@ -8,7 +8,7 @@
 # make fuzz    every parser under libFuzzer for FUZZ_SECONDS each, or FUZZ_RUNS=2000000 executions (build-fuzz/)
 BUILD ?= build
 FUZZ_SECONDS ?= 60
-MODEL := SmolLM2-135M-Instruct
+MODEL ?= smollm2
 
 .NOTPARALLEL:
 .PHONY: program setup everything demo test bench bench-405b lint lint-fast asan fuzz clean
@@ -26,9 +26,9 @@ everything: $(BUILD)/build.ninja
 	cmake --build $(BUILD)
 
 demo: setup program
-	tools/prepare_demo_model.sh $(BUILD)
-	$(BUILD)/narrow quantize --model_dir $(BUILD)/models/$(MODEL) \
-	  --output_dir $(BUILD)/$(MODEL)-FP8-KV \
+	model=$$(tools/prepare_demo_model.sh $(BUILD) $(MODEL) | tail -n 1) && \
+	$(BUILD)/narrow quantize --model_dir "$$model" \
+	  --output_dir "$(BUILD)/$$(basename "$$model")-FP8-KV" \
 	  --quant_scheme w_fp8_a_fp8 --kv_cache_dtype fp8 --num_calib_data 128 \
 	  --model_export quark_safetensors --no_weight_matrix_merge --custom_mode fp8 \
 	  --eval_windows 4 --overwrite

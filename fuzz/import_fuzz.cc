@@ -3,10 +3,11 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "import/config_json.h"
-#include "import/llama_model.h"
+#include "import/gguf_model.h"
 #include "import/metadata.h"
 #include "import/tokenizer_json.h"
 #include "import/tokenizer_source.h"
@@ -18,16 +19,20 @@ namespace {
 
 void Import(const GgufHeader& header) {
   const GgufMetadata metadata(header, "input");
-  const LlamaModel model = ReadLlamaModel(header, metadata);
-  for (const ImportedTensor& tensor : MapTensors(header, model, "input")) {
-    NARROW_CHECK(tensor.source != nullptr && !tensor.name.empty());
+  std::vector<GgufSource> sources;
+  for (const GgufTensor& tensor : header.tensors) sources.push_back({&tensor, nullptr});
+  const GgufTensors tensors(sources, "input");
+  const GgufModel model = ReadGgufModel(metadata, tensors);
+  for (const ImportedTensor& tensor : MapTensors(model, tensors)) {
+    NARROW_CHECK(tensor.source.tensor != nullptr && !tensor.name.empty());
   }
-  const TokenizerSource source = ReadTokenizerSource(metadata, std::nullopt);
+  const TokenizerSource source =
+      ReadTokenizerSource(metadata, std::nullopt, model.architecture->pieces);
   const Tokenizer tokenizer = Tokenizer::FromJson(TokenizerJson(source, "input").dump(), "input");
   for (const int32_t id : tokenizer.Encode("some text, 12", SpecialTokens::kAdd)) {
     NARROW_CHECK(id >= 0 && id < tokenizer.vocabulary_size());
   }
-  static_cast<void>(ConfigJson(model, source).dump());
+  static_cast<void>(ConfigJson(metadata, model, source).dump());
 }
 
 }  // namespace

@@ -4,8 +4,11 @@
                                    of the blocks, and their values as the package decodes them (f32)
   src/import/testdata/llama.gguf   a Llama of two layers whose numbers follow Value() below, with q
                                    and k in GGUF's order of rows and a byte-level tokenizer
+  src/import/testdata/NAME.gguf    a model of two layers of each architecture of make_gguf_families.py,
+                                   and architectures.json: what its checkpoint should hold
 
-Needs: pip install gguf==0.19.0. Deterministic. Usage: make_gguf_golden.py
+Needs: pip install gguf==0.19.0 transformers==5.19.0 torch. Deterministic.
+Usage: make_gguf_golden.py
 """
 import pathlib
 
@@ -13,6 +16,8 @@ import numpy
 from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
+
+import make_gguf_families
 
 OUTPUT = pathlib.Path(__file__).resolve().parent.parent / 'src' / 'import' / 'testdata'
 BLOCKS = 3
@@ -121,3 +126,4 @@ def write_model(path):
 OUTPUT.mkdir(parents=True, exist_ok=True)
 write_blocks(OUTPUT / 'blocks.bin')
 write_model(OUTPUT / 'llama.gguf')
+make_gguf_families.write(OUTPUT, value)

@@ -22,6 +22,15 @@ if [ -z "${NARROW_SMOLLM2_DIR:-}" ] && [ -x "$build/narrow" ]; then
   fi
 fi
 
+if [ -z "${NARROW_GEMMA3_GGUF:-}" ]; then
+  if NARROW_GEMMA3_GGUF=$("$tools/fetch_demo_model.sh" gemma3); then
+    export NARROW_GEMMA3_GGUF
+  else
+    unset NARROW_GEMMA3_GGUF
+    echo "run_tests.sh: Gemma 3 270M could not be fetched; tests that need it will skip" >&2
+  fi
+fi
+
 report=$build/test-report.xml
 rm -f "$report"
 ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" --output-junit "$report" \

@@ -151,9 +151,9 @@ void AddImportCommand(CLI::App& program, std::function<int()>& run) {
     bool overwrite = false;
   };
   CLI::App& command = *program.add_subcommand(
-      "import", "Make a Hugging Face BF16 checkpoint with tokenizer from a Llama GGUF file");
+      "import", "Make a Hugging Face BF16 checkpoint with tokenizer from a GGUF file");
   const auto flags = std::make_shared<Flags>();
-  command.add_option("gguf", flags->gguf, "GGUF file")->required();
+  command.add_option("gguf", flags->gguf, "GGUF file, or the first of a split set")->required();
   command.add_option("directory", flags->directory, "Directory to make")->required();
   command.add_option("--pre_tokenizer", flags->pre_tokenizer,
                      "How text is cut into words, in place of what the file says (llama-bpe for "

@@ -22,15 +22,17 @@ struct PiecePair {
 };
 
 // Added tokens are cut out of the text before pieces are joined, so no pair leads to one or uses
-// one. Pairs of one piece come in order of the left piece's id.
+// one. Pairs of one piece come in order of the left piece's id; where ids rank, the longest left
+// piece first.
 std::vector<PiecePair> FindPairs(const TokenizerSource& source, const std::string& what) {
   std::unordered_map<std::string_view, std::size_t> ids;
-  for (std::size_t id = 0; id < source.tokens->size(); ++id) {
-    if (!source.Added(static_cast<int64_t>(id))) ids.emplace((*source.tokens)[id], id);
+  for (std::size_t id = 0; id < source.tokens.size(); ++id) {
+    if (!source.Added(static_cast<int64_t>(id))) ids.emplace(source.tokens[id], id);
   }
+  const bool by_id = source.order == PieceOrder::kIds;
   std::vector<PiecePair> pairs;
-  for (std::size_t id = 0; id < source.tokens->size(); ++id) {
-    const std::string_view piece = (*source.tokens)[id];
+  for (std::size_t id = 0; id < source.tokens.size(); ++id) {
+    const std::string_view piece = source.tokens[id];
     if (!ids.contains(piece)) continue;
     if (piece.size() > kMaxPieceBytes) {
       Fail(ErrorCode::kUnsupported, "{}: a SentencePiece token of {} bytes; at most {} are handled",
@@ -42,10 +44,10 @@ std::vector<PiecePair> FindPairs(const TokenizerSource& source, const std::strin
       const std::string_view left = piece.substr(0, cut);
       const std::string_view right = piece.substr(cut);
       if (!ids.contains(left) || !ids.contains(right)) continue;
-      pairs.push_back({left, right, (*source.scores)[id]});
+      pairs.push_back({left, right, by_id ? -static_cast<double>(id) : (*source.scores)[id]});
     }
     std::sort(pairs.begin() + first, pairs.end(), [&](const PiecePair& a, const PiecePair& b) {
-      return ids.at(a.left) < ids.at(b.left);
+      return by_id ? a.left.size() > b.left.size() : ids.at(a.left) < ids.at(b.left);
     });
   }
   return pairs;
@@ -65,7 +67,7 @@ Json SentencePieceMerges(const TokenizerSource& source, const std::string& what)
 }  // namespace
 
 Json VocabularyJson(const TokenizerSource& source) {
-  auto count = static_cast<int64_t>(source.tokens->size());
+  auto count = static_cast<int64_t>(source.tokens.size());
   while (count > 0 && source.Added(count - 1)) --count;
   Json vocabulary = Json::object();
   // Through the sequence underneath: the map's own insertion searches all keys, which are known to

@@ -11,9 +11,10 @@ namespace narrow {
 Json VocabularyJson(const TokenizerSource& source);
 
 // "left right", best first. For SentencePiece every pair of pieces that joins to a piece, the
-// joined piece with the best score first and equal scores in order of the pieces' ids. Throws:
-// kCorruptInput for a merge that is not two words; kUnsupported for a SentencePiece token too long
-// to be one. Source of the order: the merges of Llama 2's tokenizer.json.
+// joined piece with the best score first and equal scores in order of the pieces' ids; or the
+// lowest id first, as PieceOrder says. Throws: kCorruptInput for a merge that is not two words;
+// kUnsupported for a SentencePiece token too long to be one. Source of the order: the merges of
+// Llama 2's tokenizer.json; of Gemma's, generate_merges of transformers 5.19.
 Json MergesJson(const TokenizerSource& source, const std::string& what);
 
 }  // namespace narrow

@@ -12,9 +12,9 @@
 #include "base/parallel.h"
 #include "import/config_json.h"
 #include "import/dequantize.h"
-#include "import/llama_model.h"
+#include "import/gguf_model.h"
+#include "import/gguf_set.h"
 #include "import/metadata.h"
-#include "import/rope_scaling.h"
 #include "import/tokenizer_json.h"
 #include "import/tokenizer_source.h"
 #include "io/checkpoint_writer.h"
@@ -40,8 +40,11 @@ int64_t InterleavedRow(int64_t row, int64_t head_rows) {
 // Decodes the rows of one tensor and writes them in Hugging Face's order.
 class TensorConverter {
  public:
-  TensorConverter(const InputFile& file, const ImportedTensor& tensor, CheckpointWriter& writer)
-      : file_(file), tensor_(tensor), writer_(writer), source_(*tensor.source) {
+  TensorConverter(const ImportedTensor& tensor, CheckpointWriter& writer)
+      : file_(*tensor.source.file),
+        tensor_(tensor),
+        writer_(writer),
+        source_(*tensor.source.tensor) {
     // A bias has one value a row.
     columns_ = source_.shape.size() == 1 && tensor.interleaved_rows > 0 ? 1 : source_.shape.back();
     rows_ = 1;
@@ -82,6 +85,9 @@ class TensorConverter {
                std::span(packed_).subspan(static_cast<std::size_t>(from * row_bytes_),
                                           static_cast<std::size_t>(row_bytes_)),
                values);
+    if (tensor_.offset != 0) {
+      for (float& value : values) value -= tensor_.offset;
+    }
     const auto out = std::span(rounded_).subspan(static_cast<std::size_t>(row) * columns, columns);
     ConvertToBfloat16(values, out);
     for (const Bfloat16 value : out) {
@@ -102,21 +108,9 @@ class TensorConverter {
   std::vector<Bfloat16> rounded_;
 };
 
-void ReadLlama3Scaling(const InputFile& file, const GgufHeader& header, LlamaModel& model) {
-  const std::string what = file.path().string();
-  const GgufTensor* tensor = FindRopeFactors(header, model, what);
-  if (tensor == nullptr) return;
-  if (model.linear_rope_factor) {
-    Fail(ErrorCode::kUnsupported, "{}: both linear rope scaling and rope_freqs.weight", what);
-  }
-  std::vector<float> factors(static_cast<std::size_t>(tensor->shape[0]));
-  file.ReadAt(tensor->begin, std::as_writable_bytes(std::span(factors)));
-  model.llama3_rope_factor = MatchLlama3Factor(factors, model.rope_theta, what);
-}
-
-void CheckVocabulary(const LlamaModel& model, const TokenizerSource& tokenizer,
+void CheckVocabulary(const GgufModel& model, const TokenizerSource& tokenizer,
                      const std::string& what) {
-  const auto tokens = static_cast<int64_t>(tokenizer.tokens->size());
+  const auto tokens = static_cast<int64_t>(tokenizer.tokens.size());
   if (tokens == model.vocabulary) return;
   Fail(ErrorCode::kCorruptInput, "{}: {} tokens, but token_embd.weight has {} rows", what, tokens,
        model.vocabulary);
@@ -144,12 +138,11 @@ void WriteText(const std::filesystem::path& path, const std::string& text) {
   file.Close();
 }
 
-ImportResult WriteWeights(const InputFile& file, const std::vector<ImportedTensor>& tensors,
-                          const ImportOptions& options, const std::filesystem::path& directory,
-                          ProgressSink& progress) {
+ImportResult WriteWeights(const std::vector<ImportedTensor>& tensors, const ImportOptions& options,
+                          const std::filesystem::path& directory, ProgressSink& progress) {
   std::vector<TensorSpec> specs;
   for (const ImportedTensor& tensor : tensors) {
-    specs.push_back({tensor.name, Dtype::kBF16, tensor.source->shape});
+    specs.push_back({tensor.name, Dtype::kBF16, tensor.source.tensor->shape});
   }
   ShardPlan plan = PlanShards(std::move(specs), options.max_shard_bytes);
   const ImportResult result = {std::ssize(tensors), plan.total_tensor_bytes};
@@ -157,8 +150,8 @@ ImportResult WriteWeights(const InputFile& file, const std::vector<ImportedTenso
   CheckpointWriter writer(directory, std::move(plan));
   for (const ImportedTensor& tensor : tensors) {
     ThrowIfStopRequested("nothing was left behind; run the import again");
-    TensorConverter(file, tensor, writer).Convert();
-    progress.Advance(TensorSpec{tensor.name, Dtype::kBF16, tensor.source->shape}.bytes());
+    TensorConverter(tensor, writer).Convert();
+    progress.Advance(TensorSpec{tensor.name, Dtype::kBF16, tensor.source.tensor->shape}.bytes());
   }
   writer.Finish();
   progress.EndPhase();
@@ -171,20 +164,22 @@ ImportResult ImportGguf(const std::filesystem::path& gguf, const std::filesystem
                         const ImportOptions& options, ProgressSink& progress) {
   CheckApart(OutputPaths("the output", directory), std::vector<NamedPath>{{"the GGUF file", gguf}});
   StagedDirectory::CheckFinalPath(directory, options.existing);
-  const InputFile file(gguf);
   const std::string what = gguf.string();
-  const GgufHeader header = ReadGguf(file);
-  const GgufMetadata metadata(header, what);
-  LlamaModel model = ReadLlamaModel(header, metadata);
-  const std::vector<ImportedTensor> tensors = MapTensors(header, model, what);
-  ReadLlama3Scaling(file, header, model);
-  const TokenizerSource tokenizer = ReadTokenizerSource(metadata, options.pre_tokenizer);
+  const GgufSet set(gguf);
+  const GgufMetadata metadata(set.header(), what);
+  const GgufTensors sources(set.tensors(), what);
+  GgufModel model = ReadGgufModel(metadata, sources);
+  const std::vector<ImportedTensor> tensors = MapTensors(model, sources);
+  ReadRopeFactors(sources, model);
+  const TokenizerSource tokenizer =
+      ReadTokenizerSource(metadata, options.pre_tokenizer, model.architecture->pieces);
+  const Json config_json = ConfigJson(metadata, model, tokenizer);
   CheckVocabulary(model, tokenizer, what);
   const std::string tokenizer_json = TokenizerJson(tokenizer, what).dump(1);
   Tokenizer::FromJson(tokenizer_json, what);  // refuses what could not be used afterwards
 
   StagedDirectory staged(directory, options.existing);
-  WriteText(staged.path() / "config.json", ConfigJson(model, tokenizer).dump(2) + "\n");
+  WriteText(staged.path() / "config.json", config_json.dump(2) + "\n");
   WriteText(staged.path() / "generation_config.json",
             GenerationConfigJson(tokenizer).dump(2) + "\n");
   WriteText(staged.path() / "tokenizer.json", tokenizer_json);
@@ -193,7 +188,7 @@ ImportResult ImportGguf(const std::filesystem::path& gguf, const std::filesystem
   if (const std::optional<std::string> readme = Readme(metadata)) {
     WriteText(staged.path() / "README.md", *readme);
   }
-  const ImportResult result = WriteWeights(file, tensors, options, staged.path(), progress);
+  const ImportResult result = WriteWeights(tensors, options, staged.path(), progress);
   OutputMarker marker;
   marker.command = "import";
   staged.Commit(std::move(marker));

@@ -44,7 +44,7 @@ std::vector<Refusal> Refusals() {
         .Floats("tokenizer.ggml.scores", {0, 0, 0, 0});
   };
   return {
-      {"Architecture", model().Text("general.architecture", "qwen2"), kNo, "\"qwen2\""},
+      {"Architecture", model().Text("general.architecture", "mamba"), kNo, "\"mamba\""},
       {"NoArchitecture", model().Without("general.architecture"), kCorrupt, "is missing"},
       {"NoLayers", model().Int("llama.block_count", 0), kCorrupt, "llama.block_count is 0"},
       {"HugeLayers", model().Int("llama.block_count", 1 << 30), kCorrupt, "blk.1."},
@@ -56,8 +56,16 @@ std::vector<Refusal> Refusals() {
       {"PartialRotation", model().Int("llama.rope.dimension_count", 2), kNo, "dimension_count"},
       {"Experts", model().Int("llama.expert_count", 8), kNo, "llama.expert_count"},
       {"SlidingWindow", model().Int("llama.attention.sliding_window", 4), kNo, "sliding_window"},
-      {"SplitSet", model().Int("split.count", 2), kNo, "split set"},
-      {"Yarn", model().Text("llama.rope.scaling.type", "yarn"), kNo, "\"yarn\""},
+      {"SplitSetWithoutNumber", model().Int("split.count", 2), kCorrupt, "split.no is missing"},
+      {"HugeSplitSet", model().Int("split.count", 1 << 30).Int("split.no", 0), kCorrupt,
+       "at most 9999"},
+      {"PartOfASplitSet", model().Int("split.count", 2).Int("split.no", 1),
+       ErrorCode::kInvalidArgument, "part 2 of 2"},
+      {"OtherScaling", model().Text("llama.rope.scaling.type", "ntk"), kNo, "\"ntk\""},
+      {"YarnWithoutFactor", model().Text("llama.rope.scaling.type", "yarn"), kCorrupt,
+       "llama.rope.scaling.factor is missing"},
+      {"LongropeWithoutFactors", model().Text("llama.rope.scaling.type", "longrope"), kCorrupt,
+       "original_context_length"},
       {"NanEpsilon", model().Number("llama.attention.layer_norm_rms_epsilon", kNan), kCorrupt,
        "finite"},
       {"MissingTensor", model().Without("blk.0.ffn_up.weight"), kCorrupt, "blk.0.ffn_up.weight"},

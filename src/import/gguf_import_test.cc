@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "import/handmade_model.h"
+#include "import/imported_values.h"
 #include "io/checkpoint_reader.h"
 #include "io/scratch_directory.h"
 #include "tensor/scalar_types.h"
@@ -18,34 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kTinyModel = NARROW_SOURCE_DIR "/src/import/testdata/llama.gguf";
-
-void Import(const fs::path& gguf, const fs::path& directory, const ImportOptions& options = {}) {
-  SilentProgress progress;
-  ImportGguf(gguf, directory, options, progress);
-}
-
-std::vector<float> Values(const CheckpointReader& checkpoint, const std::string& name) {
-  const CheckpointReader::TensorLocation& tensor = checkpoint.Get(name);
-  EXPECT_EQ(tensor.entry.dtype, Dtype::kBF16);
-  std::vector<Bfloat16> bits(static_cast<std::size_t>(tensor.entry.bytes() / 2));
-  checkpoint.Read(tensor, std::as_writable_bytes(std::span(bits)));
-  std::vector<float> values;
-  for (const Bfloat16 value : bits) values.push_back(ToFloat(value));
-  return values;
-}
-
-// The numbers of testdata/llama.gguf: value() of tools/make_gguf_golden.py, in Hugging Face's
-// order.
-std::vector<float> ExpectedValues(int64_t seed, const Shape& shape) {
-  const int64_t rows = shape.size() == 1 ? 1 : shape[0];
-  std::vector<float> values;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < shape.back(); ++column) {
-      values.push_back(static_cast<float>((row * 31 + column * 17 + seed * 13) % 255 - 127) / 64);
-    }
-  }
-  return values;
-}
 
 void ExpectTinyWeights(const CheckpointReader& checkpoint) {
   int64_t seed = 0;
@@ -225,6 +198,40 @@ TEST(ImportGguf, SmolLm2) {
     ids.resize(std::min<std::size_t>(ids.size(), 512));
     ASSERT_EQ(Json(ids), expected);
   }
+}
+
+// Every number of another real model, and its tokens: transformers 5.19's reading of the same file,
+// rounded to bf16; of each tensor the sum of its 16-bit patterns times their places, from 1.
+TEST(ImportGguf, Gemma3) {
+  const char* gguf = std::getenv("NARROW_GEMMA3_GGUF");
+  if (gguf == nullptr) GTEST_SKIP() << "NARROW_GEMMA3_GGUF does not name the GGUF file";
+  const ScratchDirectory scratch;
+  Import(gguf, scratch.path() / "m");
+  const CheckpointReader checkpoint(scratch.path() / "m");
+  const Json rows = ReadJsonFile(NARROW_SOURCE_DIR "/src/import/testdata/gemma3-270m.json");
+  EXPECT_EQ(checkpoint.tensors().size(), rows.size());
+  for (const Json& row : rows) {
+    const std::string name = row[0].get<std::string>();
+    const CheckpointReader::TensorLocation& tensor = checkpoint.Get(name);
+    ASSERT_EQ(tensor.entry.shape, row[1].get<Shape>()) << name;
+    std::vector<uint16_t> bits(static_cast<std::size_t>(tensor.entry.bytes() / 2));
+    checkpoint.Read(tensor, std::as_writable_bytes(std::span(bits)));
+    uint64_t sum = 0;
+    for (std::size_t i = 0; i < bits.size(); ++i) sum += bits[i] * uint64_t{i + 1};
+    EXPECT_EQ(std::to_string(sum), row[2].get<std::string>()) << name;
+  }
+  const char* set = std::getenv("NARROW_SHARED_DIR");
+  const fs::path shared = set != nullptr ? set : NARROW_SOURCE_DIR "/../shared";
+  std::ifstream golden(shared / "golden/tokenizers/encode-more.jsonl");
+  if (!golden) GTEST_SKIP() << "no golden tokens; set NARROW_SHARED_DIR";
+  const Tokenizer tokenizer = Tokenizer::FromDirectory((scratch.path() / "m").string());
+  for (std::string line; std::getline(golden, line);) {
+    const Json row = ParseJson(line, "golden");
+    EXPECT_EQ(Json(tokenizer.Encode(row["text"].get<std::string>(), SpecialTokens::kNone)),
+              row["without_special"]["gemma-3"])
+        << row["text"];
+  }
+  EXPECT_EQ(tokenizer.LeadingSpecialTokens(), (std::vector<int32_t>{2}));
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 // What a GGUF file says about scaled rotary position embeddings, as transformers writes it.
 #pragma once
 
-#include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
+#include "import/gguf_model.h"
 #include "import/metadata.h"
+#include "io/json.h"
 
 namespace narrow {
 
@@ -13,12 +16,9 @@ namespace narrow {
 // Source: "rope_type": "llama3" of transformers; GGUF stores the result as rope_freqs.weight.
 std::vector<double> Llama3RopeFactors(double theta, int64_t head_dim, double factor);
 
-// The factor (8 or 32) whose Llama3RopeFactors are `factors`. Throws: kUnsupported for any other
-// factors, naming the tensor.
-double MatchLlama3Factor(std::span<const float> factors, double theta, const std::string& what);
-
-// Factor of linear scaling from the metadata; nothing when there is none. Throws: kUnsupported for
-// yarn, longrope and whatever else.
-std::optional<double> LinearRopeFactor(const GgufMetadata& metadata);
+// The member "rope_scaling" of config.json: null, linear, yarn, llama3 or longrope. Throws:
+// kCorruptInput for factors that contradict the type or are missing; kUnsupported for another type,
+// and for rope_freqs.weight that is not Llama 3.1's.
+Json RopeScalingJson(const GgufMetadata& metadata, const GgufModel& model);
 
 }  // namespace narrow

@@ -7,8 +7,6 @@
 namespace narrow {
 namespace {
 
-constexpr const char* kSpaceMark = "\u2581";  // stands for a space in SentencePiece's vocabulary
-
 Json Sequence(const char* member, Json items) {
   Json sequence = {{"type", "Sequence"}};
   sequence[member] = std::move(items);
@@ -111,7 +109,7 @@ Json AddedTokenFlags(const TokenizerSource& source, int64_t id) {
 
 Json TokenizerJson(const TokenizerSource& source, const std::string& what) {
   Json added = Json::array();
-  for (int64_t id = 0; id < static_cast<int64_t>(source.tokens->size()); ++id) {
+  for (int64_t id = 0; id < static_cast<int64_t>(source.tokens.size()); ++id) {
     if (!source.Added(id)) continue;
     Json token = {{"id", id}};
     token.update(AddedTokenFlags(source, id));
@@ -132,7 +130,7 @@ Json TokenizerJson(const TokenizerSource& source, const std::string& what) {
 Json TokenizerConfigJson(const TokenizerSource& source, int64_t context) {
   Json added = Json::object();
   auto& members = added.get_ref<Json::object_t&>();
-  for (int64_t id = 0; id < static_cast<int64_t>(source.tokens->size()); ++id) {
+  for (int64_t id = 0; id < static_cast<int64_t>(source.tokens.size()); ++id) {
     if (!source.Added(id)) continue;
     static_cast<Json::object_t::Container&>(members).emplace_back(std::to_string(id),
                                                                   AddedTokenFlags(source, id));

@@ -76,8 +76,8 @@ TEST(TokenizerJson, OfLlama31IsTheModelsOwn) {
   const Lists lists = ListsOf(reference);
   TokenizerSource source;
   source.splitting = &FindWordSplitting("llama-bpe", "f.gguf");
-  source.tokens = &lists.tokens;
-  source.types = &lists.types;
+  source.tokens = lists.tokens;
+  source.types = lists.types;
   source.merges = &lists.merges;
   source.bos = 128000;
   source.eos = 128009;
@@ -103,8 +103,8 @@ TEST(TokenizerJson, OfLlama2IsTheModelsOwnMergesIncluded) {
   }
   TokenizerSource source;
   source.kind = TokenizerKind::kSentencePiece;
-  source.tokens = &lists.tokens;
-  source.types = &lists.types;
+  source.tokens = lists.tokens;
+  source.types = lists.types;
   source.scores = &lists.scores;
   source.unknown = 0;
   source.bos = 1;
@@ -118,15 +118,13 @@ class SentencePiece : public testing::Test {
  protected:
   SentencePiece() {
     source_.kind = TokenizerKind::kSentencePiece;
-    source_.tokens = &tokens_;
-    source_.types = &types_;
+    source_.tokens = {"<unk>", "<s>", "</s>", "a", "b", "ab", "\u00e9", "a\u00e9"};
+    source_.types = {2, 3, 3, 1, 1, 1, 1, 1};
     source_.scores = &scores_;
     source_.unknown = 0;
     source_.bos = 1;
     source_.eos = 2;
   }
-  std::vector<std::string> tokens_ = {"<unk>", "<s>", "</s>", "a", "b", "ab", "\u00e9", "a\u00e9"};
-  std::vector<int64_t> types_ = {2, 3, 3, 1, 1, 1, 1, 1};
   std::vector<double> scores_ = {0, 0, 0, -9, -9, -2, -9, -1};
   TokenizerSource source_;
 };
@@ -136,11 +134,21 @@ TEST_F(SentencePiece, MergesFollowTheScoresAndKeepCharactersWhole) {
 }
 
 TEST_F(SentencePiece, MergesLeaveAddedTokensOut) {
-  types_[5] = kUserDefinedToken;
-  tokens_.push_back("aba");
-  types_.push_back(1);
+  source_.types[5] = kUserDefinedToken;
+  source_.tokens.push_back("aba");
+  source_.types.push_back(1);
   scores_.push_back(-1);
   EXPECT_EQ(TokenizerJson(source_, "f.gguf")["model"]["merges"], Json::array({"a \u00e9"}));
+}
+
+TEST_F(SentencePiece, IdsRankWhereScoresDoNot) {
+  source_.order = PieceOrder::kIds;
+  source_.tokens[7] = "aba";
+  source_.tokens.push_back("ba");
+  source_.types.push_back(1);
+  scores_.push_back(5);
+  EXPECT_EQ(TokenizerJson(source_, "f.gguf")["model"]["merges"],
+            Json::array({"a b", "ab a", "a ba", "b a"}));
 }
 
 TEST_F(SentencePiece, WithoutPrefixSpaceAndWithAnEnd) {
@@ -155,7 +163,7 @@ TEST_F(SentencePiece, WithoutPrefixSpaceAndWithAnEnd) {
 }
 
 TEST_F(SentencePiece, RefusesAPieceTooLongToTakeApart) {
-  tokens_[5] = std::string(1025, 'a');
+  source_.tokens[5] = std::string(1025, 'a');
   ExpectError(ErrorCode::kUnsupported, "1025 bytes", [&] { TokenizerJson(source_, "f.gguf"); });
 }
 
@@ -165,8 +173,8 @@ TEST(TokenizerJson, RefusesMergesThatAreNotTwoWords) {
   for (const char* merge : {"ab", " ab", "ab ", "a b c", ""}) {
     const std::vector<std::string> merges = {merge};
     TokenizerSource source;
-    source.tokens = &tokens;
-    source.types = &types;
+    source.tokens = tokens;
+    source.types = types;
     source.merges = &merges;
     ExpectError(ErrorCode::kCorruptInput, "not two words",
                 [&] { TokenizerJson(source, "f.gguf"); });

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "io/json.h"
@@ -48,14 +49,27 @@ const std::vector<T>* Checked(const GgufMetadata& metadata, const char* key,
   return values;
 }
 
+// llama.cpp writes the runs of spaces among the user's own tokens as spaces. They are pieces like
+// others: texts meet them when their spaces have become marks.
+void RespellRunsOfSpaces(TokenizerSource& source) {
+  for (std::size_t id = 0; id < source.tokens.size(); ++id) {
+    std::string& token = source.tokens[id];
+    if (token.empty() || token.find_first_not_of(' ') != token.npos) continue;
+    std::string marks;
+    for (std::size_t i = 0; i < token.size(); ++i) marks += kSpaceMark;
+    token = std::move(marks);
+    source.types[id] = kOrdinaryToken;
+  }
+}
+
 void ReadLists(const GgufMetadata& metadata, TokenizerSource& source) {
   constexpr const char* kTokens = "tokenizer.ggml.tokens";
   constexpr const char* kTypes = "tokenizer.ggml.token_type";
   constexpr const char* kMerges = "tokenizer.ggml.merges";
   constexpr const char* kScores = "tokenizer.ggml.scores";
-  source.tokens = Checked(metadata, kTokens, metadata.OptionalStrings(kTokens), 0);
-  const std::size_t count = source.tokens->size();
-  source.types = Checked(metadata, kTypes, metadata.OptionalInts(kTypes), count);
+  source.tokens = *Checked(metadata, kTokens, metadata.OptionalStrings(kTokens), 0);
+  const std::size_t count = source.tokens.size();
+  source.types = *Checked(metadata, kTypes, metadata.OptionalInts(kTypes), count);
   if (source.kind == TokenizerKind::kSentencePiece) {
     source.scores = Checked(metadata, kScores, metadata.OptionalNumbers(kScores), count);
     for (const double score : *source.scores) {
@@ -66,8 +80,11 @@ void ReadLists(const GgufMetadata& metadata, TokenizerSource& source) {
   } else {
     source.merges = Checked(metadata, kMerges, metadata.OptionalStrings(kMerges), 0);
   }
+  if (source.kind == TokenizerKind::kSentencePiece && source.order == PieceOrder::kIds) {
+    RespellRunsOfSpaces(source);
+  }
   std::unordered_set<std::string_view> seen;
-  for (const std::string& token : *source.tokens) {
+  for (const std::string& token : source.tokens) {
     if (!token.empty() && seen.insert(token).second) continue;
     Fail(ErrorCode::kCorruptInput, "{}: token {} is {}", metadata.what(), Quoted(token),
          token.empty() ? "empty" : "there twice");
@@ -78,7 +95,7 @@ std::optional<int64_t> ReadId(const GgufMetadata& metadata, const char* name,
                               const TokenizerSource& source) {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
   const std::optional<int64_t> id = metadata.OptionalInt(key);
-  const auto count = static_cast<int64_t>(source.tokens->size());
+  const auto count = static_cast<int64_t>(source.tokens.size());
   if (id && (*id < 0 || *id >= count)) {
     Fail(ErrorCode::kCorruptInput, "{}: {} is {}; there are {} tokens", metadata.what(), key, *id,
          count);
@@ -88,9 +105,9 @@ std::optional<int64_t> ReadId(const GgufMetadata& metadata, const char* name,
 
 // What llama.cpp takes when the file of a SentencePiece model does not say.
 void SetSentencePieceDefaults(const GgufMetadata& metadata, TokenizerSource& source) {
-  if (source.tokens->size() < 3) {
+  if (source.tokens.size() < 3) {
     Fail(ErrorCode::kCorruptInput, "{}: a vocabulary of {} tokens", metadata.what(),
-         source.tokens->size());
+         source.tokens.size());
   }
   source.unknown = source.unknown.value_or(0);
   source.bos = source.bos.value_or(1);
@@ -100,8 +117,10 @@ void SetSentencePieceDefaults(const GgufMetadata& metadata, TokenizerSource& sou
 }  // namespace
 
 TokenizerSource ReadTokenizerSource(const GgufMetadata& metadata,
-                                    const std::optional<std::string>& pre_tokenizer) {
+                                    const std::optional<std::string>& pre_tokenizer,
+                                    PieceOrder order) {
   TokenizerSource source;
+  source.order = order;
   source.kind = ReadKind(metadata);
   if (source.kind == TokenizerKind::kByteLevel) {
     source.splitting = &ReadSplitting(metadata, pre_tokenizer);

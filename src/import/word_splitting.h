@@ -9,8 +9,8 @@
 
 namespace narrow {
 
-// One way to cut. Every name in the table is one that llama.cpp gives to files of architecture
-// llama.
+// One way to cut. Every name in the table is one that llama.cpp gives to files of the architectures
+// that are imported.
 struct WordSplitting {
   std::string_view name;
   Json (*pre_tokenizer)() = nullptr;  // the member of tokenizer.json

@@ -71,6 +71,10 @@ TEST(WordSplitting, NamesOfTheSameSplittingDifferInNothingElseThanTheirModelsDo)
   EXPECT_EQ(smaug.pre_tokenizer(), llama.pre_tokenizer());
   EXPECT_FALSE(smaug.ignore_merges || smaug.add_bos);
   EXPECT_TRUE(FindWordSplitting("qwen2", "f").nfc);
+  EXPECT_EQ(FindWordSplitting("dbrx", "f").pre_tokenizer(), llama.pre_tokenizer());
+  const WordSplitting& command_r = FindWordSplitting("command-r", "f");
+  EXPECT_EQ(command_r.pre_tokenizer(), FindWordSplitting("starcoder", "f").pre_tokenizer());
+  EXPECT_TRUE(command_r.nfc);
 }
 
 TEST(WordSplitting, OfAFileThatDoesNotSayIsGiven) {
