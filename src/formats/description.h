@@ -16,9 +16,11 @@ struct QuantizedLinear {
   int64_t in_features = 0;
 };
 
-// An attention module and the two linears whose outputs fill the cache (full module names).
+// An attention module and the linears whose outputs meet in it, two of them by way of the cache
+// (full module names).
 struct AttentionModule {
   std::string name;  // "model.layers.0.self_attn"
+  std::string query_projection;
   std::string key_projection;
   std::string value_projection;
 };

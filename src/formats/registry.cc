@@ -9,10 +9,10 @@ namespace narrow {
 namespace {
 
 constexpr ExportFormat kFormats[] = {
-    {"fp8", "quant_method fp8: vLLM's own FP8 checkpoints, self_attn.k_scale and v_scale",
-     &Fp8QuantizationConfig, &QuarkLinearTensors, &Fp8KvScaleTensors},
-    {"quark", "quant_method quark: AMD Quark's checkpoints, k_proj and v_proj output_scale",
-     &QuarkQuantizationConfig, &QuarkLinearTensors, &QuarkKvScaleTensors},
+    {"fp8", "quant_method fp8: vLLM's own FP8 checkpoints, self_attn.k_scale, v_scale and q_scale",
+     &Fp8QuantizationConfig, &QuarkLinearTensors, &Fp8AttentionScaleTensors},
+    {"quark", "quant_method quark: AMD Quark's checkpoints, k_proj, v_proj and q_proj output_scale",
+     &QuarkQuantizationConfig, &QuarkLinearTensors, &QuarkAttentionScaleTensors},
 };
 
 std::string KnownNames() {

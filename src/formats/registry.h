@@ -19,8 +19,10 @@ struct LinearTensors {
   TensorSpec input_scale;   // F32 [], multiply to dequantize
 };
 
-// The cache scales of one attention module: F32 [], multiply to dequantize.
-struct KvScaleTensors {
+// The scales of one attention module whose cache is quantized: F32 [], multiply to dequantize. That
+// of queries counts where attention is computed in FP8.
+struct AttentionScaleTensors {
+  TensorSpec query_scale;
   TensorSpec key_scale;
   TensorSpec value_scale;
 };
@@ -31,7 +33,7 @@ struct ExportFormat {
   // The "quantization_config" member of config.json.
   Json (*quantization_config)(const QuantizedCheckpointDescription& description);
   LinearTensors (*linear_tensors)(const QuantizedLinear& linear);
-  KvScaleTensors (*kv_scale_tensors)(const AttentionModule& attention);
+  AttentionScaleTensors (*attention_scale_tensors)(const AttentionModule& attention);
 };
 
 inline constexpr std::string_view kDefaultExportFormat = "fp8";

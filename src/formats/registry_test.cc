@@ -58,13 +58,17 @@ TEST(ExportContract, LinearsHaveAnFp8WeightAndTwoF32Scalars) {
   }
 }
 
-TEST(ExportContract, KeyAndValueScalesAreDistinctF32Scalars) {
-  const AttentionModule attention{"model.layers.0.self_attn", "model.layers.0.self_attn.k_proj",
+TEST(ExportContract, AttentionScalesAreDistinctF32Scalars) {
+  const AttentionModule attention{"model.layers.0.self_attn", "model.layers.0.self_attn.q_proj",
+                                  "model.layers.0.self_attn.k_proj",
                                   "model.layers.0.self_attn.v_proj"};
   for (const ExportFormat& format : ExportFormats()) {
-    const KvScaleTensors tensors = format.kv_scale_tensors(attention);
+    const AttentionScaleTensors tensors = format.attention_scale_tensors(attention);
     EXPECT_NE(tensors.key_scale.name, tensors.value_scale.name);
-    for (const TensorSpec* scale : {&tensors.key_scale, &tensors.value_scale}) {
+    EXPECT_NE(tensors.key_scale.name, tensors.query_scale.name);
+    EXPECT_NE(tensors.value_scale.name, tensors.query_scale.name);
+    for (const TensorSpec* scale :
+         {&tensors.query_scale, &tensors.key_scale, &tensors.value_scale}) {
       EXPECT_TRUE(scale->name.starts_with("model.layers.0.self_attn."));
       EXPECT_EQ(scale->dtype, Dtype::kF32);
       EXPECT_TRUE(scale->shape.empty());

@@ -10,6 +10,7 @@
 #include "inspection/inventory.h"
 #include "inspection/number_checks.h"
 #include "inspection/quantization_checks.h"
+#include "inspection/scale_checks.h"
 #include "inspection/side_checks.h"
 #include "inspection/upload_checks.h"
 
@@ -57,6 +58,11 @@ InspectionReport Inspect(const std::filesystem::path& directory, const InspectOp
     const int64_t before = findings.count();
     CheckForUpload(directory, inventory, findings);
     if (findings.count() == before) report.notes.emplace_back("nothing is missing for an upload");
+  }
+  if (model) {
+    if (auto note = CheckQueryScales(inventory, *model, findings)) {
+      report.notes.push_back(*std::move(note));
+    }
   }
   if (options.numbers == InspectOptions::Numbers::kRead) {
     SilentProgress silent;

@@ -22,6 +22,7 @@ namespace {
 
 using testing::AllOf;
 using testing::Contains;
+using testing::ElementsAre;
 using testing::Field;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -77,6 +78,7 @@ Model GoodModel() {
       model.PutScale(name + ".weight_scale", 0.5f);
       model.PutScale(name + ".input_scale", 0.25f);
     }
+    model.PutScale(layer + "self_attn.q_scale", 0.125f);
     model.PutScale(layer + "self_attn.k_scale", 0.125f);
     model.PutScale(layer + "self_attn.v_scale", 0.125f);
   }
@@ -121,7 +123,7 @@ TEST(Inspect, AGoodCheckpointHasNoProblems) {
   EXPECT_EQ(report.model_type, "llama");
   EXPECT_EQ(report.quant_method, "fp8");
   EXPECT_GT(report.files, 1);
-  EXPECT_EQ(report.tensors.size(), 3u + 2 * 25);
+  EXPECT_EQ(report.tensors.size(), 3u + 2 * 26);
   const InspectedTensor& scale = report.tensors[3];
   EXPECT_EQ(scale.name, "model.layers.0.mlp.down_proj.input_scale");
   EXPECT_EQ(scale.scale, std::vector<float>{0.25f});
@@ -130,7 +132,7 @@ TEST(Inspect, AGoodCheckpointHasNoProblems) {
   EXPECT_EQ(report.totals[0].tensors, 14);
   EXPECT_EQ(report.totals[0].bytes, 2 * (64 + 32 + 32 + 64 + 3 * 96));
   EXPECT_EQ(report.totals[1].elements, 2 * 128 + 8 + 2 * 16);
-  EXPECT_EQ(report.totals[2].tensors, 2 * 16);
+  EXPECT_EQ(report.totals[2].tensors, 2 * 17);
   EXPECT_EQ(report.bytes, report.totals[0].bytes + report.totals[1].bytes + report.totals[2].bytes);
 }
 
@@ -379,6 +381,36 @@ TEST(Inspect, QuarkLayout) {
   model.Remove("model.layers.0.self_attn.v_proj.output_scale");
   EXPECT_THAT(Problems(model), Contains(HasSubstr("no input_scale")));
   EXPECT_THAT(Problems(model), Contains(HasSubstr("no K and V scales")));
+}
+
+std::vector<std::string> Notes(const Model& model) {
+  const ScratchDirectory scratch;
+  WriteModel(model, scratch, 1 << 20);
+  return Inspect(scratch.path()).notes;
+}
+
+TEST(Inspect, SaysWhatQueriesHaveNoScale) {
+  Model model = GoodModel();
+  EXPECT_THAT(Notes(model), IsEmpty());
+  model.Remove("model.layers.0.self_attn.q_scale");
+  model.Remove("model.layers.1.self_attn.q_scale");
+  EXPECT_THAT(Notes(model), Contains(HasSubstr("no scales of queries (q_scale): vLLM takes 1.0")));
+  model.PutScale("model.layers.0.self_attn.q_scale", 0.5f);
+  EXPECT_THAT(Notes(model), IsEmpty());
+  EXPECT_THAT(Problems(model), ElementsAre(HasSubstr("layers.1.self_attn has no q_scale")));
+  model.PutScale("model.layers.1.self_attn.q_proj.output_scale", 0.5f);
+  EXPECT_THAT(Problems(model), IsEmpty());
+  model.PutScale("model.layers.1.self_attn.q_scale", 0.5f);
+  EXPECT_THAT(Problems(model), Contains(HasSubstr("a q_scale and a q_proj.output_scale")));
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
+    model.Remove(layer + "self_attn.k_scale");
+    model.Remove(layer + "self_attn.v_scale");
+    if (model.tensors.contains(layer + "self_attn.q_scale")) {
+      model.Remove(layer + "self_attn.q_scale");
+    }
+  }
+  model.Remove("model.layers.1.self_attn.q_proj.output_scale");
+  EXPECT_THAT(Notes(model), IsEmpty());  // no cache, no FP8 attention
 }
 
 TEST(Inspect, ReportsARepeatedMistakeAFewTimes) {

@@ -92,6 +92,38 @@ void CheckScales(const Inventory& inventory, ActivationScales activation, Findin
   }
 }
 
+std::optional<std::string> CheckQueryScales(const Inventory& inventory, const ExpectedModel& model,
+                                            Findings& findings) {
+  std::vector<std::string> without;
+  for (const ExpectedLayer& layer : model.layers) {
+    const std::string& attention = layer.attention_module;
+    const bool own = HasAny(inventory, attention, {"q_scale"});
+    const bool output = HasAny(inventory, attention, {"q_proj.output_scale"});
+    if (own && output) {
+      findings.Error("scales in two spellings",
+                     fmt::format("{} has a q_scale and a q_proj.output_scale: which of them counts "
+                                 "depends on the order of loading",
+                                 attention));
+    }
+    if (!own && !output) without.push_back(attention);
+  }
+  if (without.size() == model.layers.size()) {
+    const bool cached = std::ranges::any_of(model.layers, [&](const ExpectedLayer& layer) {
+      return HasAny(inventory, layer.attention_module,
+                    {"k_scale", "k_proj.output_scale", "kv_scale"});
+    });
+    if (!cached) return std::nullopt;
+    return "there are no scales of queries (q_scale): vLLM takes 1.0 where it computes attention "
+           "over an FP8 cache in FP8, and so does evaluate";
+  }
+  for (const std::string& attention : without) {
+    findings.Warning(
+        "missing q scales",
+        fmt::format("{} has no q_scale although other layers do: vLLM would use 1.0", attention));
+  }
+  return std::nullopt;
+}
+
 void CheckKvScales(const Inventory& inventory, const ExpectedModel& model, KvScales promise,
                    Findings& findings) {
   std::vector<std::string> without;

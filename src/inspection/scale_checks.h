@@ -1,6 +1,9 @@
 // Checks that need no model: every scale on its own, and that each FP8 weight has its scales.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "inspection/expected_tensors.h"
 #include "inspection/findings.h"
 #include "inspection/inventory.h"
@@ -16,5 +19,10 @@ void CheckScales(const Inventory& inventory, ActivationScales activation, Findin
 enum class KvScales { kPromised, kOptional };
 void CheckKvScales(const Inventory& inventory, const ExpectedModel& model, KvScales promise,
                    Findings& findings);
+
+// The same of the queries, whose scale counts where attention is computed in FP8: a warning where
+// some layers have none, and a note where none has one beside cache scales.
+std::optional<std::string> CheckQueryScales(const Inventory& inventory, const ExpectedModel& model,
+                                            Findings& findings);
 
 }  // namespace narrow

@@ -19,7 +19,8 @@ std::string Only(const CheckpointReader& checkpoint, const std::vector<std::stri
     if (checkpoint.Find(name) == nullptr) continue;
     if (!found.empty()) {
       Fail(ErrorCode::kCorruptInput,
-           "the checkpoint has the cache scales {} and {}, and which of them counts depends on who "
+           "the checkpoint has the scales {} and {} for one thing, and which of them counts "
+           "depends on who "
            "reads it; remove one",
            found, name);
     }
@@ -51,10 +52,16 @@ std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoin
   return CacheScaleNames{key, value};
 }
 
-std::vector<std::string> AttentionScales(const LayerSpec& layer) {
-  const std::string& attention = layer.attention_module;
-  return {attention + ".q_scale", ModuleOf(layer, WeightRole::kQuery) + ".output_scale",
-          attention + ".prob_scale", attention + ".prob_output_scale"};
+std::optional<std::string> FindQueryScale(const CheckpointReader& checkpoint,
+                                          const LayerSpec& layer) {
+  std::string name = Only(checkpoint, {layer.attention_module + ".q_scale",
+                                       ModuleOf(layer, WeightRole::kQuery) + ".output_scale"});
+  if (name.empty()) return std::nullopt;
+  return name;
+}
+
+std::vector<std::string> ProbabilityScales(const LayerSpec& layer) {
+  return {layer.attention_module + ".prob_scale", layer.attention_module + ".prob_output_scale"};
 }
 
 }  // namespace narrow

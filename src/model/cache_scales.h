@@ -24,8 +24,13 @@ struct CacheScaleNames {
 std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoint,
                                                const LayerSpec& layer);
 
-// Names of scales of the layer that belong to attention in FP8 (of Q and of the probabilities),
-// which serves beside an FP8 cache on some GPUs; weights and cache mean the same without them.
-std::vector<std::string> AttentionScales(const LayerSpec& layer);
+// The tensor that vLLM takes for the scale of Q, which counts where it computes attention in FP8:
+// q_scale of the attention module, or output_scale of the projection. Nothing when there is none,
+// and vLLM takes 1.0. Throws: kCorruptInput when there are both.
+std::optional<std::string> FindQueryScale(const CheckpointReader& checkpoint,
+                                          const LayerSpec& layer);
+
+// Names of scales of the probabilities of attention in FP8, which no kernel of vLLM 0.32 reads.
+std::vector<std::string> ProbabilityScales(const LayerSpec& layer);
 
 }  // namespace narrow

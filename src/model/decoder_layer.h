@@ -17,10 +17,12 @@
 
 namespace narrow {
 
-// The KV cache as a serving engine stores it: K after the rotation and V, in E4M3.
+// The KV cache as a serving engine stores it: K after the rotation and V, in E4M3; and the scale of
+// Q after the rotation, where attention is computed in FP8.
 struct CacheQuantization {
   float key_scale = 1.0f;
   float value_scale = 1.0f;
+  float query_scale = 1.0f;
 };
 
 // A layer ready to run. T: the operand type of its products.

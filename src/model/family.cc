@@ -95,11 +95,20 @@ class WeightCheck {
            names ? layer.attention_module : attention_->first,
            names ? attention_->first : layer.attention_module);
     }
-    for (const std::string& name : AttentionScales(layer)) {
-      if (checkpoint_.Find(name) == nullptr) continue;
+    const auto unused = [&](const std::string& name) {
       ticked_.insert(name);
       ++unused_scales_;
       unused_scale_ = name;
+    };
+    if (const auto query = FindQueryScale(checkpoint_, layer)) {
+      if (names) {
+        Scale(*query, layer.attention_module);
+      } else {
+        unused(*query);
+      }
+    }
+    for (const std::string& name : ProbabilityScales(layer)) {
+      if (checkpoint_.Find(name) != nullptr) unused(name);
     }
   }
 
@@ -119,8 +128,8 @@ class WeightCheck {
   std::vector<std::string> Remarks() const {
     if (unused_scales_ == 0) return {};
     return {
-        fmt::format("{} scale{} for attention in FP8 ({}{}) {} not used: only weights, inputs "
-                    "and KV cache are computed in FP8 here",
+        fmt::format("{} scale{} for attention in FP8 ({}{}) {} not used: probabilities have one of "
+                    "the kernels' own, and queries one beside an FP8 cache alone",
                     unused_scales_, unused_scales_ == 1 ? "" : "s", unused_scale_,
                     unused_scales_ == 1 ? "" : " and others", unused_scales_ == 1 ? "is" : "are")};
   }

@@ -35,7 +35,11 @@ std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpo
                                                  const LayerSpec& spec) {
   const auto names = FindCacheScales(checkpoint, spec);
   if (!names) return std::nullopt;
-  return CacheQuantization{ReadScale(checkpoint, names->key), ReadScale(checkpoint, names->value)};
+  CacheQuantization cache = {ReadScale(checkpoint, names->key),
+                             ReadScale(checkpoint, names->value)};
+  const auto query = FindQueryScale(checkpoint, spec);
+  if (query) cache.query_scale = ReadScale(checkpoint, *query);
+  return cache;
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ LayerCalibration<T>::LayerCalibration(const LayerSpec& spec, LayerHessians hessi
   values_.wanted = basis_.values.has_value();
   keys_.columns = RowsOf(spec, WeightRole::kKey);
   values_.columns = RowsOf(spec, WeightRole::kValue);
+  queries_.maxima.Reset(queries_.columns);
   keys_.maxima.Reset(keys_.columns);
   values_.maxima.Reset(values_.columns);
 }
@@ -83,6 +84,7 @@ LayerStatistics LayerCalibration<T>::Take(const LayerSpec& spec) {
     const auto g = static_cast<std::size_t>(group.id);
     ranges.inputs[g] = inputs_[g].maxima.Values("the input of " + group.linears.front().module);
   }
+  ranges.queries = queries_.maxima.Values("Q of " + spec.attention_module);
   ranges.keys = keys_.maxima.Values("K of " + spec.attention_module);
   ranges.values = values_.maxima.Values("V of " + spec.attention_module);
   return {std::move(ranges), std::move(hessians_), std::move(basis_)};

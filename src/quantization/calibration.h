@@ -41,7 +41,7 @@ class LayerCalibration final : public LayerObserver<T> {
     Observe(first_row, rows, inputs_[static_cast<std::size_t>(group)]);
   }
   void OnQueries(int64_t first_row, MatrixView<const T> rows) override {
-    Collect(first_row, rows, queries_);
+    Observe(first_row, rows, queries_);
   }
   void OnKeys(int64_t first_row, MatrixView<const T> rows) override {
     Observe(first_row, rows, keys_);
@@ -76,7 +76,7 @@ class LayerCalibration final : public LayerObserver<T> {
   int64_t first_row_ = 0;
   int64_t rows_ = 0;
   std::array<Observed, kLinearGroupCount> inputs_;
-  Observed queries_;  // without ranges
+  Observed queries_;
   Observed keys_;
   Observed values_;
 };

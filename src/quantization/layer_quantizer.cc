@@ -202,7 +202,9 @@ class LayerQuantizer {
     cache.value_amax = LargestOf(statistics_.ranges.values);
     cache.key_scale = std::max(ActivationScale(cache.key_amax), options_.min_cache_scale);
     cache.value_scale = std::max(ActivationScale(cache.value_amax), options_.min_cache_scale);
-    layer_.SetCache({cache.key_scale, cache.value_scale});
+    cache.query_amax = LargestOf(statistics_.ranges.queries);
+    cache.query_scale = ActivationScale(cache.query_amax);
+    layer_.SetCache({cache.key_scale, cache.value_scale, cache.query_scale});
     return cache;
   }
 

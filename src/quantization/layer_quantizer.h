@@ -52,12 +52,15 @@ struct LinearFacts {
   LinearGroup group = LinearGroup::kQueryKeyValue;
 };
 
+// Scales of attention: of what the cache holds, and of Q where attention is computed in FP8.
 struct CacheFacts {
   std::string attention_module;
   float key_amax = 0.0f;
   float key_scale = 0.0f;
   float value_amax = 0.0f;
   float value_scale = 0.0f;
+  float query_amax = 0.0f;
+  float query_scale = 0.0f;
 };
 
 struct LayerFacts {

@@ -14,7 +14,8 @@ namespace narrow {
 // Largest magnitude of every channel.
 struct LayerRanges {
   std::array<std::vector<float>, kLinearGroupCount> inputs;  // by LinearGroup
-  std::vector<float> keys;                                   // after the rotation
+  std::vector<float> queries;                                // after the rotation
+  std::vector<float> keys;                                   // likewise
   std::vector<float> values;
 
   const std::vector<float>& Input(LinearGroup group) const {

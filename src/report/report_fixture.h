@@ -49,7 +49,8 @@ inline RunReport::LayerRecord FixtureLayer() {
   linear.saturated = 3;
   linear.output_error = 1.5;
   linear.nearest_output_error = 2.0;
-  layer.facts.cache = CacheFacts{"model.layers.0.self_attn", 224.0F, 0.5F, 112.0F, 0.25F};
+  layer.facts.cache =
+      CacheFacts{"model.layers.0.self_attn", 224.0F, 0.5F, 112.0F, 0.25F, 28.0F, 0.0625F};
   layer.facts.errors = LayerErrors{{0.03125, 0.0, 0.0, 0.0}, 0.03125, 0.0625};
   layer.times = LayerTimes{0.5, 0.125, {8192, 0.0625}, {4096, 0.03125}};
   layer.rss_bytes = 640'000'000;

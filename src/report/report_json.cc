@@ -180,6 +180,7 @@ Json RangeJson(float amax, float scale) { return {{"amax", amax}, {"scale", scal
 Json KvCacheJson(const CacheFacts& cache) {
   Json json = Json::object();
   json["name"] = cache.attention_module;
+  json["q"] = RangeJson(cache.query_amax, cache.query_scale);
   json["k"] = RangeJson(cache.key_amax, cache.key_scale);
   json["v"] = RangeJson(cache.value_amax, cache.value_scale);
   return json;

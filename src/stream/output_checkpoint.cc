@@ -27,6 +27,7 @@ AttentionModule DescribeAttention(const LayerSpec& layer) {
   AttentionModule attention;
   attention.name = layer.attention_module;
   for (const LinearSpec& linear : layer.linears) {
+    if (linear.role == WeightRole::kQuery) attention.query_projection = linear.module;
     if (linear.role == WeightRole::kKey) attention.key_projection = linear.module;
     if (linear.role == WeightRole::kValue) attention.value_projection = linear.module;
   }
@@ -71,7 +72,8 @@ std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const Layer
     if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
   }
   if (quantization.cache == CacheScheme::kFp8) {
-    KvScaleTensors scales = format.kv_scale_tensors(DescribeAttention(layer));
+    AttentionScaleTensors scales = format.attention_scale_tensors(DescribeAttention(layer));
+    tensors.push_back(std::move(scales.query_scale));
     tensors.push_back(std::move(scales.key_scale));
     tensors.push_back(std::move(scales.value_scale));
   }
@@ -178,7 +180,8 @@ void OutputCheckpoint::WriteScales(const LayerSpec& layer, const LayerFacts& fac
     WriteScale(tensors.input_scale.name, fact.input_scale);
   }
   if (facts.cache) {
-    const KvScaleTensors scales = format_.kv_scale_tensors(DescribeAttention(layer));
+    const AttentionScaleTensors scales = format_.attention_scale_tensors(DescribeAttention(layer));
+    WriteScale(scales.query_scale.name, facts.cache->query_scale);
     WriteScale(scales.key_scale.name, facts.cache->key_scale);
     WriteScale(scales.value_scale.name, facts.cache->value_scale);
   }

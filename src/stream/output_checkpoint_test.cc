@@ -77,7 +77,7 @@ class OutputCheckpointTest : public testing::Test {
       scale += 0.25f;
     }
     if (quantization_.cache == CacheScheme::kFp8) {
-      facts.cache = CacheFacts{layer.attention_module, 0, 16.0f, 0, 32.0f};
+      facts.cache = CacheFacts{layer.attention_module, 0, 16.0f, 0, 32.0f, 0, 8.0f};
     }
     return facts;
   }
@@ -128,6 +128,8 @@ class OutputCheckpointTest : public testing::Test {
       }
       if (quantization_.cache == CacheScheme::kFp8) {
         const bool quark = format == "quark";
+        scale(quark ? LinearOf(layer, WeightRole::kQuery).module + ".output_scale"
+                    : layer.attention_module + ".q_scale");
         scale(quark ? LinearOf(layer, WeightRole::kKey).module + ".output_scale"
                     : layer.attention_module + ".k_scale");
         scale(quark ? LinearOf(layer, WeightRole::kValue).module + ".output_scale"
@@ -210,9 +212,10 @@ class OutputCheckpointTest : public testing::Test {
       EXPECT_EQ(bytes[fact.module + ".input_scale"], BytesOf(fact.input_scale));
     }
     if (!facts.cache) return;
-    const KvScaleTensors scales = FindExportFormat(format).kv_scale_tensors(
-        {layer.attention_module, LinearOf(layer, WeightRole::kKey).module,
-         LinearOf(layer, WeightRole::kValue).module});
+    const AttentionScaleTensors scales = FindExportFormat(format).attention_scale_tensors(
+        {layer.attention_module, LinearOf(layer, WeightRole::kQuery).module,
+         LinearOf(layer, WeightRole::kKey).module, LinearOf(layer, WeightRole::kValue).module});
+    EXPECT_EQ(bytes[scales.query_scale.name], BytesOf(facts.cache->query_scale));
     EXPECT_EQ(bytes[scales.key_scale.name], BytesOf(facts.cache->key_scale));
     EXPECT_EQ(bytes[scales.value_scale.name], BytesOf(facts.cache->value_scale));
   }

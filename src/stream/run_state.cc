@@ -12,7 +12,7 @@
 namespace narrow {
 namespace {
 
-constexpr int kStateFormat = 5;
+constexpr int kStateFormat = 6;
 
 template <typename T, typename... Types>
 concept OneOf = (std::same_as<std::remove_const_t<T>, Types> || ...);
@@ -42,6 +42,8 @@ void ForMembers(OneOf<CacheFacts> auto& cache, const auto& member) {
   member("key_scale", cache.key_scale);
   member("value_amax", cache.value_amax);
   member("value_scale", cache.value_scale);
+  member("query_amax", cache.query_amax);
+  member("query_scale", cache.query_scale);
 }
 
 void ForMembers(OneOf<LayerErrors> auto& errors, const auto& member) {

@@ -19,8 +19,8 @@ auto Members(const LinearFacts& facts) {
   return std::tie(a, b, c, d, e, f, g, h, i, j, k);
 }
 auto Members(const CacheFacts& facts) {
-  const auto& [a, b, c, d, e] = facts;
-  return std::tie(a, b, c, d, e);
+  const auto& [a, b, c, d, e, f, g] = facts;
+  return std::tie(a, b, c, d, e, f, g);
 }
 auto Members(const LayerErrors& errors) {
   const auto& [a, b, c] = errors;
@@ -93,8 +93,8 @@ RunState FullState() {
                                linear.role, linear.group});
     }
     if (i == 0) {
-      layer.cache =
-          CacheFacts{spec.attention_module, next_float(), next_float(), next_float(), next_float()};
+      layer.cache = CacheFacts{spec.attention_module, next_float(), next_float(), next_float(),
+                               next_float(),          next_float(), next_float()};
       layer.errors = LayerErrors{{next(), next(), next(), next()}, next(), next()};
     }
     state.kept->groups.push_back({i,

@@ -140,7 +140,7 @@ class QuantizedTensors : public testing::TestWithParam<Variant> {
     const int64_t layers = GetParam().model.layers;
     EXPECT_EQ(linears, 7 * layers);
     for (int64_t layer = 0; layer < layers; ++layer) {
-      for (const char* scale : {"k_scale", "v_scale"}) {
+      for (const char* scale : {"q_scale", "k_scale", "v_scale"}) {
         const StoredTensor& tensor =
             output_.at(fmt::format("model.layers.{}.self_attn.{}", layer, scale));
         EXPECT_EQ(tensor.dtype, Dtype::kF32);

@@ -149,6 +149,7 @@ TEST_F(Contract, ConfigInModeQuark) {
   const auto tensors = ReadTensors(output());
   EXPECT_TRUE(tensors.contains("model.layers.0.self_attn.k_proj.output_scale"));
   EXPECT_TRUE(tensors.contains("model.layers.1.self_attn.v_proj.output_scale"));
+  EXPECT_TRUE(tensors.contains("model.layers.1.self_attn.q_proj.output_scale"));
   EXPECT_FALSE(tensors.contains("model.layers.0.self_attn.k_scale"));
   EXPECT_EQ(RunNarrow({"inspect", output()}).status, 0);
 }
@@ -220,6 +221,7 @@ TEST_F(Contract, ReportHoldsTheScalesOfTheFile) {
   }
   for (const Json& cache : report["kv_cache"]) {
     const std::string name = cache["name"].get<std::string>();
+    EXPECT_EQ(cache["q"]["scale"].get<float>(), tensors.at(name + ".q_scale").Scalar()) << name;
     EXPECT_EQ(cache["k"]["scale"].get<float>(), tensors.at(name + ".k_scale").Scalar()) << name;
     EXPECT_EQ(cache["v"]["scale"].get<float>(), tensors.at(name + ".v_scale").Scalar()) << name;
     EXPECT_EQ(cache["k"]["scale"].get<float>(), cache["k"]["amax"].get<float>() / 448.0f) << name;

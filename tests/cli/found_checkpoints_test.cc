@@ -256,15 +256,14 @@ TEST_F(FoundCheckpoint, CacheScalesOfOtherToolsMeanTheSame) {
     EXPECT_EQ(evaluate(renamed(key, value)).output, expected) << key;
     EXPECT_EQ(Inspect(output()).status, 0) << key;
   }
-  // Scales for attention in FP8 are said to be unused.
+  // Scales of the probabilities are said to be unused.
   Tensors more = plain;
-  for (const char* name :
-       {".q_scale", ".prob_output_scale", ".prob_scale", ".q_proj.output_scale"}) {
+  for (const char* name : {".prob_output_scale", ".prob_scale"}) {
     more.push_back(Copy(more, attention[1] + ".k_scale", (attention[1] + name).c_str()));
   }
   const CommandResult result = evaluate(more);
   EXPECT_EQ(result.output, expected);
-  EXPECT_THAT(result.error, HasSubstr("4 scales for attention in FP8"));
+  EXPECT_THAT(result.error, HasSubstr("2 scales for attention in FP8"));
   EXPECT_THAT(Inspect(output()).output, HasSubstr("prob_scale"));
   // Two spellings at once, and one of a pair.
   Tensors twice = plain;

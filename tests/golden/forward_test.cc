@@ -89,8 +89,10 @@ class ForwardReference : public testing::TestWithParam<const char*> {
       const auto amax = reference_["input_amax"].at(linear.module).get<float>();
       EXPECT_NEAR(LargestOf(ranges.Input(linear.group)), amax, 1e-4f * amax) << linear.module;
     }
+    const auto query = reference_["query_amax"][layer].get<float>();
     const auto key = reference_["key_amax"][layer].get<float>();
     const auto value = reference_["value_amax"][layer].get<float>();
+    EXPECT_NEAR(LargestOf(ranges.queries), query, 1e-4f * query);
     EXPECT_NEAR(LargestOf(ranges.keys), key, 1e-4f * key);
     EXPECT_NEAR(LargestOf(ranges.values), value, 1e-4f * value);
   }

@@ -297,6 +297,22 @@ def variants_case():
             'cases': cases}
 
 
+def query_ranges(network, amax):
+    """The largest magnitude of Q after the rotation in each layer, kept in `amax` from now on."""
+    from transformers.models.llama import modeling_llama
+    rotate, call = modeling_llama.apply_rotary_pos_emb, [0]
+
+    def watched(query, *arguments, **options):
+        rotated = rotate(query, *arguments, **options)
+        layer = call[0] % len(network.model.layers)
+        amax[layer] = max(amax[layer], float(rotated[0].abs().max()))
+        call[0] += 1
+        return rotated
+
+    modeling_llama.apply_rotary_pos_emb = watched
+    return lambda: setattr(modeling_llama, 'apply_rotary_pos_emb', rotate)
+
+
 def model_case(model):
     tensors = tiny_tensors(model)
     config = tiny_config(model)
@@ -309,7 +325,8 @@ def model_case(model):
             (out[0] if isinstance(out, tuple) else out).reshape(-1, model['hidden'])))
     random = Random(model['seed'])
     tokens = [[random.bits() % model['vocabulary'] for _ in range(count)] for count in WINDOWS]
-    cache_amax = {'keys': [0.0] * model['layers'], 'values': [0.0] * model['layers']}
+    cache_amax = {name: [0.0] * model['layers'] for name in ('queries', 'keys', 'values')}
+    unwatch = query_ranges(network, cache_amax['queries'])
     for window in tokens:
         ids = torch.tensor([window])
         cache = transformers.DynamicCache(config=network.config)
@@ -319,12 +336,13 @@ def model_case(model):
             cache_amax['values'][i] = max(cache_amax['values'][i], float(layer.values.abs().max()))
         logits.append(rounded(out.logits[0, -1]))
         losses.append(loss(out.logits[0], window))
+    unwatch()
     for states in after:
         hidden.append([rounded(states[window][token]) for window, token in SHOWN])
     return {'model': model, 'config': config, 'weights_fnv1a': checksum(tensors), 'tokens': tokens,
             'hidden_of': SHOWN, 'hidden': hidden, 'last_logits': logits, 'window_nll': losses,
             'input_amax': {name: rounded(value) for name, value in amax.items()},
-            'key_amax': rounded(cache_amax['keys']), 'value_amax': rounded(cache_amax['values'])}
+            'query_amax': rounded(cache_amax['queries']), 'key_amax': rounded(cache_amax['keys']), 'value_amax': rounded(cache_amax['values'])}
 
 
 def layer_case():

@@ -15,8 +15,9 @@ Json Fp8QuantizationConfig(const QuantizedCheckpointDescription& description) {
   return config;
 }
 
-KvScaleTensors Fp8KvScaleTensors(const AttentionModule& attention) {
-  return {ScalarScale(attention.name + ".k_scale"), ScalarScale(attention.name + ".v_scale")};
+AttentionScaleTensors Fp8AttentionScaleTensors(const AttentionModule& attention) {
+  return {ScalarScale(attention.name + ".q_scale"), ScalarScale(attention.name + ".k_scale"),
+          ScalarScale(attention.name + ".v_scale")};
 }
 
 }  // namespace narrow

@@ -11,7 +11,7 @@ namespace narrow {
 // ignored_layers holds full module names: the loader compares them whole, without patterns.
 Json Fp8QuantizationConfig(const QuantizedCheckpointDescription& description);
 
-// self_attn.k_scale and self_attn.v_scale.
-KvScaleTensors Fp8KvScaleTensors(const AttentionModule& attention);
+// self_attn.q_scale, k_scale and v_scale.
+AttentionScaleTensors Fp8AttentionScaleTensors(const AttentionModule& attention);
 
 }  // namespace narrow

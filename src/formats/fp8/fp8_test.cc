@@ -51,10 +51,12 @@ TEST(Fp8Format, RecordsMergeGroupsAndLeastKvScale) {
   EXPECT_EQ(block.at("min_kv_scale"), 0.25);
 }
 
-TEST(Fp8Format, KvScalesBelongToTheAttentionModule) {
-  const AttentionModule attention{"model.layers.7.self_attn", "model.layers.7.self_attn.k_proj",
+TEST(Fp8Format, AttentionScalesBelongToTheAttentionModule) {
+  const AttentionModule attention{"model.layers.7.self_attn", "model.layers.7.self_attn.q_proj",
+                                  "model.layers.7.self_attn.k_proj",
                                   "model.layers.7.self_attn.v_proj"};
-  const KvScaleTensors tensors = Fp8KvScaleTensors(attention);
+  const AttentionScaleTensors tensors = Fp8AttentionScaleTensors(attention);
+  EXPECT_EQ(tensors.query_scale.name, "model.layers.7.self_attn.q_scale");
   EXPECT_EQ(tensors.key_scale.name, "model.layers.7.self_attn.k_scale");
   EXPECT_EQ(tensors.value_scale.name, "model.layers.7.self_attn.v_scale");
 }

@@ -42,8 +42,9 @@ Json QuarkQuantizationConfig(const QuantizedCheckpointDescription& description) 
                            .exported = QuarkExportBlock(description)});
 }
 
-KvScaleTensors QuarkKvScaleTensors(const AttentionModule& attention) {
-  return {ScalarScale(attention.key_projection + ".output_scale"),
+AttentionScaleTensors QuarkAttentionScaleTensors(const AttentionModule& attention) {
+  return {ScalarScale(attention.query_projection + ".output_scale"),
+          ScalarScale(attention.key_projection + ".output_scale"),
           ScalarScale(attention.value_projection + ".output_scale")};
 }
 

@@ -10,8 +10,9 @@ namespace narrow {
 
 Json QuarkQuantizationConfig(const QuantizedCheckpointDescription& description);
 
-// k_proj.output_scale and v_proj.output_scale. Quark stores the larger of the two in both; loaders
-// keep them apart, so each cache has the scale of its own range here.
-KvScaleTensors QuarkKvScaleTensors(const AttentionModule& attention);
+// output_scale of q_proj, k_proj and v_proj. Quark stores the larger of the last two in both;
+// loaders keep them apart, so each cache has the scale of its own range here. The first is no
+// quantizer of Quark's own: vLLM takes it for the scale of the queries.
+AttentionScaleTensors QuarkAttentionScaleTensors(const AttentionModule& attention);
 
 }  // namespace narrow

@@ -69,10 +69,12 @@ TEST(QuarkFormat, WithoutKvCacheHasEmptyGroupsOfTheTypesLoadersAskFor) {
             expected.dump());
 }
 
-TEST(QuarkFormat, KvScalesBelongToTheProjections) {
-  const AttentionModule attention{"model.layers.7.self_attn", "model.layers.7.self_attn.k_proj",
+TEST(QuarkFormat, AttentionScalesBelongToTheProjections) {
+  const AttentionModule attention{"model.layers.7.self_attn", "model.layers.7.self_attn.q_proj",
+                                  "model.layers.7.self_attn.k_proj",
                                   "model.layers.7.self_attn.v_proj"};
-  const KvScaleTensors tensors = QuarkKvScaleTensors(attention);
+  const AttentionScaleTensors tensors = QuarkAttentionScaleTensors(attention);
+  EXPECT_EQ(tensors.query_scale.name, "model.layers.7.self_attn.q_proj.output_scale");
   EXPECT_EQ(tensors.key_scale.name, "model.layers.7.self_attn.k_proj.output_scale");
   EXPECT_EQ(tensors.value_scale.name, "model.layers.7.self_attn.v_proj.output_scale");
 }

@@ -115,16 +115,20 @@ void MixMaxima(const HeadMatrices& basis, std::span<float> maxima) {
   std::ranges::copy(mixed, maxima.begin());
 }
 
-void TurnMaxima(const KeyBasis& basis, int64_t head_size, std::span<float> maxima) {
+// maxima of keys, or of queries, of which `sharing` heads share one of keys and undo its factors.
+void TurnMaxima(const KeyBasis& basis, int64_t head_size, std::optional<int64_t> sharing,
+                std::span<float> maxima) {
   const int64_t half = head_size / 2;
   for (int64_t pair = 0; pair < std::ssize(maxima) / 2; ++pair) {
-    const auto p = static_cast<std::size_t>(pair);
+    const int64_t key_head = pair / half / sharing.value_or(1);
+    const auto p = static_cast<std::size_t>(key_head * half + pair % half);
+    const float factor = sharing ? 1.0f / basis.factors[p] : basis.factors[p];
     const auto i = static_cast<std::size_t>(pair / half * head_size + pair % half);
     float &first = maxima[i], &second = maxima[i + static_cast<std::size_t>(half)];
     const float cosine = std::abs(basis.cosines[p]), sine = std::abs(basis.sines[p]);
     const float a = first, b = second;
-    first = basis.factors[p] * (cosine * a + sine * b);
-    second = basis.factors[p] * (sine * a + cosine * b);
+    first = factor * (cosine * a + sine * b);
+    second = factor * (sine * a + cosine * b);
   }
 }
 
@@ -207,7 +211,10 @@ void ChangeMoments(const LayerBasis& basis, const AttentionHeads& heads,
 LayerRanges ChangeRanges(const LayerBasis& basis, const LayerRanges& ranges,
                          const AttentionHeads& heads) {
   LayerRanges changed = ranges;
-  if (!basis.keys.empty()) TurnMaxima(basis.keys, heads.head_size, changed.keys);
+  if (!basis.keys.empty()) {
+    TurnMaxima(basis.keys, heads.head_size, std::nullopt, changed.keys);
+    TurnMaxima(basis.keys, heads.head_size, heads.sharing(), changed.queries);
+  }
   if (basis.values.empty()) return changed;
   const auto size = static_cast<std::size_t>(heads.head_size);
   const auto mix = [&](std::vector<float>& maxima, int64_t sharing) {

@@ -154,6 +154,7 @@ TEST_F(HeadBasisTest, RangesBoundWhatTheNewBasisReaches) {
     }
     EXPECT_GT(looseness, 0.2);
   };
+  expect_bounds(reached.queries, bounds.queries);
   expect_bounds(reached.keys, bounds.keys);
   expect_bounds(reached.values, bounds.values);
   expect_bounds(reached.Input(LinearGroup::kAttentionOutput),
