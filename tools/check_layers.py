@@ -9,7 +9,7 @@ import re
 
 import source_check
 
-ORDER = ('base', 'tensor', 'io', 'text', 'kernels', 'model', 'synthesis', 'quantization',
+ORDER = ('base', 'tensor', 'io', 'hub', 'text', 'kernels', 'model', 'synthesis', 'quantization',
          'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan', 'jobs', 'library', 'cli')
 PLACE = {module: place for place, module in enumerate(ORDER)}
 
@@ -29,6 +29,8 @@ WRAPPERS = {
     'utf8proc': r'text/[^/]*\.cc',
     'zstd': r'text/.*',
     'yaml.h': r'io/yaml\.cc',
+    'curl/': r'hub/[^/]*\.cc',
+    'openssl/': r'hub/[^/]*\.cc',
     'CLI/': r'cli/.*',
     'gtest/': r'.*(_test\.cc|\.h)',  # a header for tests; a program that used one would not link
     'gmock/': r'.*_test\.cc',

@@ -13,6 +13,7 @@
 #include "base/interrupt.h"
 #include "base/version.h"
 #include "cli/arguments.h"
+#include "cli/download_command.h"
 #include "cli/plan_command.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_command.h"
@@ -24,6 +25,7 @@
 #include "io/named_file.h"
 #include "io/paths.h"
 #include "jobs/job_paths.h"
+#include "jobs/model_location.h"
 #include "jobs/quantize.h"
 #include "text/json_lines.h"
 #include "text/tokenizer.h"
@@ -61,7 +63,8 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
   CLI::App& command =
       *program.add_subcommand("evaluate", "Perplexity of a checkpoint, unquantized or FP8");
   const auto flags = std::make_shared<Flags>();
-  command.add_option("--model_dir", flags->model_dir, "Checkpoint")->required();
+  command.add_option("--model_dir", flags->model_dir, "Checkpoint: a directory or org/name")
+      ->required();
   command.add_option("--json", flags->json, "Also write the result to this file");
   flags->evaluation.AddTo(command);
   flags->memory.AddTo(command);
@@ -72,7 +75,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
     run = [flags] {
       ProgressDisplay progress(ProgressDisplay::StandardError());
       EvaluateRequest request;
-      request.model_directory = flags->model_dir;
+      request.model_directory = LocateModel(flags->model_dir, ModelPart::kAll, progress);
       request.evaluation = flags->evaluation.Options();
       request.data_type = flags->compute.Apply();
       request.memory_budget_bytes = flags->memory.Budget();
@@ -112,7 +115,8 @@ void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
                                               "JSON array, which --dataset and --eval_data "
                                               "take as a line of a .jsonl file");
   const auto flags = std::make_shared<Flags>();
-  command.add_option("--model_dir", flags->model_dir, "Directory with tokenizer.json")->required();
+  command.add_option("--model_dir", flags->model_dir, "Directory with tokenizer.json, or org/name")
+      ->required();
   command.add_option("--input_file", flags->input_file, "JSON lines with a field \"text\"")
       ->required();
   command.add_flag("--no_special_tokens", flags->no_special_tokens,
@@ -120,7 +124,9 @@ void AddTokenizeCommand(CLI::App& program, std::function<int()>& run) {
   command.callback([flags, &run] {
     run = [flags] {
       CheckNotOutput(flags->input_file);
-      const Tokenizer tokenizer = Tokenizer::FromDirectory(flags->model_dir);
+      ProgressDisplay progress(ProgressDisplay::StandardError());
+      const Tokenizer tokenizer = Tokenizer::FromDirectory(
+          LocateModel(flags->model_dir, ModelPart::kDescription, progress));
       const SpecialTokens special =
           flags->no_special_tokens ? SpecialTokens::kNone : SpecialTokens::kAdd;
       std::ifstream input(flags->input_file, std::ios::binary);
@@ -186,7 +192,8 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
       "inspect",
       "List a checkpoint's tensors, scales and sizes, and check it; reads all weights, once");
   const auto flags = std::make_shared<Flags>();
-  command.add_option("directory", flags->directory, "Checkpoint directory")->required();
+  command.add_option("directory", flags->directory, "Checkpoint directory, or org/name")
+      ->required();
   command.add_flag("--json", flags->json, "Print JSON");
   command.add_flag("--headers_only", flags->headers_only,
                    "Read headers and scales alone: quick for large checkpoints, but NaN and "
@@ -199,7 +206,8 @@ void AddInspectCommand(CLI::App& program, std::function<int()>& run) {
       ProgressDisplay progress(ProgressDisplay::StandardError());
       InspectOptions options{.progress = &progress, .for_upload = flags->for_upload};
       if (flags->headers_only) options.numbers = InspectOptions::Numbers::kNotRead;
-      const InspectionReport report = Inspect(flags->directory, options);
+      const InspectionReport report =
+          Inspect(LocateModel(flags->directory, ModelPart::kAll, progress), options);
       Print(flags->json ? RenderInspectionJson(report) : RenderInspection(report));
       return report.HasErrors() ? static_cast<int>(ErrorCode::kCorruptInput) : 0;
     };
@@ -249,6 +257,7 @@ int RunCommandLine(std::vector<std::string> arguments) {
   std::function<int()> run;
   AddQuantizeCommand(program, arguments, run);
   AddPlanCommand(program, run);
+  AddDownloadCommand(program, run);
   AddEvaluateCommand(program, run);
   AddTokenizeCommand(program, run);
   AddImportCommand(program, run);

@@ -3,11 +3,13 @@
 #include <memory>
 #include <string>
 
+#include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
 #include "cli/standard_output.h"
 #include "io/named_file.h"
 #include "io/paths.h"
 #include "jobs/job_paths.h"
+#include "jobs/model_location.h"
 #include "jobs/run_plan.h"
 
 namespace narrow {
@@ -24,6 +26,11 @@ int Run(PlanFlags flags) {
   CheckQuantizeFlags(flags.job);
   PlanRequest request;
   request.job = MakeQuantizeRequest(flags.job);
+  if (IsHubModel(flags.job.model_dir)) {
+    ProgressDisplay progress(ProgressDisplay::StandardError());
+    request.job.model_directory =
+        LocateModel(flags.job.model_dir, ModelPart::kDescription, progress);
+  }
   if (flags.job.skip_quantization) request.task = PlanRequest::Task::kEvaluate;
   if (named) CheckPaths(request.job);
   if (!flags.json.empty()) {

@@ -5,6 +5,8 @@
 #include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
 #include "cli/standard_output.h"
+#include "jobs/job_paths.h"
+#include "jobs/model_location.h"
 #include "jobs/quantize.h"
 
 namespace narrow {
@@ -12,7 +14,7 @@ namespace {
 
 int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   EvaluateRequest request;
-  request.model_directory = flags.model_dir;
+  request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
   request.evaluation = flags.evaluation.Options();
   request.data_type = flags.compute.Apply();
   request.memory_budget_bytes = flags.memory.Budget();
@@ -31,6 +33,11 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
   if (flags.skip_quantization) return EvaluateOnly(flags, progress);
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
+  if (IsHubModel(flags.model_dir)) {
+    request.model_directory = LocateModel(flags.model_dir, ModelPart::kDescription, progress);
+    CheckBeforeWeights(request);
+    request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
+  }
   const RunReport report = RunQuantize(request, progress);
   PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
   return 0;

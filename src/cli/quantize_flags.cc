@@ -10,7 +10,10 @@ namespace narrow {
 namespace {
 
 void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
-  command.add_option("--model_dir", flags.model_dir, "Hugging Face checkpoint to quantize")
+  command
+      .add_option(
+          "--model_dir", flags.model_dir,
+          "Hugging Face checkpoint to quantize: a directory, or org/name[@revision] of the hub")
       ->required();
   command.add_option("--output_dir", flags.output_dir,
                      "Directory to make (not with --skip_quantization)");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <string_view>
 #include <vector>
 
@@ -16,6 +17,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kAdapterConfig = "adapter_config.json";
 constexpr int64_t kMaxAdapterConfigBytes = int64_t{1} << 20;
+constexpr std::array<std::string_view, 13> kWeightSuffixes = {
+    ".safetensors", ".bin",     ".pt",   ".pth",       ".ckpt", ".gguf",  ".ggml",
+    ".h5",          ".msgpack", ".onnx", ".onnx_data", ".npz",  ".tflite"};
 
 // Steps to a checkpoint; {0} is the directory, {1} the file.
 constexpr const char* kSaveAgain =
@@ -128,6 +132,14 @@ std::string Snapshot(const fs::path& directory) {
 }
 
 }  // namespace
+
+bool IsWeightsName(std::string_view file_name) {
+  std::string lower(file_name);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::ranges::any_of(kWeightSuffixes,
+                             [&](std::string_view suffix) { return lower.ends_with(suffix); });
+}
 
 bool IsAdapterWeights(const std::string& file_name) {
   return file_name.starts_with("adapter_model") &&

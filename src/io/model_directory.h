@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace narrow {
 
@@ -19,6 +20,9 @@ namespace narrow {
 
 // The name of a file that holds weights of an adapter (adapter_model.safetensors), never a model's.
 bool IsAdapterWeights(const std::string& file_name);
+
+// The name of a file that holds weights, in whatever format.
+bool IsWeightsName(std::string_view file_name);
 
 // A sentence about the adapter that lies in the directory and is not part of its model; nothing
 // when there is none.

@@ -342,6 +342,14 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
   return excluded;
 }
 
+void CheckBeforeWeights(const QuantizeRequest& request) {
+  CheckPaths(request);
+  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
+  const std::filesystem::path path = request.model_directory / "config.json";
+  const Json config = ReadJsonFile(path.string());
+  static_cast<void>(FindModelFamily(config, path.string()).parse_config(config, path.string()));
+}
+
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   CheckPaths(request);
   QuantizeJob::RemoveFinished(request);

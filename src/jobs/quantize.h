@@ -48,6 +48,10 @@ struct QuantizeRequest {
   std::string version;                    // of the program, for the report
 };
 
+// What can be refused of a job from a directory without weights, and need not wait until they are
+// fetched: paths, and what config.json says. Throws: as RunQuantize.
+void CheckBeforeWeights(const QuantizeRequest& request);
+
 // Leaves the complete output directory (weights, config, side files, report, model card) or
 // nothing. Throws: Error of any kind; everything that can be refused is refused before the pass
 // begins.

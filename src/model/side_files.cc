@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/model_directory.h"
 #include "io/output_marker.h"
 #include "text/text_format.h"
 
@@ -22,9 +23,6 @@ namespace fs = std::filesystem;
 constexpr int64_t kCopyBlockBytes = int64_t{1} << 20;
 constexpr int64_t kMaxGenerationConfigBytes = int64_t{1} << 20;
 
-constexpr std::array<std::string_view, 14> kWeightSuffixes = {
-    ".safetensors", ".bin",     ".pt",   ".pth",       ".ckpt", ".gguf",   ".ggml",
-    ".h5",          ".msgpack", ".onnx", ".onnx_data", ".npz",  ".tflite", ".index.json"};
 // adapter_config.json without the adapter's weights keeps transformers from loading a model.
 constexpr std::array<std::string_view, 5> kLeftBehind = {
     "config.json", "narrow-report.json", "report.html", kMarkerName, "adapter_config.json"};
@@ -65,8 +63,7 @@ bool IsSideFileName(const std::string& name) {
   if (lower.starts_with('.')) return false;
   if (lower.starts_with("readme") && lower.ends_with(".md")) return false;
   if (std::ranges::count(kLeftBehind, name) > 0) return false;
-  return std::ranges::none_of(kWeightSuffixes,
-                              [&](std::string_view suffix) { return lower.ends_with(suffix); });
+  return !lower.ends_with(".index.json") && !IsWeightsName(name);
 }
 
 // The name of a blob in a Hugging Face cache: the digest of what it holds (SHA-1 or SHA-256).
