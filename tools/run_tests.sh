@@ -21,6 +21,14 @@ if [ -z "${NARROW_SMOLLM2_DIR:-}" ] && [ -x "$build/narrow" ]; then
     echo "run_tests.sh: the demo model could not be fetched; tests that need it will skip" >&2
   fi
 fi
+if [ -z "${NARROW_HUB_PACKAGES:-}" ] && [ -x "$build/narrow" ]; then
+  if NARROW_HUB_PACKAGES=$("$tools/prepare_hub_packages.sh" "$build"); then
+    export NARROW_HUB_PACKAGES
+  else
+    unset NARROW_HUB_PACKAGES
+    echo "run_tests.sh: huggingface_hub could not be installed; the test that needs it will skip" >&2
+  fi
+fi
 
 if [ -z "${NARROW_GEMMA3_GGUF:-}" ]; then
   if NARROW_GEMMA3_GGUF=$("$tools/fetch_demo_model.sh" gemma3); then

@@ -196,6 +196,23 @@ TEST_F(HubNamesTest, ALocalPathWins) {
   fs::current_path(before);
 }
 
+// Python's huggingface_hub and this program, each reading what the other one fetched.
+TEST_F(HubNamesTest, ExchangesCachesWithPython) {
+  const char* packages = std::getenv("NARROW_HUB_PACKAGES");
+  CommandOptions options;
+  if (packages != nullptr) options.environment["PYTHONPATH"] = packages;
+  const std::string python = "/usr/bin/python3";
+  if (RunCommand({python, "-c", "import huggingface_hub"}, options).status != 0) {
+    GTEST_SKIP() << "needs Python's huggingface_hub (tools/prepare_hub_packages.sh)";
+  }
+  const CommandResult result = RunCommand(
+      {python, NARROW_SOURCE_DIR "/tools/exchange_hub_cache.py", NarrowWords({}).front()}, options);
+  EXPECT_EQ(result.status, 0) << result.error;
+  EXPECT_THAT(result.output, HasSubstr("Python reads what narrow fetched: 7 files"));
+  EXPECT_THAT(result.output, HasSubstr("narrow reads what Python fetched: 7 files"));
+  EXPECT_THAT(result.output, HasSubstr("both caches have the same"));
+}
+
 TEST_F(HubNamesTest, ADownloadThatDiedIsContinued) {
   fs::remove_all(Local());
   PutFile("config.json", "{}");
