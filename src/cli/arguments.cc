@@ -69,6 +69,12 @@ void EvaluationFlags::AddTo(CLI::App& command) {
       .add_option("--eval_window_order", order,
                   "spread: evenly over the text (default); first: from its beginning")
       ->check(CLI::IsMember({"spread", "first"}));
+  command
+      .add_option("--window_bos", window_bos,
+                  "always: every window of text begins with the begin-of-text token and has one "
+                  "token of the text less; never: windows are cut as the text comes (default: what "
+                  "the model's family needs)")
+      ->check(CLI::IsMember({"always", "never"}));
   command.add_flag("--no_special_tokens", no_special_tokens,
                    "Add no begin-of-text or other special token to texts: they hold their own, as "
                    "chat templates write them");
@@ -80,6 +86,8 @@ EvaluationOptions EvaluationFlags::Options() const {
   options.windows = windows;
   options.window_tokens = window_tokens;
   options.special_tokens = special_tokens();
+  if (window_bos == "always") options.start = WindowStart::kBeginOfText;
+  if (window_bos == "never") options.start = WindowStart::kText;
   options.choice = order == "first" ? WindowChoice::kFirst : WindowChoice::kSpread;
   return options;
 }
@@ -124,8 +132,9 @@ std::string PerplexityLine(const EvaluateResult& result) {
   const std::string shortest = result.shortest_window_tokens < result.window_tokens
                                    ? fmt::format("{} to ", result.shortest_window_tokens)
                                    : "";
-  return fmt::format("perplexity {:.4f} ({} windows of {}{} tokens of {})", result.perplexity,
-                     result.windows, shortest, result.window_tokens, result.dataset);
+  return fmt::format("perplexity {:.4f} ({} windows of {}{} tokens of {}{})", result.perplexity,
+                     result.windows, shortest, result.window_tokens, result.dataset,
+                     result.window_bos ? ", begin of text first" : "");
 }
 
 DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir) {

@@ -33,6 +33,7 @@ struct EvaluationFlags {
   int64_t windows = 0;
   int64_t window_tokens = 2048;
   std::string order = "spread";
+  std::string window_bos;
   bool no_special_tokens = false;
 
   void AddTo(CLI::App& command);

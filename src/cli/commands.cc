@@ -91,6 +91,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
         Json json = Json::object();
         json["perplexity"] = result.perplexity;
         json["windows"] = result.windows;
+        if (result.window_bos) json["window_bos"] = "always";
         json["window_tokens"] = result.window_tokens;
         json["shortest_window_tokens"] = result.shortest_window_tokens;
         json["tokens"] = result.tokens;

@@ -11,6 +11,14 @@ enum class WindowChoice {
   kFirst,
 };
 
+// What a window of text begins with. Some models (Gemma) were never without a begin of text, and
+// their predictions collapse where it is not the first token.
+enum class WindowStart {
+  kFamily,       // as the model's family wants it
+  kText,         // whatever stands there
+  kBeginOfText,  // the begin-of-text token, and one token of the text less at its end
+};
+
 // Indices of `requested` (0: all) of `total` windows, increasing. REQUIRES: total >= 0.
 std::vector<int64_t> ChooseOf(int64_t total, int64_t requested, WindowChoice choice);
 

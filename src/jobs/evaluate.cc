@@ -52,7 +52,7 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   const ModelSource model = OpenModel(request.model_directory, WeightState::kQuantizedToo);
   for (const std::string& warning : model.warnings) progress.Warning(warning);
   ModelTokenizer tokenizer(request.model_directory, model.config.vocabulary,
-                           model.checkpoint->config());
+                           model.checkpoint->config(), model.family->begins_windows);
   const TokenizedText text = TokenizeEvaluation(request.evaluation, tokenizer);
   if (text.notice) progress.Warning(*text.notice);
   for (const std::string& warning : text.warnings) progress.Warning(warning);
@@ -85,6 +85,7 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   evaluation.dataset = text.dataset;
   evaluation.notice = text.notice;
   evaluation.windows = static_cast<int64_t>(result.stored_window_nll.size());
+  evaluation.window_bos = text.window_bos;
   evaluation.window_tokens = text.stream.longest();
   evaluation.shortest_window_tokens = text.stream.shortest();
   evaluation.tokens = text.stream.size();

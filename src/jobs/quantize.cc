@@ -141,7 +141,8 @@ class QuantizeRun {
         output_options_{&FindExportFormat(request.export_format), request.max_shard_bytes},
         keep_choice_(request.keep, model_, quantization_.excluded),
         side_files_(PlanSideFiles(request.model_directory)),
-        tokenizer_(request.model_directory, model_.config.vocabulary, model_.checkpoint->config()) {
+        tokenizer_(request.model_directory, model_.config.vocabulary, model_.checkpoint->config(),
+                   model_.family->begins_windows) {
     static_cast<void>(OutputConfig());
     report_.command_line = request.command_line;
     report_.version = request.version;

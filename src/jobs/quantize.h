@@ -70,6 +70,7 @@ struct EvaluateResult {
   std::string dataset;
   std::optional<std::string> notice;
   int64_t windows = 0;
+  bool window_bos = false;    // each was made to begin with the begin of text
   int64_t window_tokens = 0;  // of the longest
   int64_t shortest_window_tokens = 0;
   int64_t tokens = 0;              // of all windows

@@ -143,7 +143,8 @@ TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
   const QuantizeRequest& job = request.job;
   TokenCounts counts;
   ModelTokenizer tokenizer(job.model_directory, model.config.vocabulary,
-                           model.checkpoint ? model.checkpoint->config() : Json::object());
+                           model.checkpoint ? model.checkpoint->config() : Json::object(),
+                           model.family->begins_windows);
   std::error_code error;
   const bool has_tokenizer = std::filesystem::exists(job.model_directory / "tokenizer.json", error);
   if (request.task == PlanRequest::Task::kQuantize) {

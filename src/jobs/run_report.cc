@@ -73,6 +73,7 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   RunReport::Evaluation& evaluation = report.evaluation.emplace();
   evaluation.dataset = text.dataset;
   evaluation.windows = static_cast<int64_t>(text.stream.sequences.size());
+  evaluation.window_bos = text.window_bos;
   evaluation.window_tokens = text.stream.longest();
   evaluation.shortest_window_tokens = text.stream.shortest();
   evaluation.tokens = text.stream.size();

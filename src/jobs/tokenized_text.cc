@@ -122,12 +122,40 @@ std::vector<Ids> TakeSamples(Dataset& dataset, int64_t vocabulary) {
   return samples;
 }
 
-void CutWindows(const EvaluationOptions& options, const Ids& ids, TokenizedText& text) {
+// What every window is to begin with; nothing: with the text.
+Ids WindowStartIds(const EvaluationOptions& options, ModelTokenizer& tokenizer) {
+  const bool of_family = options.start == WindowStart::kFamily &&
+                         options.special_tokens == SpecialTokens::kAdd &&
+                         tokenizer.begins_windows();
+  if (!of_family && options.start != WindowStart::kBeginOfText) return {};
+  Ids start = tokenizer.Get().LeadingSpecialTokens();
+  if (start.empty() && tokenizer.begin_of_text()) {
+    start = {static_cast<int32_t>(*tokenizer.begin_of_text())};
+  }
+  if (start.empty()) {
+    Fail(ErrorCode::kNotFound,
+         "neither tokenizer.json nor config.json names a begin-of-text token for the windows; "
+         "--window_bos never takes them as they are");
+  }
+  CheckEncoded(start, tokenizer.vocabulary());
+  return start;
+}
+
+void CutWindows(const EvaluationOptions& options, const Ids& ids, const Ids& start,
+                TokenizedText& text) {
   const auto length = static_cast<std::size_t>(options.window_tokens);
   text.text_tokens = std::ssize(ids);
-  for (const int64_t window :
+  text.window_bos = !start.empty();
+  for (const int64_t index :
        ChooseWindows(text.text_tokens, options.window_tokens, options.windows, options.choice)) {
-    text.stream.Append(std::span(ids).subspan(static_cast<std::size_t>(window) * length, length));
+    const auto window = std::span(ids).subspan(static_cast<std::size_t>(index) * length, length);
+    if (std::ranges::equal(window.first(std::min(start.size(), length)), start)) {
+      text.stream.Append(window);
+      continue;
+    }
+    Ids begun = start;
+    begun.insert(begun.end(), window.begin(), window.end());
+    text.stream.Append(std::span(begun).first(length));
   }
 }
 
@@ -159,7 +187,7 @@ TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenize
     const std::vector<Ids> whole = {
         tokenizer.Get().Encode(JoinDocuments(dataset), options.special_tokens)};
     CheckEncoded(whole.front(), tokenizer.vocabulary());
-    CutWindows(options, whole.front(), text);
+    CutWindows(options, whole.front(), WindowStartIds(options, tokenizer), text);
     WarnOfDoubleStarts(whole, dataset, tokenizer, "texts", text);
   } else {
     for (const TokenLine& line : dataset.tokens) {

@@ -26,6 +26,7 @@ struct EvaluationOptions {
   int64_t windows = 0;  // 0: all
   int64_t window_tokens = 2048;
   WindowChoice choice = WindowChoice::kSpread;
+  WindowStart start = WindowStart::kFamily;  // of windows of text; those of ids stay as they are
   SpecialTokens special_tokens = SpecialTokens::kAdd;
 };
 
@@ -36,6 +37,7 @@ struct TokenizedText {
   std::optional<std::string> notice;
   std::vector<std::string> warnings{};  // sentences: what the user may not expect of this text
   TokenStream stream;
+  bool window_bos = false;      // every window was made to begin with the begin of text
   int64_t text_tokens = 0;      // of the whole evaluation text, before windows were chosen
   int64_t asked = 0;            // samples or windows; 0: all there are
   int64_t empty_documents = 0;  // that were passed over
@@ -49,7 +51,8 @@ TokenizedText TokenizeCalibration(const CalibrationOptions& options, ModelTokeni
 
 // The evaluation text as one string, tokenized once and cut into windows; of documents that are
 // token ids each is a window as it is. Throws: as above; kCorruptInput with the line for a window
-// of ids that has less than two.
+// of ids that has less than two; kNotFound where windows are to begin with a begin of text that
+// neither tokenizer nor config names.
 TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenizer& tokenizer);
 
 // A sentence where a text of the stream is longer than the positions the config says the model is

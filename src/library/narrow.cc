@@ -115,6 +115,9 @@ class Translation {
     if (Choice("--eval_window_order", from_.eval_window_order, {"spread", "first"}) == "first") {
       evaluation.choice = WindowChoice::kFirst;
     }
+    const auto start = Choice("--window_bos", from_.window_bos, {"always", "never"});
+    if (start == "always") evaluation.start = WindowStart::kBeginOfText;
+    if (start == "never") evaluation.start = WindowStart::kText;
     Number("--attribution_windows", from_.attribution_windows, 0, kMaxWindows,
            to_.attribution_windows);
   }

@@ -46,6 +46,7 @@ struct Request {
   std::optional<int64_t> eval_windows;
   std::optional<int64_t> window_tokens;
   std::optional<std::string> eval_window_order;  // "spread", "first"
+  std::optional<std::string> window_bos;         // "always", "never"; nothing: by family
   std::optional<int64_t> attribution_windows;
   bool no_special_tokens = false;
 

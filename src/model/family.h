@@ -29,6 +29,9 @@ struct ModelFamily {
   // Whether a tensor of this name follows from the config (tables of the rotary embedding, which
   // old exports carry); nobody reads it.
   bool (*derived)(std::string_view name);
+  // Whether predictions collapse in a text that does not begin with the begin of text, so that
+  // evaluation puts one at the start of every window.
+  bool begins_windows = false;
 };
 
 // All families this build knows.

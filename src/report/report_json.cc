@@ -121,6 +121,7 @@ Json EvaluationJson(const RunReport& report) {
   Json json = Json::object();
   json["dataset"] = evaluation.dataset;
   json["windows"] = evaluation.windows;
+  if (evaluation.window_bos) json["window_bos"] = "always";
   json["window_tokens"] = evaluation.window_tokens;
   json["shortest_window_tokens"] = evaluation.shortest_window_tokens;
   json["tokens"] = evaluation.tokens;

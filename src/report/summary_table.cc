@@ -122,9 +122,10 @@ std::string DescribeEvaluation(const RunReport::Evaluation& evaluation) {
   const std::string shortest = evaluation.shortest_window_tokens < evaluation.window_tokens
                                    ? FormatCount(evaluation.shortest_window_tokens) + " to "
                                    : "";
-  return fmt::format("{}, {} window{} of {}{} tokens", evaluation.dataset,
+  return fmt::format("{}, {} window{} of {}{} tokens{}", evaluation.dataset,
                      FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s", shortest,
-                     FormatCount(evaluation.window_tokens));
+                     FormatCount(evaluation.window_tokens),
+                     evaluation.window_bos ? ", begin of text first" : "");
 }
 
 std::string RenderSummaryTable(const RunReport& report) {

@@ -334,5 +334,42 @@ TEST_F(ResumedIds, ContinuesWithTheWindowsItBeganWith) {
   ExpectSameResult("reference", "output");
 }
 
+// By hand: the ids of each window, the begin of text in front, the last one dropped.
+TEST_F(Texts, WindowsMayBeginWithTheBeginOfText) {
+  std::vector<int32_t> ids = Ids(60, 3);
+  std::string text;
+  for (std::size_t i = 1; i < ids.size(); ++i) text += static_cast<char>(ids[i] = 32 + ids[i] % 90);
+  const std::string path = Put("e.txt", text);
+  std::vector<std::vector<int32_t>> plain;
+  std::vector<std::vector<int32_t>> begun;
+  for (int i = 0; i < 3; ++i) {
+    const auto first = ids.begin() + 20 * i;
+    plain.emplace_back(first, first + 20);
+    begun.emplace_back(first, first + 20);
+    if (i == 0) continue;
+    begun.back().insert(begun.back().begin(), 256);
+    begun.back().pop_back();
+  }
+  const std::string length = "20";
+  const auto losses = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> flags = {"--window_tokens", length};
+    flags.insert(flags.end(), more.begin(), more.end());
+    const CommandResult result = Evaluate(path, flags);
+    EXPECT_EQ(result.status, 0) << result.error;
+    const bool always = more.size() > 1 && more[1] == "always";
+    EXPECT_EQ(result.output.find("begin of text first") != std::string::npos, always);
+    EXPECT_EQ(ReadJsonFile(Path("e.json")).contains("window_bos"), always);
+    return ReadJsonFile(Path("e.json")).at("window_nll");
+  };
+  const Json as_text = EvaluateIds(plain).at("window_nll");
+  const Json with_begin = EvaluateIds(begun).at("window_nll");
+  EXPECT_NE(as_text, with_begin);
+  EXPECT_EQ(losses({}), as_text);
+  EXPECT_EQ(losses({"--window_bos", "never"}), as_text);
+  EXPECT_EQ(losses({"--window_bos", "always"}), with_begin);
+  // Windows of ids stay as they are.
+  EXPECT_EQ(EvaluateIds(plain, {"--window_bos", "always"}).at("window_nll"), as_text);
+}
+
 }  // namespace
 }  // namespace narrow
