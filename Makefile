@@ -3,6 +3,8 @@
 # make test    installs what is missing, builds, runs every test
 # make bench   throughput against the peak of this machine
 # make bench-405b  two full-size layers of Llama 3.1 405B under 12 GiB of memory (45 GB of disk)
+# make deb     a Debian package in build/packages/           make wheel  a Python wheel there
+# make check-packages  installs both in clean places and runs the demo job with them
 # make lint    format, layers, clang-tidy          make lint-fast  the first two
 # make asan    the fast tests under AddressSanitizer and UBSan (build-asan/)
 # make fuzz    every parser under libFuzzer for FUZZ_SECONDS each, or FUZZ_RUNS=2000000 executions (build-fuzz/)
@@ -11,7 +13,7 @@ FUZZ_SECONDS ?= 60
 MODEL ?= smollm2
 
 .NOTPARALLEL:
-.PHONY: program setup everything demo test bench bench-405b lint lint-fast asan fuzz clean
+.PHONY: program setup everything demo test bench bench-405b deb wheel package check-packages lint lint-fast asan fuzz clean
 
 program: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target narrow
@@ -41,6 +43,19 @@ bench: setup everything
 
 bench-405b: setup program
 	tools/bench_405b.sh $(BUILD)
+
+package: setup $(BUILD)/build.ninja
+	@tools/setup.sh package
+	cmake --build $(BUILD) --target narrow package_files
+
+deb: package
+	tools/make_deb.sh $(BUILD)
+
+wheel: package
+	tools/make_wheel.sh $(BUILD)
+
+check-packages: deb wheel
+	tools/check_packages.sh $(BUILD)
 
 lint:
 	@tools/setup.sh lint

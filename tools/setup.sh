@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build needs from Debian 12, and only what is missing; says nothing when nothing is.
-# Usage: setup.sh [build] [lint] [fuzz]     (as root, or through sudo)
+# Usage: setup.sh [build] [lint] [fuzz] [package]     (as root, or through sudo)
 set -euo pipefail
 
 # ocl-icd-opencl-dev: the CMake package of libdnnl-dev asks for OpenCL, which the machine code only links.
@@ -13,7 +13,8 @@ for part in "$@"; do
     build) ;;
     lint) packages+=(clang-format clang-tidy libomp-dev) ;;
     fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
-    *) echo "setup.sh: unknown part '$part'; expected build, lint or fuzz" >&2; exit 2 ;;
+    package) packages+=(dpkg-dev lintian debootstrap zsh python3-venv) ;;
+    *) echo "setup.sh: unknown part '$part'; expected build, lint, fuzz or package" >&2; exit 2 ;;
   esac
 done
 

@@ -13,6 +13,7 @@
 #include "base/interrupt.h"
 #include "base/version.h"
 #include "cli/arguments.h"
+#include "cli/completion.h"
 #include "cli/download_command.h"
 #include "cli/plan_command.h"
 #include "cli/progress_display.h"
@@ -264,6 +265,7 @@ int RunCommandLine(std::vector<std::string> arguments) {
   AddImportCommand(program, run);
   AddInspectCommand(program, run);
   AddSynthesizeCommand(program, run);
+  AddCompletionCommand(program, run);
   CheckCommand(program, arguments);
   try {
     // CLI11 takes the arguments without the program's name, last one first.

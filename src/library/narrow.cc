@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/version.h"
+#include "jobs/model_location.h"
 #include "jobs/quantize.h"
 
 namespace narrow {
@@ -216,7 +217,13 @@ Result Quantize(const Request& request, Progress* progress) {
   Progress silent;
   ProgressAdapter sink(progress == nullptr ? silent : *progress);
   try {
-    return ResultOf(RunQuantize(Translation(request).Take(), sink));
+    QuantizeRequest job = Translation(request).Take();
+    if (const std::string name = request.model_dir.string(); IsHubModel(name)) {
+      job.model_directory = LocateModel(name, ModelPart::kDescription, sink);
+      CheckBeforeWeights(job);
+      job.model_directory = LocateModel(name, ModelPart::kAll, sink);
+    }
+    return ResultOf(RunQuantize(job, sink));
   } catch (const Error& error) {
     throw Failure(static_cast<int>(error.code()), error.what());
   } catch (const std::bad_alloc&) {

@@ -19,9 +19,10 @@
 namespace narrow {
 
 // What can be asked for. The members are the flags of `narrow quantize` by their names, which its
-// --help describes; one that is not set is as the program has it.
+// --help describes; a flag that is not here, and a member that is not set, is as it is without it.
 struct Request {
-  std::filesystem::path model_dir;   // checkpoint to quantize
+  // Checkpoint to quantize: a directory, or org/name[@revision] of the Hugging Face hub.
+  std::filesystem::path model_dir;
   std::filesystem::path output_dir;  // directory to make
   bool overwrite = false;
 

@@ -32,7 +32,7 @@ cat >"$scratch/config.json" <<'JSON'
  "hidden_act": "silu", "tie_word_embeddings": false}
 JSON
 "$build/narrow" synthesize "$scratch/model" --config "$scratch/config.json" >/dev/null 2>&1
-export NARROW_DATA_DIR=$scratch  # no data set is there
+export NARROW_DATA_DIR=$scratch HF_HOME=$scratch HF_HUB_OFFLINE=1  # no data set and no model is there
 "$scratch/build/consumer" "$scratch/model" "$scratch/by-library"
 "$build/narrow" quantize --model_dir "$scratch/model" --output_dir "$scratch/by-program" \
   --kv_cache_dtype fp8 --num_calib_data 8 --seq_len 64 --eval_windows 2 --window_tokens 64 \

@@ -73,6 +73,7 @@ int main(int argc, char** argv) {
 
   using narrow::Request;
   Refused(request, 3, "no such", [](Request& bad) { bad.model_dir = "/nowhere"; });
+  Refused(request, 3, "org/none", [](Request& bad) { bad.model_dir = "org/none"; });
   Refused(request, 2, "model_dir", [](Request& bad) { bad.model_dir.clear(); });
   Refused(request, 2, "quant_algo", [](Request& bad) { bad.quant_algo = "best"; });
   Refused(request, 2, "seq_len", [](Request& bad) { bad.seq_len = 0; });
