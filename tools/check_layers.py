@@ -28,6 +28,7 @@ WRAPPERS = {
     'pcre2': r'text/.*',
     'utf8proc': r'text/[^/]*\.cc',
     'zstd': r'text/.*',
+    'snappy': r'text/parquet/.*\.cc',
     'yaml.h': r'io/yaml\.cc',
     'curl/': r'hub/[^/]*\.cc',
     'openssl/': r'hub/[^/]*\.cc',

@@ -26,7 +26,7 @@ if [ -z "${NARROW_HUB_PACKAGES:-}" ] && [ -x "$build/narrow" ]; then
     export NARROW_HUB_PACKAGES
   else
     unset NARROW_HUB_PACKAGES
-    echo "run_tests.sh: huggingface_hub could not be installed; the test that needs it will skip" >&2
+    echo "run_tests.sh: huggingface_hub and pyarrow could not be installed; tests that need them will skip" >&2
   fi
 fi
 

@@ -6,7 +6,7 @@ set -euo pipefail
 # ocl-icd-opencl-dev: the CMake package of libdnnl-dev asks for OpenCL, which the machine code only links.
 packages=(g++ cmake ninja-build make pkg-config ca-certificates
           libdnnl-dev ocl-icd-opencl-dev libhwy-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzstd-dev libyaml-dev libeigen3-dev
-          libcurl4-openssl-dev libssl-dev
+          libcurl4-openssl-dev libssl-dev libsnappy-dev
           libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip)
 for part in "$@"; do
   case "$part" in

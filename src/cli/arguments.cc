@@ -55,8 +55,9 @@ CLI::Validator FiniteNumber(Bound bound, double smallest, double largest) {
 void EvaluationFlags::AddTo(CLI::App& command) {
   command.add_option(
       "--eval_data", eval_data,
-      "Evaluation text: a path (.txt, .raw, .jsonl, .jsonl.zst) or wikitext2, pileval, "
-      "builtin (default: wikitext2 if it is there, else builtin); JSON lines with \"tokens\" are "
+      "Evaluation text: a path (.txt, .raw, .jsonl, .jsonl.zst, .parquet), wikitext2, pileval, "
+      "builtin, or org/name:config:split:column of the hub (default: wikitext2 if it is there, "
+      "else builtin); JSON lines with \"tokens\" are "
       "windows of ids");
   command.add_option("--data_dir", data_dir,
                      "Where named texts are (default: $NARROW_DATA_DIR, else the user's cache)");

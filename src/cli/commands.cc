@@ -25,6 +25,7 @@
 #include "io/json.h"
 #include "io/named_file.h"
 #include "io/paths.h"
+#include "jobs/dataset_fetch.h"
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
@@ -78,6 +79,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       EvaluateRequest request;
       request.model_directory = LocateModel(flags->model_dir, ModelPart::kAll, progress);
       request.evaluation = flags->evaluation.Options();
+      FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
       request.data_type = flags->compute.Apply();
       request.memory_budget_bytes = flags->memory.Budget();
       if (!flags->work_dir.empty()) request.work_directory = flags->work_dir;

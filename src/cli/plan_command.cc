@@ -8,6 +8,7 @@
 #include "cli/standard_output.h"
 #include "io/named_file.h"
 #include "io/paths.h"
+#include "jobs/dataset_fetch.h"
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/run_plan.h"
@@ -26,8 +27,9 @@ int Run(PlanFlags flags) {
   CheckQuantizeFlags(flags.job);
   PlanRequest request;
   request.job = MakeQuantizeRequest(flags.job);
+  ProgressDisplay progress(ProgressDisplay::StandardError());
+  FetchDatasets(request.job, progress);
   if (IsHubModel(flags.job.model_dir)) {
-    ProgressDisplay progress(ProgressDisplay::StandardError());
     request.job.model_directory =
         LocateModel(flags.job.model_dir, ModelPart::kDescription, progress);
   }

@@ -5,6 +5,7 @@
 #include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
 #include "cli/standard_output.h"
+#include "jobs/dataset_fetch.h"
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
@@ -16,6 +17,7 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   EvaluateRequest request;
   request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
   request.evaluation = flags.evaluation.Options();
+  FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
   request.data_type = flags.compute.Apply();
   request.memory_budget_bytes = flags.memory.Budget();
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
@@ -33,6 +35,7 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
   if (flags.skip_quantization) return EvaluateOnly(flags, progress);
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
+  FetchDatasets(request, progress);
   if (IsHubModel(flags.model_dir)) {
     request.model_directory = LocateModel(flags.model_dir, ModelPart::kDescription, progress);
     CheckBeforeWeights(request);

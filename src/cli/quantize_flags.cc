@@ -55,8 +55,9 @@ void AddTextFlags(CLI::App& command, QuantizeFlags& flags) {
       ->check(FiniteNumber(Bound::kAbove, 0, std::numeric_limits<double>::max()));
   command.add_option(
       "--dataset", flags.dataset,
-      "Calibration text: a path or pileval, wikitext2, builtin (default: pileval if it "
-      "is there, else builtin); JSON lines hold \"text\" or \"tokens\" (ids)");
+      "Calibration text: a path, pileval, wikitext2, builtin, or org/name:config:split:column of "
+      "the hub (default: pileval if it is there, else builtin); JSON lines hold \"text\" or "
+      "\"tokens\" (ids)");
   command
       .add_option("--num_calib_data", flags.num_calib_data,
                   "Calibration documents, the first of the text that are not empty (default: 128)")

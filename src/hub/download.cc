@@ -29,21 +29,33 @@ void CheckRoom(const fs::path& path, int64_t bytes) {
        path.parent_path().string(), bytes, space.available);
 }
 
+// Hands the bytes of a file on this machine to `sink`, until it returns false. Returns how many.
+int64_t ReadLocal(const fs::path& path,
+                  const std::function<bool(std::span<const std::byte>)>& sink) {
+  const InputFile file(path);
+  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(kReadBytes, file.size())));
+  for (int64_t offset = 0; offset < file.size();) {
+    const std::span<std::byte> piece = std::span(buffer).first(
+        static_cast<std::size_t>(std::min(kReadBytes, file.size() - offset)));
+    file.ReadAt(offset, piece);
+    offset += std::ssize(piece);
+    if (!sink(piece)) return offset;
+  }
+  return file.size();
+}
+
 // Takes the bytes that are there into the digest. Returns their number; 0 when there are more than
 // the file has.
 int64_t TakePartial(const fs::path& path, const HubFile& file, ContentDigest& digest) {
   std::error_code error;
-  if (!fs::is_regular_file(path, error)) return 0;
-  const InputFile partial(path);
-  if (partial.size() > file.size) return 0;
-  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(kReadBytes, partial.size())));
-  for (int64_t offset = 0; offset < partial.size();) {
-    const auto count = static_cast<std::size_t>(std::min(kReadBytes, partial.size() - offset));
-    partial.ReadAt(offset, std::span(buffer).first(count));
-    digest.Add(std::span(buffer).first(count));
-    offset += static_cast<int64_t>(count);
+  if (!fs::is_regular_file(path, error) ||
+      static_cast<int64_t>(fs::file_size(path, error)) > file.size) {
+    return 0;
   }
-  return partial.size();
+  return ReadLocal(path, [&](std::span<const std::byte> bytes) {
+    digest.Add(bytes);
+    return true;
+  });
 }
 
 // One attempt. Returns whether the digest was right.
@@ -113,6 +125,42 @@ void HubSnapshot::FetchOne(const HubFile& file, ProgressSink& progress) {
     }
   }
   cache_.Link(listing_.commit, file);
+}
+
+fs::path HubSnapshot::FetchStart(const HubFile& file,
+                                 const std::function<bool(std::span<const std::byte>)>& enough,
+                                 ProgressSink& progress) {
+  cache_.Prepare(listing_.commit);
+  const fs::path partial = cache_.Partial(file);
+  bool done = false;
+  const auto take = [&](std::span<const std::byte> bytes) { return !(done = enough(bytes)); };
+  {
+    const BlobLock lock(cache_, file, progress);
+    if (cache_.HasBlob(file)) {
+      cache_.Link(listing_.commit, file);
+      return cache_.Blob(file);
+    }
+    std::error_code error;
+    int64_t position = fs::is_regular_file(partial, error) ? ReadLocal(partial, take) : 0;
+    progress.BeginPhase("Downloading the start of " + file.path, 0, "bytes");
+    if (!done && position < file.size) {
+      OutputFile output(partial, OutputFile::Contents::kKeep);
+      HttpSession session(*settings_);
+      Open(file).ReadRest(session, position, [&](std::span<const std::byte> bytes) {
+        output.WriteAt(position, bytes);
+        position += std::ssize(bytes);
+        progress.Advance(std::ssize(bytes));
+        return take(bytes);
+      });
+    }
+    progress.EndPhase();
+  }
+  if (done) {
+    cache_.WriteRef(name_.revision, listing_.commit);
+    return partial;
+  }
+  Fetch({&file}, progress);  // it is all there: checks it
+  return cache_.Blob(file);
 }
 
 void HubSnapshot::Fetch(const std::vector<const HubFile*>& files, ProgressSink& progress) {

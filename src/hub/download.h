@@ -34,6 +34,13 @@ class HubSnapshot {
   // continued. Throws: kCorruptInput when a digest is wrong twice; kIo (disk full included); as
   // RemoteFile.
   void Fetch(const std::vector<const HubFile*>& files, ProgressSink& progress);
+  // Fetches a file from its start only until `enough`, which is handed its bytes in order, says so;
+  // they stay in the cache, and the next call goes on from there. Returns where they are: the file
+  // itself when it is complete, which alone has its digest checked. Throws: as Fetch; what `enough`
+  // throws.
+  std::filesystem::path FetchStart(const HubFile& file,
+                                   const std::function<bool(std::span<const std::byte>)>& enough,
+                                   ProgressSink& progress);
   // Nothing is fetched: whether all of them are there.
   bool Has(const std::vector<const HubFile*>& files) const;
   // The way to ranges of a file, without the cache.

@@ -112,7 +112,10 @@ void FilePipeline::Read(const RemoteFile& file, int64_t offset,
       }
       if (file.ranges_ignored() && chunks.empty() && next < size) {
         HttpSession session(settings_);
-        return file.ReadRest(session, next, sink);
+        return file.ReadRest(session, next, [&](std::span<const std::byte> bytes) {
+          sink(bytes);
+          return true;
+        });
       }
     }
   } catch (...) {

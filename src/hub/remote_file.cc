@@ -127,9 +127,10 @@ void RemoteFile::Transfer(HttpSession& session, int64_t& position, int64_t end,
       *at += static_cast<int64_t>(piece.size());
       piece.remove_prefix(static_cast<std::size_t>(skipped));
       piece = piece.substr(0, static_cast<std::size_t>(end - position));
-      if (!piece.empty()) sink(piece);
-      position += static_cast<int64_t>(piece.size());
-      if (!piece.empty()) retry.Progress();
+      if (piece.empty()) return true;
+      const bool more = sink(piece);
+      position = more ? position + static_cast<int64_t>(piece.size()) : end;
+      retry.Progress();
       return position < end;
     };
     const auto range = whole ? std::nullopt : std::optional(ByteRange{asked, end - 1});
@@ -163,16 +164,17 @@ void RemoteFile::Read(HttpSession& session, int64_t offset, std::span<std::byte>
       session, position, offset + static_cast<int64_t>(bytes.size()),
       [&](std::string_view piece) {
         std::memcpy(bytes.data() + (position - offset), piece.data(), piece.size());
+        return true;
       },
       cancelled);
 }
 
 void RemoteFile::ReadRest(HttpSession& session, int64_t offset,
-                          const std::function<void(std::span<const std::byte>)>& sink) const {
+                          const std::function<bool(std::span<const std::byte>)>& sink) const {
   int64_t position = offset;
   Transfer(
       session, position, file_.size,
-      [&](std::string_view piece) { sink(std::as_bytes(std::span(piece))); }, nullptr);
+      [&](std::string_view piece) { return sink(std::as_bytes(std::span(piece))); }, nullptr);
 }
 
 }  // namespace narrow

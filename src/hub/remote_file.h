@@ -31,14 +31,14 @@ class RemoteFile {
   // is of another file than the listing's (size, commit, digest); as FailStatus; kIo.
   void Read(HttpSession& session, int64_t offset, std::span<std::byte> bytes,
             const std::atomic<bool>* cancelled = nullptr) const;
-  // The rest of the file from `offset`, by one request without a range, piece by piece. Pieces come
-  // in order, each byte once. Throws: as Read; what the sink throws.
+  // The rest of the file from `offset`, by one request, piece by piece, until the sink returns
+  // false. Pieces come in order, each byte once. Throws: as Read; what the sink throws.
   void ReadRest(HttpSession& session, int64_t offset,
-                const std::function<void(std::span<const std::byte>)>& sink) const;
+                const std::function<bool(std::span<const std::byte>)>& sink) const;
 
  private:
-  // Takes what arrives from `position` on, which it moves.
-  using PieceSink = std::function<void(std::string_view)>;
+  // Takes what arrives from `position` on, which is moved after it; false: no more.
+  using PieceSink = std::function<bool(std::string_view)>;
   void Transfer(HttpSession& session, int64_t& position, int64_t end, const PieceSink& sink,
                 const std::atomic<bool>* cancelled) const;
   // The start of the body in the file. Throws: as Read.

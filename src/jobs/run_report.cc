@@ -42,7 +42,8 @@ void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions
 void FillCalibration(const TokenizedText& text, RunReport& report) {
   report.calibration = RunReport::Calibration{text.dataset,       std::ssize(text.stream.sequences),
                                               text.stream.size(), text.notice,
-                                              text.asked,         text.empty_documents};
+                                              text.asked,         text.empty_documents,
+                                              text.source};
 }
 
 RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream& stream,
@@ -72,6 +73,7 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   NARROW_CHECK(request.evaluation && result.deployed);
   RunReport::Evaluation& evaluation = report.evaluation.emplace();
   evaluation.dataset = text.dataset;
+  evaluation.source = text.source;
   evaluation.windows = static_cast<int64_t>(text.stream.sequences.size());
   evaluation.window_bos = text.window_bos;
   evaluation.window_tokens = text.stream.longest();

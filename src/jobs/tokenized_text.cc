@@ -70,6 +70,7 @@ TokenizedText Describe(const Dataset& dataset) {
   TokenizedText text;
   text.dataset = dataset.name;
   text.origin = dataset.origin;
+  text.source = dataset.source;
   text.notice = dataset.notice;
   text.empty_documents = dataset.empty_documents;
   return text;

@@ -34,6 +34,7 @@ struct EvaluationOptions {
 struct TokenizedText {
   std::string dataset;
   std::string origin;
+  std::string source{};  // repository and commit, where it came from the hub
   std::optional<std::string> notice;
   std::vector<std::string> warnings{};  // sentences: what the user may not expect of this text
   TokenStream stream;

@@ -40,6 +40,7 @@ struct RunReport {
     std::optional<std::string> notice;  // one sentence: why this data set, what to expect of it
     int64_t samples_asked = 0;
     int64_t empty_documents = 0;  // that were passed over
+    std::string source{};         // repository and commit, where it came from the hub
   };
   // A token of deployed.worst, as people read it; it is the one after its outcome.
   struct WorstToken {
@@ -55,6 +56,7 @@ struct RunReport {
     int64_t window_tokens = 0;           // of the longest
     int64_t shortest_window_tokens = 0;  // the same but for windows given as token ids
     int64_t tokens = 0;                  // in all windows together
+    std::string source{};                // repository and commit, where it came from the hub
     DivergenceSummary deployed;          // as vLLM runs the checkpoint
     // Every matrix at its own scale, as Quark's tables have it; nothing: scales are shared, and the
     // two are one network.

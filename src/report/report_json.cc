@@ -36,6 +36,7 @@ Json StrategyJson(const RunReport::Strategy& strategy) {
 Json CalibrationJson(const RunReport::Calibration& calibration) {
   Json json = Json::object();
   json["dataset"] = calibration.dataset;
+  if (!calibration.source.empty()) json["source"] = calibration.source;
   json["samples"] = calibration.samples;
   json["samples_asked"] = calibration.samples_asked;
   json["empty_documents"] = calibration.empty_documents;
@@ -120,6 +121,7 @@ Json EvaluationJson(const RunReport& report) {
   const RunReport::Evaluation& evaluation = *report.evaluation;
   Json json = Json::object();
   json["dataset"] = evaluation.dataset;
+  if (!evaluation.source.empty()) json["source"] = evaluation.source;
   json["windows"] = evaluation.windows;
   if (evaluation.window_bos) json["window_bos"] = "always";
   json["window_tokens"] = evaluation.window_tokens;

@@ -110,11 +110,20 @@ std::string FormatEstimate(const Estimate& estimate, int digits) {
   return text;
 }
 
+namespace {
+
+std::string WithSource(const std::string& dataset, const std::string& source) {
+  return source.empty() ? dataset : fmt::format("{} ({})", dataset, source);
+}
+
+}  // namespace
+
 std::string DescribeCalibration(const RunReport::Calibration& calibration) {
   const std::string asked = calibration.samples < calibration.samples_asked
                                 ? " of " + FormatCount(calibration.samples_asked)
                                 : "";
-  return fmt::format("{}, {}{} samples, {} tokens", calibration.dataset,
+  return fmt::format("{}, {}{} samples, {} tokens",
+                     WithSource(calibration.dataset, calibration.source),
                      FormatCount(calibration.samples), asked, FormatCount(calibration.tokens));
 }
 
@@ -122,10 +131,10 @@ std::string DescribeEvaluation(const RunReport::Evaluation& evaluation) {
   const std::string shortest = evaluation.shortest_window_tokens < evaluation.window_tokens
                                    ? FormatCount(evaluation.shortest_window_tokens) + " to "
                                    : "";
-  return fmt::format("{}, {} window{} of {}{} tokens{}", evaluation.dataset,
-                     FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s", shortest,
-                     FormatCount(evaluation.window_tokens),
-                     evaluation.window_bos ? ", begin of text first" : "");
+  return fmt::format(
+      "{}, {} window{} of {}{} tokens{}", WithSource(evaluation.dataset, evaluation.source),
+      FormatCount(evaluation.windows), evaluation.windows == 1 ? "" : "s", shortest,
+      FormatCount(evaluation.window_tokens), evaluation.window_bos ? ", begin of text first" : "");
 }
 
 std::string RenderSummaryTable(const RunReport& report) {

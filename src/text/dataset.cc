@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "text/builtin_corpus.h"
 #include "text/json_lines.h"
 #include "text/named_datasets.h"
+#include "text/parquet/strings.h"
 #include "text/utf8.h"
 #include "text/zstd_stream.h"
 
@@ -24,30 +26,32 @@ namespace fs = std::filesystem;
 constexpr int64_t kMaxTextFileBytes = int64_t{1} << 30;
 constexpr int64_t kReadBytes = int64_t{1} << 20;
 
-enum class FileType { kPlainText, kWikiTextRows, kJsonLines, kZstdJsonLines };
+constexpr int64_t kMaxParquetTextBytes = int64_t{4} << 30;
+
+enum class FileType { kPlainText, kWikiTextRows, kJsonLines, kZstdJsonLines, kParquet };
 
 struct FileSuffix {
   std::string_view suffix;
   FileType type;
 };
 constexpr FileSuffix kFileSuffixes[] = {
-    {".txt", FileType::kPlainText},
-    {".raw", FileType::kWikiTextRows},
-    {".jsonl", FileType::kJsonLines},
-    {".jsonl.zst", FileType::kZstdJsonLines},
+    {".txt", FileType::kPlainText},   {".raw", FileType::kWikiTextRows},
+    {".jsonl", FileType::kJsonLines}, {".jsonl.zst", FileType::kZstdJsonLines},
+    {".parquet", FileType::kParquet},
 };
 
 std::string_view Flag(DatasetUse use) {
   return use == DatasetUse::kCalibration ? "--dataset" : "--eval_data";
 }
 
-FileType TypeOf(const fs::path& path) {
-  const std::string name = path.filename().string();
+// `path` is where it lies.
+FileType TypeOf(const std::string& name, const fs::path& path) {
   for (const FileSuffix& known : kFileSuffixes) {
     if (name.ends_with(known.suffix)) return known.type;
   }
   Fail(ErrorCode::kUnsupported,
-       "{}: unknown type of text file; expected a name ending in .txt, .raw, .jsonl or .jsonl.zst",
+       "{}: unknown type of text file; expected a name ending in .txt, .raw, .jsonl, "
+       ".jsonl.zst or .parquet",
        path.string());
 }
 
@@ -71,9 +75,43 @@ void StreamFile(const InputFile& file, const ByteSink& sink) {
   }
 }
 
-JsonLines ReadDocuments(const fs::path& path, DatasetUse use, int64_t max_documents) {
-  const FileType type = TypeOf(path);
+// Rows are documents; a null is an empty one.
+JsonLines ReadParquetDocuments(const fs::path& path, const std::string& column, DatasetUse use,
+                               int64_t max_documents) {
+  const InputFile file(path);
+  const std::string what = path.string();
+  const ParquetMetadata metadata = ReadParquetMetadata(file);
   JsonLines documents;
+  int64_t row = 0;
+  int64_t bytes = 0;
+  ReadTexts(file, FindTextColumn(metadata, column, what),
+            [&](std::optional<std::string_view> text) {
+              ++row;
+              const std::string_view value = text.value_or("");
+              if (FindInvalidUtf8(value) >= 0) {
+                Fail(ErrorCode::kCorruptInput, "{}, row {}: not valid UTF-8", what, row);
+              }
+              if (use == DatasetUse::kCalibration && IsWhiteSpace(value)) {
+                ++documents.empty;
+                return true;
+              }
+              bytes += std::ssize(value);
+              if (bytes > kMaxParquetTextBytes) {
+                Fail(ErrorCode::kUnsupported, "{}: more than {} bytes of text", what,
+                     kMaxParquetTextBytes);
+              }
+              documents.texts.emplace_back(value);
+              return max_documents == 0 || std::ssize(documents.texts) < max_documents;
+            });
+  return documents;
+}
+
+// `name` says the type of the file.
+JsonLines ReadDocuments(const fs::path& path, const std::string& name, const std::string& column,
+                        DatasetUse use, int64_t max_documents) {
+  const FileType type = TypeOf(name, path);
+  JsonLines documents;
+  if (type == FileType::kParquet) return ReadParquetDocuments(path, column, use, max_documents);
   if (type == FileType::kPlainText) {
     documents.texts.push_back(ReadText(path));
     return documents;
@@ -97,21 +135,44 @@ JsonLines ReadDocuments(const fs::path& path, DatasetUse use, int64_t max_docume
   return parser.Finish();
 }
 
+void CheckHasText(const Dataset& dataset) {
+  const bool has_text =
+      std::any_of(dataset.documents.begin(), dataset.documents.end(),
+                  [](const std::string& document) { return !IsWhiteSpace(document); });
+  if (has_text || !dataset.tokens.empty()) return;
+  Fail(ErrorCode::kCorruptInput, "{}: there is no text in it{}", dataset.origin,
+       dataset.empty_documents > 0
+           ? fmt::format("; all {} documents are empty", dataset.empty_documents)
+           : "");
+}
+
 Dataset LoadFile(const fs::path& path, std::string name, DatasetUse use, int64_t max_documents) {
   Dataset dataset;
   dataset.name = std::move(name);
   dataset.origin = path.string();
-  JsonLines documents = ReadDocuments(path, use, max_documents);
+  JsonLines documents = ReadDocuments(path, path.filename().string(), "", use, max_documents);
   dataset.documents = std::move(documents.texts);
   dataset.tokens = std::move(documents.tokens);
   dataset.empty_documents = documents.empty;
-  const bool has_text =
-      std::any_of(dataset.documents.begin(), dataset.documents.end(),
-                  [](const std::string& document) { return !IsWhiteSpace(document); });
-  if (!has_text && dataset.tokens.empty()) {
-    Fail(ErrorCode::kCorruptInput, "{}: there is no text in it{}", path.string(),
-         documents.empty > 0 ? fmt::format("; all {} documents are empty", documents.empty) : "");
+  CheckHasText(dataset);
+  return dataset;
+}
+
+// The files in turn, until there are enough documents.
+Dataset LoadFound(const FoundDataset& found, DatasetUse use, int64_t max_documents) {
+  Dataset dataset;
+  dataset.name = found.name;
+  dataset.source = found.source;
+  dataset.origin = found.files.front().path.string();
+  for (const FoundDataset::File& file : found.files) {
+    const int64_t wanted = max_documents == 0 ? 0 : max_documents - std::ssize(dataset.documents);
+    if (max_documents > 0 && wanted <= 0) break;
+    JsonLines documents = ReadDocuments(file.path, file.name, found.column, use, wanted);
+    std::ranges::move(documents.texts, std::back_inserter(dataset.documents));
+    std::ranges::move(documents.tokens, std::back_inserter(dataset.tokens));
+    dataset.empty_documents += documents.empty;
   }
+  CheckHasText(dataset);
   return dataset;
 }
 
@@ -155,6 +216,7 @@ Dataset LoadDefault(const DatasetRequest& request, DatasetUse use, int64_t max_d
 
 Dataset LoadDataset(const DatasetRequest& request, DatasetUse use, int64_t max_documents) {
   NARROW_CHECK(max_documents >= 0);
+  if (request.found) return LoadFound(*request.found, use, max_documents);
   if (!request.source) return LoadDefault(request, use, max_documents);
   const std::string& source = *request.source;
   if (source == kBuiltinDataset) return LoadBuiltin(use, max_documents);
@@ -177,6 +239,7 @@ Dataset LoadDataset(const DatasetRequest& request, DatasetUse use, int64_t max_d
 }
 
 std::optional<fs::path> DatasetFile(const DatasetRequest& request, DatasetUse use) {
+  if (request.found) return request.found->files.front().path;
   if (request.source == kBuiltinDataset) return std::nullopt;
   const NamedDataset* named =
       request.source ? FindNamedDataset(*request.source) : &DefaultDataset(use);

@@ -153,6 +153,8 @@ std::vector<std::string> NarrowWords(std::vector<std::string> arguments) {
 CommandOptions NarrowOptions(CommandOptions options) {
   options.environment.try_emplace("NARROW_DATA_DIR", "/nonexistent");
   options.environment.try_emplace("XDG_CACHE_HOME", "/nonexistent");
+  options.environment.try_emplace("HF_HUB_CACHE", "/nonexistent");
+  options.environment.try_emplace("HF_HUB_OFFLINE", "1");
   return options;
 }
 

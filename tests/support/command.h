@@ -63,8 +63,8 @@ class RunningCommand {
 // Runs words[0] (a path) and waits for it; it is killed when the time is over.
 CommandResult RunCommand(const std::vector<std::string>& words, const CommandOptions& options = {});
 
-// Runs the program under test. No data set is found unless the arguments or the environment name
-// one.
+// Runs the program under test. No data set is found, and no hub is asked, unless the arguments or
+// the environment name one.
 CommandResult RunNarrow(std::vector<std::string> arguments, CommandOptions options = {});
 
 // A disk that fails the program: calls on files whose path holds `file` do, after the first `after`
