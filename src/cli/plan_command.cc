@@ -21,10 +21,40 @@ struct PlanFlags {
   std::string json;
 };
 
+// Sizes are exact; the time is that of reading and writing so many bytes.
+int PlanFromWeights(const PlanFlags& flags, bool named) {
+  DataFreeRequest request = MakeDataFreeRequest(flags.job);
+  ProgressDisplay progress(ProgressDisplay::StandardError());
+  request.job.model_directory = LocateModel(flags.job.model_dir, ModelPart::kAll, progress);
+  if (named) CheckPaths(request.job);
+  if (!flags.json.empty()) {
+    CheckApart(std::vector<NamedPath>{{"--json", flags.json}}, ReadPaths(request.job));
+    CheckNamedFile(flags.json, "--json");
+  }
+  const DataFreeResult plan = PlanDataFree(request);
+  Print(fmt::format("{} in the format {}, from the weights alone\n", plan.schemes, plan.format));
+  for (const std::string& line : plan.choices) Print(line + "\n");
+  for (const std::string& line : plan.warnings) Print("Warning: " + line + "\n");
+  Print(fmt::format("To read: {:.3f} GB, to write: {:.3f} GB, buffers: {:.0f} MiB\n",
+                    static_cast<double>(plan.source_bytes) * 1e-9,
+                    static_cast<double>(plan.output_bytes) * 1e-9,
+                    static_cast<double>(plan.memory_bytes) / (1 << 20)));
+  FlushOutput();
+  if (!flags.json.empty()) {
+    const Json json = {{"schemes", plan.schemes},           {"format", plan.format},
+                       {"quantized", plan.quantized},       {"kept", plan.kept},
+                       {"read_bytes", plan.source_bytes},   {"written_bytes", plan.output_bytes},
+                       {"memory_bytes", plan.memory_bytes}, {"warnings", plan.warnings}};
+    WriteNamedFile(flags.json, json.dump(1) + "\n");
+  }
+  return 0;
+}
+
 int Run(PlanFlags flags) {
   const bool named = !flags.job.output_dir.empty() && !flags.job.skip_quantization;
   if (flags.job.output_dir.empty()) flags.job.output_dir = "narrow-output";
   CheckQuantizeFlags(flags.job);
+  if (IsDataFree(flags.job)) return PlanFromWeights(flags, named);
   PlanRequest request;
   request.job = MakeQuantizeRequest(flags.job);
   ProgressDisplay progress(ProgressDisplay::StandardError());

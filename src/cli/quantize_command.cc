@@ -26,12 +26,28 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   return 0;
 }
 
+int RunFromWeights(const QuantizeFlags& flags, const std::vector<std::string>& command_line,
+                   ProgressSink& progress) {
+  DataFreeRequest request = MakeDataFreeRequest(flags);
+  request.job.command_line = command_line;
+  request.job.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
+  const DataFreeResult result = RunDataFree(request, progress);
+  PrintOfFinished(
+      flags.output_dir,
+      fmt::format("{}: {} of {} matrices in {} ({}), {:.1f} MB of {:.1f} MB\n", flags.output_dir,
+                  result.quantized, result.quantized + result.kept, result.schemes, result.format,
+                  static_cast<double>(result.output_bytes) * 1e-6,
+                  static_cast<double>(result.source_bytes) * 1e-6));
+  return 0;
+}
+
 int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line) {
   CheckQuantizeFlags(flags);
   ProgressDisplay progress(ProgressDisplay::StandardError());
   if (flags.multi_gpu) {
     progress.Info("--multi_gpu: this build uses no GPU; it computes on all CPU cores");
   }
+  if (IsDataFree(flags)) return RunFromWeights(flags, command_line, progress);
   if (flags.skip_quantization) return EvaluateOnly(flags, progress);
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;

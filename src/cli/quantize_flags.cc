@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/version.h"
 #include "cli/quark_flags.h"
+#include "quantization/scheme_presets.h"
 
 namespace narrow {
 namespace {
@@ -20,8 +21,11 @@ void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
   command.add_flag("--overwrite", flags.overwrite,
                    "Replace an existing output directory if narrow made all that is in it");
   command.add_option("--quant_scheme", flags.quant_scheme,
-                     "fp8 (or w_fp8_a_fp8): FP8 E4M3 weights and inputs, one scale per tensor "
-                     "(default)");
+                     fmt::format("Default: fp8, with calibration; the others from the weights "
+                                 "alone today. In upper or lower case: {}",
+                                 SchemeNames()));
+  command.add_option("--format", flags.format,
+                     "compressed-tensors, fp8 or quark (default: what serves the scheme best)");
   command
       .add_option("--kv_cache_dtype", flags.kv_cache_dtype,
                   "fp8: quantize the KV cache too (default: it is left)")
@@ -39,6 +43,22 @@ void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
                    "q/k/v share a weight scale, and gate/up share one (the default)");
   command.add_option("--exclude_layers", flags.exclude_layers,
                      "Linear layers to leave as they are: patterns of full names ('*.down_proj')");
+}
+
+void AddDataFreeFlags(CLI::App& command, QuantizeFlags& flags) {
+  command.add_flag("--skip_calibration", flags.skip_calibration,
+                   "From the weights alone, rounded to nearest: no forward pass, so any "
+                   "architecture, by names and shapes (implied by --quant_algo none with "
+                   "--skip_evaluation and a scheme that needs no calibration)");
+  command.add_option("--recipe", flags.recipe,
+                     "JSON file of rules that mix schemes by patterns of module names, in place of "
+                     "--quant_scheme; without calibration");
+  command.add_option("--include_layers", flags.include_layers,
+                     "Without calibration: linear layers to quantize although such are left by "
+                     "default (patterns of full names)");
+  command.add_flag("--exact_quotient", flags.exact_quotient,
+                   "Without calibration: round codes once, from f32, where the tools of the format "
+                   "round twice on a CPU");
 }
 
 void AddTextFlags(CLI::App& command, QuantizeFlags& flags) {
@@ -147,12 +167,54 @@ void CheckKeepFlags(const QuantizeFlags& flags) {
 void AddQuantizeFlags(CLI::App& command, QuantizeFlags& flags) {
   command.option_defaults()->take_last();  // as Python's argparse does
   AddSchemeFlags(command, flags);
+  AddDataFreeFlags(command, flags);
   AddTextFlags(command, flags);
   AddJobFlags(command, flags);
   AddRefusedFlags(command);
 }
 
+bool IsDataFree(const QuantizeFlags& flags) {
+  if (flags.skip_calibration || !flags.recipe.empty()) return true;
+  return flags.quant_algo == "none" && flags.skip_evaluation && !flags.skip_quantization &&
+         !NeedsCalibration(GetSchemePreset(flags.quant_scheme).scheme);
+}
+
+DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags) {
+  const auto refuse = [](bool given, std::string_view flag, std::string_view why) {
+    if (given) {
+      Fail(ErrorCode::kInvalidArgument, "{} needs a forward pass ({}); leave it out", flag, why);
+    }
+  };
+  refuse(!flags.kv_cache_dtype.empty(), "--kv_cache_dtype", "scales of K and V are calibrated");
+  refuse(flags.skip_quantization, "--skip_quantization", "it evaluates");
+  refuse(flags.keep_layers > 0 || flags.max_kl > 0, "--keep_layers or --max_kl",
+         "errors are measured");
+  DataFreeRequest request;
+  request.job = MakeQuantizeRequest(flags);
+  request.job.head_basis = HeadBasis::kOriginal;
+  request.recipe =
+      flags.recipe.empty() ? RecipeOfScheme(flags.quant_scheme) : ReadRecipe(flags.recipe);
+  request.format = flags.format;
+  request.include_patterns = flags.include_layers;
+  request.exact_quotient = flags.exact_quotient;
+  return request;
+}
+
 void CheckQuantizeFlags(const QuantizeFlags& flags) {
+  if (IsDataFree(flags)) return;
+  const SchemePreset& preset = GetSchemePreset(flags.quant_scheme);
+  if (&preset != FindSchemePreset("fp8")) {
+    Fail(ErrorCode::kUnsupported,
+         "--quant_scheme {} with calibration or evaluation is not supported by this build{}",
+         preset.name,
+         NeedsCalibration(preset.scheme)
+             ? ""
+             : "; add --skip_calibration to quantize the weights alone");
+  }
+  if (!flags.include_layers.empty() || flags.exact_quotient) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--include_layers and --exact_quotient are for --skip_calibration");
+  }
   if (flags.model_export != "hf_format" && flags.model_export != "quark_safetensors") {
     Fail(ErrorCode::kUnsupported,
          "--model_export {}: this build writes safetensors; use hf_format or quark_safetensors",
@@ -177,14 +239,14 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.model_directory = flags.model_dir;
   request.output_directory = flags.output_dir;
   if (flags.overwrite) request.existing = StagedDirectory::Existing::kReplace;
-  request.scheme = flags.quant_scheme;
+  request.scheme = "fp8";
   if (flags.kv_cache_dtype == "fp8") request.cache = CacheScheme::kFp8;
   request.min_cache_scale = static_cast<float>(flags.min_kv_scale);
   if (flags.no_weight_matrix_merge) request.weight_scales = WeightScales::kPerMatrix;
   request.exclude_patterns = flags.exclude_layers;
   request.keep.groups = flags.keep_layers;
   if (flags.max_kl > 0) request.keep.max_kl = flags.max_kl;
-  request.export_format = flags.custom_mode;
+  request.export_format = flags.format.empty() ? flags.custom_mode : flags.format;
   request.max_shard_bytes = ParseByteSize(flags.max_shard_size, "--max_shard_size");
   request.calibration.dataset = MakeDatasetRequest(flags.dataset, flags.evaluation.data_dir);
   request.calibration.samples = flags.num_calib_data;

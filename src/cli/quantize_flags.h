@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/arguments.h"
+#include "jobs/data_free.h"
 #include "jobs/quantize.h"
 
 namespace narrow {
@@ -15,6 +16,11 @@ struct QuantizeFlags {
   std::string model_dir;
   std::string output_dir;
   std::string quant_scheme = "fp8";
+  std::string format;  // empty: that of --custom_mode, or the scheme's best
+  std::string recipe;
+  std::vector<std::string> include_layers;
+  bool exact_quotient = false;
+  bool skip_calibration = false;
   std::string kv_cache_dtype;
   double min_kv_scale = 0.0;
   std::string dataset;
@@ -49,6 +55,12 @@ void AddQuantizeFlags(CLI::App& command, QuantizeFlags& flags);
 
 // Throws: kInvalidArgument, kUnsupported for flags that contradict each other.
 void CheckQuantizeFlags(const QuantizeFlags& flags);
+
+// Whether the job needs no forward pass: asked for, or implied by a scheme without calibration that
+// is rounded to nearest and not evaluated.
+bool IsDataFree(const QuantizeFlags& flags);
+// Throws: as GetSchemePreset and ReadRecipe; kInvalidArgument for flags that need a forward pass.
+DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags);
 
 // Sets the number of threads, too.
 QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags);

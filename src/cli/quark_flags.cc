@@ -10,7 +10,7 @@ constexpr std::string_view kReload =
 constexpr std::string_view kTasks =
     "is not taken: narrow measures perplexity; run task benchmarks against vLLM with the output";
 constexpr std::string_view kOtherSchemes =
-    "is not taken: narrow quantizes to FP8 with one scale per tensor";
+    "is not taken: groups come with --quant_scheme, schemes of layers with --recipe";
 
 constexpr std::array kRefused = {
     RefusedFlag{"model_trust_remote_code", "is not taken: narrow never runs code of a checkpoint"},
@@ -42,8 +42,8 @@ constexpr std::array kRefused = {
     RefusedFlag{"import_model_dir", kReload},
     RefusedFlag{"import_file_format", kReload},
     RefusedFlag{"file2file_quantization",
-                "is not taken: narrow always goes file to file, with calibration"},
-    RefusedFlag{"skip_calibration", "is not taken: activation and KV scales come from calibration"},
+                "is not taken: narrow always goes file to file; without calibration by "
+                "--skip_calibration"},
     RefusedFlag{"tasks", kTasks},
     RefusedFlag{"num_fewshot", kTasks},
     RefusedFlag{"eval_batch_size", kTasks},

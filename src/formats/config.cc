@@ -36,6 +36,13 @@ bool Has(const Json& object, const char* key) {
 
 Json QuantizedConfig(const Json& source, const ExportFormat& format,
                      const QuantizedCheckpointDescription& description) {
+  return WithQuantizationConfig(
+      source, format.quantization_config(description),
+      {description.own_head, description.architecture, description.model_dtype});
+}
+
+Json WithQuantizationConfig(const Json& source, const Json& quantization_config,
+                            const StatedFacts& facts) {
   if (!source.is_object()) {
     Fail(ErrorCode::kCorruptInput, "config.json: expected an object, found {}", source.type_name());
   }
@@ -49,17 +56,17 @@ Json QuantizedConfig(const Json& source, const ExportFormat& format,
   if (!StatedDtype(source)) {
     const char* key = source.contains("dtype") ? "dtype" : "torch_dtype";
     config.erase(key == std::string_view("dtype") ? "torch_dtype" : "dtype");
-    config[key] = description.model_dtype;
+    config[key] = facts.model_dtype;
   }
   // vLLM does not go by model_type.
   if (const Json* given = OptionalArray(source, "architectures", "config.json");
-      (given == nullptr || given->empty()) && !description.architecture.empty()) {
-    config["architectures"] = Json::array({description.architecture});
+      (given == nullptr || given->empty()) && !facts.architecture.empty()) {
+    config["architectures"] = Json::array({facts.architecture});
   }
-  if (description.own_head && OptionalBool(source, "tie_word_embeddings", "config.json") == true) {
+  if (facts.own_head && OptionalBool(source, "tie_word_embeddings", "config.json") == true) {
     config["tie_word_embeddings"] = false;
   }
-  config["quantization_config"] = format.quantization_config(description);
+  config["quantization_config"] = quantization_config;
   return WithSortedKeys(config);
 }
 

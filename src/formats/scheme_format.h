@@ -32,7 +32,7 @@ struct PartTensor {
 };
 
 // A linear as it was.
-struct StoredLinear {
+struct SourceLinear {
   std::string module;  // "model.layers.0.mlp.up_proj"
   int64_t rows = 0;
   int64_t columns = 0;
@@ -60,7 +60,7 @@ struct SchemeFormat {
   bool several_schemes;  // in one checkpoint
   WeightRule (*rule)(const LinearScheme& scheme);
   // Tensors of the weight. REQUIRES: holds(scheme), and the scheme takes its size.
-  std::vector<PartTensor> (*tensors)(const StoredLinear& linear, const LinearScheme& scheme);
+  std::vector<PartTensor> (*tensors)(const SourceLinear& linear, const LinearScheme& scheme);
   // "quantization_config" of config.json.
   Json (*config)(const SchemeDescription& description);
 };

@@ -31,6 +31,9 @@ std::string FinishedJob(const std::filesystem::path& output) {
   }
 }
 
+// Whether something of the output is part of the state.
+bool HasOutput(const RunState& state) { return state.layers_done > 0 || state.tensors_done > 0; }
+
 }  // namespace
 
 QuantizeJob::QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint)
@@ -46,7 +49,7 @@ QuantizeJob::QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint
   }
   if (!state_) work_.Clear();
   if (state_) kept_ = state_->kept;
-  if (!state_ || state_->layers_done == 0) output_.StartOver();
+  if (!state_ || !HasOutput(*state_)) output_.StartOver();
   const std::filesystem::path abandoned = output_.abandoned_state().parent_path();
   std::error_code error;
   if (abandoned.empty() || !std::filesystem::exists(abandoned / kLockName, error)) return;
@@ -58,7 +61,7 @@ QuantizeJob::QuantizeJob(const QuantizeRequest& request, Fingerprint fingerprint
 
 std::optional<RunState> QuantizeJob::Load() const {
   std::optional<RunState> state = LoadRunState(work_.state_path(), fingerprint_);
-  if (!state || state->layers_done == 0 || state->job == output_.job()) return state;
+  if (!state || !HasOutput(*state) || state->job == output_.job()) return state;
   if (state->job == FinishedJob(output_.final_path())) return std::nullopt;
   Fail(ErrorCode::kCorruptInput,
        "{} is missing or of another run than the state saved in {}; start over with --resume never",
@@ -87,33 +90,17 @@ QuantizeJob::~QuantizeJob() {
   }
 }
 
-PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
+void QuantizeJob::Guard(ProgressSink& display, const std::function<void(RunLog&)>& work) {
   saved_ = state_.has_value();
-  resuming_ = state_ && state_->layers_done > 0;
+  resuming_ = state_ && HasOutput(*state_);
   std::optional<RunLog> log;
   Attempt([&] { log.emplace(work_.log_path(), display); });
   RunLog& progress = *log;
   progress.Line(
       fmt::format("narrow {} {}", request_.version, fmt::join(request_.command_line, " ")));
-  pass.work_directory = work_.path();
-  pass.save_interval_seconds = request_.save_interval_seconds;
-  pass.save = [this](RunState state) {
-    state.fingerprint = fingerprint_;
-    state.job = output_.job();
-    state.kept = kept_;
-    SaveRunState(work_.state_path(), state);
-    saved_ = true;
-  };
-  if (resuming_) {
-    pass.resume = &*state_;
-    pass.resumed = [this] { resuming_ = false; };
-    progress.Info(fmt::format("Continuing after layer {} of {}, saved in {}", state_->layers_done,
-                              pass.config.layers, work_.path().string()));
-  }
   try {
-    PassResult result = RunStreamingPass(pass, progress);
+    work(progress);
     if (saved_) Keep();  // until Commit: what is left to write may fail for a reason that goes away
-    return result;
   } catch (const Error& error) {
     progress.Line(error.what());
     Rethrow(error);
@@ -121,6 +108,48 @@ PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
     if (saved_) Keep();
     throw;
   }
+}
+
+PassResult QuantizeJob::Run(PassRequest pass, ProgressSink& display) {
+  PassResult result;
+  Guard(display, [&](RunLog& progress) {
+    pass.work_directory = work_.path();
+    pass.save_interval_seconds = request_.save_interval_seconds;
+    pass.save = [this](RunState state) { Save(std::move(state)); };
+    if (resuming_) {
+      pass.resume = &*state_;
+      pass.resumed = [this] { resuming_ = false; };
+      progress.Info(fmt::format("Continuing after layer {} of {}, saved in {}", state_->layers_done,
+                                pass.config.layers, work_.path().string()));
+    }
+    result = RunStreamingPass(pass, progress);
+  });
+  return result;
+}
+
+void QuantizeJob::RunTensors(const TensorWork& work, ProgressSink& display) {
+  Guard(display, [&](RunLog& progress) {
+    const int64_t done = resuming_ ? state_->tensors_done : 0;
+    if (resuming_) {
+      progress.Info(
+          fmt::format("Continuing after tensor {}, saved in {}", done, work_.path().string()));
+    }
+    const auto save = [this](int64_t tensors) {
+      RunState state;
+      state.tensors_done = tensors;
+      Save(std::move(state));
+      resuming_ = false;
+    };
+    work(done, save, progress);
+  });
+}
+
+void QuantizeJob::Save(RunState state) {
+  state.fingerprint = fingerprint_;
+  state.job = output_.job();
+  state.kept = kept_;
+  SaveRunState(work_.state_path(), state);
+  saved_ = true;
 }
 
 void QuantizeJob::WriteWith(KeptGroups kept) {

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "io/staged_directory.h"
 #include "jobs/quantize.h"
+#include "jobs/run_log.h"
 #include "stream/run_state.h"
 #include "stream/streaming_pass.h"
 
@@ -31,6 +32,11 @@ class QuantizeJob {
 
   // Runs a pass, or the rest of it. The arguments are those of the pass that the state is of.
   PassResult Run(PassRequest pass, ProgressSink& display);
+  // Runs a job that goes from tensor to tensor, or the rest of it: `work` begins behind the first
+  // `done` and calls `save` with how many are on the disk.
+  using TensorWork = std::function<void(int64_t done, const std::function<void(int64_t)>& save,
+                                        ProgressSink& progress)>;
+  void RunTensors(const TensorWork& work, ProgressSink& display);
   // The measuring pass is over: from now on the job is the pass that writes, from the beginning,
   // with this choice.
   void WriteWith(KeptGroups kept);
@@ -48,6 +54,9 @@ class QuantizeJob {
   // Says of a cause that goes away how to go on.
   [[noreturn]] void Rethrow(const Error& error);
   void Keep();
+  // Does the work with the log open; what was saved stays when it can be continued.
+  void Guard(ProgressSink& display, const std::function<void(RunLog&)>& work);
+  void Save(RunState state);
   // The state to continue from; nothing when there is none, or its output is finished.
   std::optional<RunState> Load() const;
   // Damaged input stays damaged; a full disk or a signal goes away.

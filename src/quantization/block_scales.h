@@ -1,6 +1,6 @@
 // From the largest magnitude of a block of weights to its scale, as it is kept and as the codes are
 // made with it. Scalar: a block has one scale.
-// Source: compressed-tensors 0.19 and AMD Quark 0.13 on a CPU; docs/formats/schemes.md.
+// Source: compressed-tensors 0.19 and AMD Quark 0.13 on a CPU; docs/schemes.md.
 #pragma once
 
 #include <cstdint>

@@ -90,6 +90,25 @@ bool WeightEncoder::NeedsMaximum() const {
   return scheme_.block.rows == 0 || scheme_.scale == ScaleFormat::kE4M3WithGlobal;
 }
 
+WeightEncoder::BandSizes WeightEncoder::SizesOfBand(int64_t first_row, int64_t count) const {
+  const int64_t scale_row = sizes_.scale_columns * sizes_.scale_bytes;
+  BandSizes band;
+  band.codes = count * sizes_.row_bytes;
+  band.codes_at = first_row * sizes_.row_bytes;
+  if (scheme_.block.rows > 0) {
+    band.scales = Blocks(count, scheme_.block.rows) * scale_row;
+    band.scales_at = first_row / scheme_.block.rows * scale_row;
+  } else if (first_row == 0) {
+    band.scales = scale_row;
+  }
+  if (sizes_.zero_rows > 0) {
+    const int64_t word_row = sizes_.scale_columns * static_cast<int64_t>(sizeof(uint32_t));
+    band.zeros = Blocks(count, kRowsOfZeroWord) * word_row;
+    band.zeros_at = first_row / kRowsOfZeroWord * word_row;
+  }
+  return band;
+}
+
 void WeightEncoder::FailNotFinite() const {
   Fail(ErrorCode::kNumeric,
        "{} holds NaN or infinity, which has no code; leave it as it is with "
@@ -222,27 +241,25 @@ void WeightEncoder::Encode(int64_t first_row, std::span<const std::byte> weights
   // Rows that go together, and as many of these as are worth a thread's while.
   const int64_t step = band_rows();
   const int64_t unit = std::max<int64_t>(1, kUnitBytes / (step * row_bytes)) * step;
-  const int64_t scale_row = sizes_.scale_columns * sizes_.scale_bytes;
-  const int64_t block = std::max<int64_t>(1, scheme_.block.rows);
+  const auto part = [](std::span<std::byte> bytes, int64_t first, int64_t size) {
+    return size == 0
+               ? bytes.first(0)
+               : bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(size));
+  };
+  const BandSizes all = SizesOfBand(first_row, count);
+  NARROW_CHECK(static_cast<int64_t>(band.scales.size()) == all.scales);
+  NARROW_CHECK(static_cast<int64_t>(band.zeros.size()) == all.zeros);
   ParallelFor((count + unit - 1) / unit, [&](int64_t u) {
     for (int64_t r = u * unit; r < std::min((u + 1) * unit, count); r += step) {
       const int64_t n = std::min(step, count - r);
-      const auto part = [](std::span<std::byte> bytes, int64_t first, int64_t size) {
-        return size == 0
-                   ? bytes.first(0)
-                   : bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(size));
-      };
-      const int64_t scales = scheme_.block.rows == 0 ? 0 : r / block * scale_row;
-      const int64_t scale_bytes = scheme_.block.rows == 0 ? (first_row + r == 0 ? scale_row : 0)
-                                                          : (n + block - 1) / block * scale_row;
-      const int64_t word_bytes = sizes_.zero_rows == 0 ? 0 : sizes_.scale_columns * 4;
+      const BandSizes own = SizesOfBand(first_row + r, n);
       EncodeBlockRow(first_row + r,
                      weights.subspan(static_cast<std::size_t>(r * row_bytes),
                                      static_cast<std::size_t>(n * row_bytes)),
                      maximum,
-                     {part(band.codes, r * sizes_.row_bytes, n * sizes_.row_bytes),
-                      part(band.scales, scales, scale_bytes),
-                      part(band.zeros, r / kRowsOfZeroWord * word_bytes, word_bytes)});
+                     {part(band.codes, own.codes_at - all.codes_at, own.codes),
+                      part(band.scales, own.scales_at - all.scales_at, own.scales),
+                      part(band.zeros, own.zeros_at - all.zeros_at, own.zeros)});
     }
   });
 }

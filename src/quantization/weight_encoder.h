@@ -39,6 +39,13 @@ class WeightEncoder {
   // The largest magnitude of rows in storage order. Throws: kNumeric for NaN and infinity.
   float Maximum(std::span<const std::byte> weights) const;
 
+  // Bytes of a band, and where they lie in the whole matrix's.
+  struct BandSizes {
+    int64_t codes = 0, scales = 0, zeros = 0;
+    int64_t codes_at = 0, scales_at = 0, zeros_at = 0;
+  };
+  BandSizes SizesOfBand(int64_t first_row, int64_t count) const;
+
   // What rows [first_row, first_row + count) become; `weights` holds these rows. The last row of a
   // band is that of the matrix, or the next band begins behind it.
   struct Band {

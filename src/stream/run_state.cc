@@ -78,6 +78,7 @@ void ForMembers(OneOf<RunState> auto& state, const auto& member) {
   member("fingerprint", state.fingerprint);
   member("job", state.job);
   member("layers_done", state.layers_done);
+  member("tensors_done", state.tensors_done);
   member("kept", state.kept);
   member("layers", state.layers);
   member("hidden_generations", state.hidden_generations);
@@ -230,7 +231,8 @@ bool IsPlausible(const RunState& state) {
              is_group(linear.group);
     });
   });
-  return generations && kept && linears && std::ssize(state.layers) == state.layers_done;
+  return generations && kept && linears && std::ssize(state.layers) == state.layers_done &&
+         state.tensors_done >= 0;
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ struct RunState {
   Fingerprint fingerprint;
   std::string job;  // StagedDirectory::job() of the output that the layers done are in
   int64_t layers_done = 0;
+  int64_t tensors_done = 0;  // of a job that goes from tensor to tensor
   // What the measuring pass chose, when there is one and it is over.
   std::optional<KeptGroups> kept;
   std::vector<LayerFacts> layers;                 // of the layers done

@@ -60,10 +60,10 @@ void ExpectSame(const KeptGroups& a, const KeptGroups& b) {
             std::tie(b_without, b_predicted, b_seconds));
 }
 void ExpectSame(const RunState& a, const RunState& b) {
-  const auto& [a1, a2, a3, a_kept, a_layers, a6, a7, a8, a9, a10, a11] = a;
-  const auto& [b1, b2, b3, b_kept, b_layers, b6, b7, b8, b9, b10, b11] = b;
-  EXPECT_EQ(std::tie(a1, a2, a3, a6, a7, a8, a9, a10, a11),
-            std::tie(b1, b2, b3, b6, b7, b8, b9, b10, b11));
+  const auto& [a1, a2, a3, a4, a_kept, a_layers, a6, a7, a8, a9, a10, a11] = a;
+  const auto& [b1, b2, b3, b4, b_kept, b_layers, b6, b7, b8, b9, b10, b11] = b;
+  EXPECT_EQ(std::tie(a1, a2, a3, a4, a6, a7, a8, a9, a10, a11),
+            std::tie(b1, b2, b3, b4, b6, b7, b8, b9, b10, b11));
   ASSERT_EQ(a_kept.has_value(), b_kept.has_value());
   if (a_kept) ExpectSame(*a_kept, *b_kept);
   ASSERT_EQ(a_layers.size(), b_layers.size());
@@ -83,6 +83,7 @@ RunState FullState() {
   state.fingerprint = {{"--max_kl", "none"}, {"config", "\xC3\xA9 \"quoted\"\n"}};
   state.job = "0123abcd";
   state.layers_done = decoder.layers;
+  state.tensors_done = 7;
   state.kept = KeptGroups{{}, next(), std::nullopt, next()};
   for (int64_t i = 0; i < decoder.layers; ++i) {
     const LayerSpec spec = family.layer(decoder, i);

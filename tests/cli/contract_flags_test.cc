@@ -171,7 +171,7 @@ TEST_F(Flags, CalibrationTakesTheFirstDocumentsCutToLength) {
 TEST_F(Flags, FlagsOfQuarkThatMakeNoSenseAreRefusedWithTheReason) {
   ExpectRefused({"--model_trust_remote_code"}, "never runs code of a checkpoint");
   ExpectRefused({"--tasks", "wikitext"}, "measures perplexity");
-  ExpectRefused({"--group-size", "128"}, "one scale per tensor");
+  ExpectRefused({"--group-size", "128"}, "groups come with --quant_scheme");
   ExpectRefused({"--model_reload"}, "keeps no intermediate format");
   ExpectRefused({"--multi_device"}, "one machine's memory");
 }

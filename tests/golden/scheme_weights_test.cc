@@ -76,7 +76,7 @@ std::vector<std::string> Sharing(const std::string& module) {
 std::map<std::string, StoredTensor> Encode(const std::string& module, const Tensors& source,
                                            const SchemeFormat& format, const LinearScheme& scheme) {
   const StoredTensor& weight = source.at(module + ".weight");
-  const StoredLinear linear{module, weight.shape[0], weight.shape[1], weight.dtype};
+  const SourceLinear linear{module, weight.shape[0], weight.shape[1], weight.dtype};
   const WeightEncoder encoder(module, scheme.weight, format.rule(scheme), linear.type, linear.rows,
                               linear.columns);
   float maximum = 0;
@@ -90,20 +90,14 @@ std::map<std::string, StoredTensor> Encode(const std::string& module, const Tens
   } else if (encoder.NeedsMaximum()) {
     maximum = encoder.Maximum(Bytes(weight.bytes));
   }
-  const EncodedSizes& sizes = encoder.sizes();
   std::string codes, scales, zeros;
   const int64_t row_bytes = linear.columns * ElementBytes(linear.type);
   for (int64_t row = 0; row < linear.rows; row += encoder.band_rows()) {
     const int64_t count = std::min(encoder.band_rows(), linear.rows - row);
-    const bool first_of_tensor = scheme.weight.block.rows == 0;
-    const int64_t scale_rows =
-        first_of_tensor ? (row == 0)
-                        : (count + scheme.weight.block.rows - 1) / scheme.weight.block.rows;
-    std::string band_codes(static_cast<std::size_t>(count * sizes.row_bytes), '\0');
-    std::string band_scales(
-        static_cast<std::size_t>(scale_rows * sizes.scale_columns * sizes.scale_bytes), '\0');
-    std::string band_zeros(
-        static_cast<std::size_t>(sizes.zero_rows == 0 ? 0 : sizes.scale_columns * 4), '\0');
+    const WeightEncoder::BandSizes band = encoder.SizesOfBand(row, count);
+    std::string band_codes(static_cast<std::size_t>(band.codes), '\0');
+    std::string band_scales(static_cast<std::size_t>(band.scales), '\0');
+    std::string band_zeros(static_cast<std::size_t>(band.zeros), '\0');
     encoder.Encode(row,
                    Bytes(weight.bytes)
                        .subspan(static_cast<std::size_t>(row * row_bytes),

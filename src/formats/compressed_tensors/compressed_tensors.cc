@@ -90,7 +90,7 @@ bool CompressedTensorsHolds(const LinearScheme&) { return true; }
 
 WeightRule CompressedTensorsRule(const LinearScheme&) { return {}; }
 
-std::vector<PartTensor> CompressedTensorsParts(const StoredLinear& linear,
+std::vector<PartTensor> CompressedTensorsParts(const SourceLinear& linear,
                                                const LinearScheme& scheme) {
   const TensorScheme& weight = scheme.weight;
   const WeightEncoder encoder(linear.module, weight, CompressedTensorsRule(scheme), linear.type,

@@ -1,5 +1,5 @@
 // Format `compressed-tensors`: what llm-compressor writes and vLLM loads with quant_method
-// "compressed-tensors". Source: compressed-tensors 0.19, vLLM 0.32; docs/formats/schemes.md.
+// "compressed-tensors". Source: compressed-tensors 0.19, vLLM 0.32; docs/schemes.md.
 #pragma once
 
 #include <vector>
@@ -12,7 +12,7 @@ namespace narrow {
 bool CompressedTensorsHolds(const LinearScheme& scheme);
 WeightRule CompressedTensorsRule(const LinearScheme& scheme);
 // P.weight or P.weight_packed, P.weight_scale and what the scheme has beside them.
-std::vector<PartTensor> CompressedTensorsParts(const StoredLinear& linear,
+std::vector<PartTensor> CompressedTensorsParts(const SourceLinear& linear,
                                                const LinearScheme& scheme);
 Json CompressedTensorsConfig(const SchemeDescription& description);
 

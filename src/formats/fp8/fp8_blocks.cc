@@ -16,7 +16,7 @@ WeightRule Fp8BlocksRule(const LinearScheme&) {
   return rule;
 }
 
-std::vector<PartTensor> Fp8BlocksParts(const StoredLinear& linear, const LinearScheme& scheme) {
+std::vector<PartTensor> Fp8BlocksParts(const SourceLinear& linear, const LinearScheme& scheme) {
   const WeightEncoder encoder(linear.module, scheme.weight, Fp8BlocksRule(scheme), linear.type,
                               linear.rows, linear.columns);
   const EncodedSizes& sizes = encoder.sizes();

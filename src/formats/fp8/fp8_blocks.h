@@ -13,7 +13,7 @@ namespace narrow {
 bool Fp8BlocksHolds(const LinearScheme& scheme);
 WeightRule Fp8BlocksRule(const LinearScheme& scheme);
 // P.weight and P.weight_scale_inv, which multiplies, despite its name.
-std::vector<PartTensor> Fp8BlocksParts(const StoredLinear& linear, const LinearScheme& scheme);
+std::vector<PartTensor> Fp8BlocksParts(const SourceLinear& linear, const LinearScheme& scheme);
 Json Fp8BlocksConfig(const SchemeDescription& description);
 
 }  // namespace narrow

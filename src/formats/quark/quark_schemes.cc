@@ -31,7 +31,7 @@ WeightRule QuarkRule(const LinearScheme& scheme) {
   return rule;
 }
 
-std::vector<PartTensor> QuarkParts(const StoredLinear& linear, const LinearScheme& scheme) {
+std::vector<PartTensor> QuarkParts(const SourceLinear& linear, const LinearScheme& scheme) {
   const WeightEncoder encoder(linear.module, scheme.weight, QuarkRule(scheme), linear.type,
                               linear.rows, linear.columns);
   const EncodedSizes& sizes = encoder.sizes();

@@ -1,0 +1,40 @@
+// Which modules get which scheme: rules by pattern, the first that matches counts.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quantization/tensor_scheme.h"
+
+namespace narrow {
+
+struct RecipeRule {
+  std::vector<std::string> modules;    // shell patterns of full names
+  std::optional<LinearScheme> scheme;  // nothing: these stay as they are
+  std::string name;                    // of the scheme, as it was written
+
+  bool Matches(const std::string& module) const;
+};
+
+struct Recipe {
+  std::vector<RecipeRule> rules;
+
+  // Null where no rule matches: the module stays.
+  const RecipeRule* Find(const std::string& module) const;
+  // The schemes of the rules, each once.
+  std::vector<LinearScheme> Schemes() const;
+};
+
+// Every module in one scheme.
+Recipe RecipeOfScheme(std::string_view scheme);
+
+// {"rules": [{"modules": ["*.mlp.*"], "scheme": "NVFP4A16"}, {"modules": "*", "scheme": null}]}.
+// Throws: kInvalidArgument for other members, unknown schemes, and no rule with a scheme;
+// kCorruptInput for what is no JSON object; kNotFound.
+Recipe ParseRecipe(std::string_view text, const std::string& what);
+Recipe ReadRecipe(const std::filesystem::path& path);
+
+}  // namespace narrow
