@@ -9,8 +9,9 @@ import re
 
 import source_check
 
-ORDER = ('base', 'tensor', 'io', 'hub', 'text', 'kernels', 'model', 'synthesis', 'quantization',
-         'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan', 'jobs', 'library', 'cli')
+ORDER = ('base', 'tensor', 'io', 'hub', 'text', 'kernels', 'device', 'model', 'synthesis',
+         'quantization', 'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan',
+         'jobs', 'library', 'cli')
 PLACE = {module: place for place, module in enumerate(ORDER)}
 
 # Headers that show types of a library, for their own module alone.

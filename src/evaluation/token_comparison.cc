@@ -15,8 +15,7 @@ MatrixView<float> SliceBuffer(BufferUse use, int64_t rows, int64_t columns) {
   return {buffers[use].data(), rows, columns};
 }
 
-template <typename T>
-void CheckShapes(const PackedMatrix<T>& lm_head, std::span<const MatrixView<const T>> normed,
+void CheckShapes(const PackedWeights& lm_head, std::span<const ConstOperands> normed,
                  std::span<const int32_t> targets,
                  std::span<const std::span<NetworkState>> states) {
   NARROW_CHECK(!normed.empty() && states.size() == normed.size());
@@ -44,9 +43,8 @@ int8_t Overlap(const TopTokens& a, const TopTokens& b) {
 }
 
 // One panel of the head, whose first row is first_token.
-template <typename T>
-void AddPanel(const PackedMatrix<T>& lm_head, int64_t panel, int64_t first_token,
-              std::span<const MatrixView<const T>> normed, std::span<const int32_t> targets,
+void AddPanel(const PackedWeights& lm_head, int64_t panel, int64_t first_token,
+              std::span<const ConstOperands> normed, std::span<const int32_t> targets,
               std::span<const std::span<NetworkState>> states) {
   const int64_t rows = normed[0].rows;
   const int64_t tokens =
@@ -78,9 +76,8 @@ void AddPanel(const PackedMatrix<T>& lm_head, int64_t panel, int64_t first_token
 
 }  // namespace
 
-template <typename T>
-void AddLogits(const PackedMatrix<T>& lm_head, int64_t first_token,
-               std::span<const MatrixView<const T>> normed, std::span<const int32_t> targets,
+void AddLogits(const PackedWeights& lm_head, int64_t first_token,
+               std::span<const ConstOperands> normed, std::span<const int32_t> targets,
                std::span<const std::span<NetworkState>> states) {
   CheckShapes(lm_head, normed, targets, states);
   for (int64_t panel = 0; panel < lm_head.panel_count(); ++panel) {
@@ -100,13 +97,5 @@ TokenOutcome OutcomeOf(const NetworkState& original, const NetworkState& network
   outcome.top5_overlap = Overlap(original.logits.top, top);
   return outcome;
 }
-
-template void AddLogits<float>(const PackedMatrix<float>&, int64_t,
-                               std::span<const MatrixView<const float>>, std::span<const int32_t>,
-                               std::span<const std::span<NetworkState>>);
-template void AddLogits<Bfloat16>(const PackedMatrix<Bfloat16>&, int64_t,
-                                  std::span<const MatrixView<const Bfloat16>>,
-                                  std::span<const int32_t>,
-                                  std::span<const std::span<NetworkState>>);
 
 }  // namespace narrow

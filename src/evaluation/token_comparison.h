@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <span>
 
+#include "device/packed_weights.h"
 #include "kernels/divergence.h"
-#include "kernels/matmul.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
@@ -42,9 +42,8 @@ struct NetworkState {
 // panels are shared out over slices changes nothing. A row's states depend on that row alone, and a
 // variant's not on the other variants. Takes 3 * rows * panel_rows floats, which the thread keeps.
 // REQUIRES: a network or more; as many states and targets as rows; 0 <= target.
-template <typename T>  // float or Bfloat16
-void AddLogits(const PackedMatrix<T>& lm_head, int64_t first_token,
-               std::span<const MatrixView<const T>> normed, std::span<const int32_t> targets,
+void AddLogits(const PackedWeights& lm_head, int64_t first_token,
+               std::span<const ConstOperands> normed, std::span<const int32_t> targets,
                std::span<const std::span<NetworkState>> states);
 
 // The outcome of a network once the whole vocabulary has been added; of the original, with itself.

@@ -71,15 +71,15 @@ struct Scene {
       const std::vector<std::size_t>& chosen, int64_t slice_rows = kVocabulary,
       const std::vector<int32_t>& targets = Targets()) const {
     std::vector<std::vector<NetworkState>> states(chosen.size(), std::vector<NetworkState>(kRows));
-    std::vector<MatrixView<const T>> views;
+    std::vector<ConstOperands> views;
     std::vector<std::span<NetworkState>> spans;
     for (std::size_t i = 0; i < chosen.size(); ++i) {
-      views.push_back(View(chosen[i]));
+      views.emplace_back(View(chosen[i]));
       spans.push_back(states[i]);
     }
     for (int64_t first = 0; first < kVocabulary; first += slice_rows) {
-      const PackedMatrix<T> slice = Slice(first, std::min(slice_rows, kVocabulary - first));
-      AddLogits<T>(slice, first, views, targets, spans);
+      const PackedWeights slice = Slice(first, std::min(slice_rows, kVocabulary - first));
+      AddLogits(slice, first, views, targets, spans);
     }
     std::vector<std::vector<TokenOutcome>> outcomes(chosen.size());
     for (std::size_t i = 0; i < chosen.size(); ++i) {

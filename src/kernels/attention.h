@@ -5,23 +5,13 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/attention_heads.h"
 #include "kernels/elementwise.h"
 #include "tensor/scalar_types.h"
 #include "tensor/sequence.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
-
-struct AttentionHeads {
-  int64_t query_heads = 0;
-  int64_t key_value_heads = 0;  // divides query_heads (grouped-query attention)
-  int64_t head_size = 0;
-
-  int64_t query_width() const { return query_heads * head_size; }
-  int64_t key_value_width() const { return key_value_heads * head_size; }
-  // Query heads that share a key-value head.
-  int64_t sharing() const { return query_heads / key_value_heads; }
-};
 
 // Keys whose scores exist together. GPUs take 32 (Triton's unified attention) to some 200
 // (FlashAttention 3, from the last block to the first); what that changes is in docs/accuracy.md.

@@ -1,4 +1,4 @@
-// The loops of rounding with error feedback (quantization/compensation): one column of a weight
+// The loops of rounding with error feedback (device/compensation): one column of a weight
 // matrix, for many of its rows at a time. On the calling thread; each row's result depends on that
 // row alone.
 #pragma once

@@ -8,16 +8,11 @@
 #include <span>
 #include <string>
 
+#include "tensor/compute_type.h"
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
-
-// Element type of the operands; products are accumulated in f32 either way.
-enum class ComputeType { kBfloat16, kFloat32 };
-constexpr int64_t OperandBytes(ComputeType compute) {
-  return compute == ComputeType::kBfloat16 ? 2 : 4;
-}
 
 // bf16 where the CPU multiplies it natively (AVX512_BF16, AMX), else f32.
 ComputeType NativeComputeType();

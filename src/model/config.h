@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/attention.h"
+#include "kernels/attention_heads.h"
 #include "model/roles.h"
 #include "tensor/dtype.h"
 

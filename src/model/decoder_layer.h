@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/attention.h"
+#include "device/operations.h"
 #include "model/config.h"
 #include "model/fused_linear.h"
 #include "model/layer_groups.h"
@@ -25,51 +25,47 @@ struct CacheQuantization {
   float query_scale = 1.0f;
 };
 
-// A layer ready to run. T: the operand type of its products.
-template <typename T>
+// A layer ready to run.
 struct DecoderLayer {
-  AlignedBuffer<float> attention_norm;                    // [hidden]
-  AlignedBuffer<float> mlp_norm;                          // [hidden]
-  std::array<FusedLinear<T>, kLinearGroupCount> linears;  // by LinearGroup
+  AlignedBuffer<float> attention_norm;                 // [hidden]
+  AlignedBuffer<float> mlp_norm;                       // [hidden]
+  std::array<FusedLinear, kLinearGroupCount> linears;  // by LinearGroup
   std::optional<CacheQuantization> cache;
   // What every head of attention's output is multiplied by before o: a matrix [head size, head
   // size] for each key-value head. Empty for none.
   std::vector<AlignedBuffer<float>> attended_mixing;
 
-  FusedLinear<T>& Linear(LinearGroup group) { return linears[static_cast<std::size_t>(group)]; }
-  const FusedLinear<T>& Linear(LinearGroup group) const {
+  FusedLinear& Linear(LinearGroup group) { return linears[static_cast<std::size_t>(group)]; }
+  const FusedLinear& Linear(LinearGroup group) const {
     return linears[static_cast<std::size_t>(group)];
   }
 };
 
 // Watches a forward step. Called concurrently from several threads, each call with other rows.
-template <typename T>
 class LayerObserver {
  public:
   virtual ~LayerObserver() = default;
   // Input rows of a group's linears, before any quantization; `first_row` counts in the batch.
-  virtual void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) = 0;
+  virtual void OnInput(LinearGroup group, int64_t first_row, ConstOperands rows) = 0;
   // Q after the rotation, of all heads.
-  virtual void OnQueries(int64_t first_row, MatrixView<const T> rows) = 0;
+  virtual void OnQueries(int64_t first_row, ConstOperands rows) = 0;
   // K (after the rotation) and V of all heads, as the cache receives them.
-  virtual void OnKeys(int64_t first_row, MatrixView<const T> rows) = 0;
-  virtual void OnValues(int64_t first_row, MatrixView<const T> rows) = 0;
+  virtual void OnKeys(int64_t first_row, ConstOperands rows) = 0;
+  virtual void OnValues(int64_t first_row, ConstOperands rows) = 0;
 };
 
 // Buffers of a batch, reused from batch to batch and layer to layer.
-template <typename T>
 struct BatchWorkspace {
-  AlignedBuffer<T> query_key_value;  // [tokens, query_key_value_width]
-  AlignedBuffer<T> attended;         // [tokens, query_width]
+  OperandBuffer query_key_value;  // [tokens, query_key_value_width]
+  OperandBuffer attended;         // [tokens, query_width]
 };
 
 // hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output. `sequences`
 // partition the rows; position 0 is the first token of each. `observer` may be null. Uses all
 // threads; results depend neither on their number nor on how sequences are batched.
-template <typename T>
-void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer<T>& layer,
+void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer& layer,
                   std::span<const Sequence> sequences, MatrixView<float> hidden,
-                  BatchWorkspace<T>& workspace, LayerObserver<T>* observer);
+                  BatchWorkspace& workspace, LayerObserver* observer);
 
 // Rows of a batch that one thread takes through a chain of products at a time.
 int64_t TileRows(const DecoderConfig& config);

@@ -16,24 +16,25 @@ namespace narrow {
 namespace {
 
 // Keeps what the layer shows: the largest input of each group, and all of K and V.
-class Recorder final : public LayerObserver<float> {
+class Recorder final : public LayerObserver {
  public:
   Recorder(int64_t tokens, int64_t width)
       : keys(static_cast<std::size_t>(tokens * width)), values(keys.size()) {}
 
-  void OnInput(LinearGroup group, int64_t, MatrixView<const float> rows) override {
+  void OnInput(LinearGroup group, int64_t, ConstOperands shown) override {
+    const MatrixView<const float> rows = shown.As<float>();
     const std::lock_guard lock(mutex_);
     float& amax = inputs[static_cast<std::size_t>(group)];
     for (int64_t row = 0; row < rows.rows; ++row) {
       for (const float value : rows.RowSpan(row)) amax = std::max(amax, std::abs(value));
     }
   }
-  void OnQueries(int64_t, MatrixView<const float>) override {}
-  void OnKeys(int64_t first_row, MatrixView<const float> rows) override {
-    Keep(first_row, rows, keys);
+  void OnQueries(int64_t, ConstOperands) override {}
+  void OnKeys(int64_t first_row, ConstOperands rows) override {
+    Keep(first_row, rows.As<float>(), keys);
   }
-  void OnValues(int64_t first_row, MatrixView<const float> rows) override {
-    Keep(first_row, rows, values);
+  void OnValues(int64_t first_row, ConstOperands rows) override {
+    Keep(first_row, rows.As<float>(), values);
   }
 
   std::array<float, kLinearGroupCount> inputs = {};
@@ -78,8 +79,8 @@ class LayerReference : public testing::Test {
   }
 
   // The names of the reference are those of the family without the layer's prefix.
-  DecoderLayer<float> Layer() const {
-    DecoderLayer<float> layer;
+  DecoderLayer Layer() const {
+    DecoderLayer layer;
     layer.attention_norm = Norm("input_layernorm.weight");
     layer.mlp_norm = Norm("post_attention_layernorm.weight");
     for (const LinearGroup group : kLinearGroups) {
@@ -91,7 +92,7 @@ class LayerReference : public testing::Test {
       }
       PackedMatrix<float> packed(std::ssize(biases), std::ssize(weights) / std::ssize(biases));
       packed.Pack({weights.data(), packed.rows(), packed.columns()});
-      layer.Linear(group) = FusedLinear<float>(std::move(packed), {std::ssize(biases)}, biases);
+      layer.Linear(group) = FusedLinear(std::move(packed), {std::ssize(biases)}, biases);
     }
     return layer;
   }
@@ -125,11 +126,11 @@ class LayerReference : public testing::Test {
 
 TEST_F(LayerReference, OutputsKeysValuesAndRangesAreThoseOfTransformers) {
   const RopeTable rope(config_.rope, config_.heads.head_size, tokens_);
-  const DecoderLayer<float> layer = Layer();
+  const DecoderLayer layer = Layer();
   Recorder recorder(tokens_, config_.key_value_width());
-  BatchWorkspace<float> workspace;
-  ForwardLayer<float>(config_, rope, layer, sequences_, {hidden_.data(), tokens_, config_.hidden},
-                      workspace, &recorder);
+  BatchWorkspace workspace;
+  ForwardLayer(config_, rope, layer, sequences_, {hidden_.data(), tokens_, config_.hidden},
+               workspace, &recorder);
   using testing::FloatNear;
   using testing::Pointwise;
   EXPECT_THAT(hidden_, Pointwise(FloatNear(2e-5f), Expected("outputs")));

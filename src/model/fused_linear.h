@@ -4,8 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "kernels/matmul.h"
-#include "tensor/tensor.h"
+#include "device/packed_weights.h"
 
 namespace narrow {
 
@@ -23,38 +22,35 @@ enum class LinearInputs {
 
 // Owns all that their product depends on: the packed weights of the linears (rows stacked), the
 // rounding of the input, the scales of the output, the biases. Nothing above knows whether it is
-// quantized. T: the operand type. Products are thread-safe, changes are not.
-template <typename T>
+// quantized. Products are thread-safe, changes are not.
 class FusedLinear {
  public:
   FusedLinear() = default;
   // `rows` of each linear; `bias` of all rows, or empty.
-  FusedLinear(PackedMatrix<T> weights, std::vector<int64_t> rows, std::vector<float> bias = {});
+  FusedLinear(PackedWeights weights, std::vector<int64_t> rows, std::vector<float> bias = {});
 
-  PackedMatrix<T>& weights() { return weights_; }
-  const PackedMatrix<T>& weights() const { return weights_; }
+  PackedWeights& weights() { return weights_; }
+  const PackedWeights& weights() const { return weights_; }
   // Nothing while the weights are those of the original.
   const std::optional<LinearScales>& scales() const { return scales_; }
 
-  // From now on the packed weights are E4M3 numbers (codes as values, exact in T) with these
-  // scales, and inputs are quantized.
+  // From now on the packed weights are E4M3 numbers (codes as values, exact in either operand type)
+  // with these scales, and inputs are quantized.
   void Quantize(LinearScales scales);
   // REQUIRES: quantized.
   void TakeInputs(LinearInputs inputs);
 
   // Brings inputs x [m, columns], contiguous, in place to what the product reads.
-  void RoundInput(MatrixView<T> x) const;
+  void RoundInput(Operands x) const;
   // out [m, rows] = x W^T + bias, and out += the same, of an x that went through RoundInput. On the
   // calling thread.
-  void Multiply(MatrixView<const T> x, MatrixView<T> out) const { weights_.Multiply(x, out); }
-  void MultiplyAdd(MatrixView<const T> x, MatrixView<float> out) const {
-    weights_.MultiplyAdd(x, out);
-  }
+  void Multiply(ConstOperands x, Operands out) const { weights_.Multiply(x, out); }
+  void MultiplyAdd(ConstOperands x, MatrixView<float> out) const { weights_.MultiplyAdd(x, out); }
 
  private:
   void SetEpilogue();
 
-  PackedMatrix<T> weights_;
+  PackedWeights weights_;
   std::vector<int64_t> rows_;
   std::vector<float> bias_;
   std::optional<LinearScales> scales_;

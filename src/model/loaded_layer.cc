@@ -4,19 +4,16 @@
 #include <utility>
 
 #include "base/parallel.h"
-#include "kernels/elementwise.h"
-#include "kernels/feedback.h"
+#include "device/operations.h"
 #include "kernels/float8.h"
 
 namespace narrow {
 namespace {
 
-constexpr int64_t kRewriteBytes = int64_t{64} << 20;
 constexpr int64_t kCopyBytes = int64_t{16} << 20;  // of weights that are handed over as stored
 
 // Rows [first, first + out.rows) of one stored linear as numbers (codes without their scale).
-template <typename T>
-AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, int64_t first, MatrixView<T> out) {
+AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, int64_t first, Operands out) {
   AlignedBuffer<std::byte> scratch;
   const std::span<const std::byte> bytes = weight.Rows(first, out.rows, scratch);
   const std::size_t row_bytes = bytes.size() / static_cast<std::size_t>(out.rows);
@@ -26,9 +23,9 @@ AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, int64_t first, Matrix
     const std::span<const std::byte> row_data = bytes.subspan(r * row_bytes, row_bytes);
     if (weight.dtype() == Dtype::kF8E4M3) {
       DecodeFloat8({reinterpret_cast<const Float8E4M3*>(row_data.data()), row_data.size()},
-                   out.RowSpan(row));
+                   out.RowBlock(row, 1));
     } else {
-      ConvertRow(weight.dtype(), row_data, out.RowSpan(row));
+      ConvertRow(weight.dtype(), row_data, out.RowBlock(row, 1));
     }
     maxima[r] = FindMaximum(weight.dtype(), row_data);
   });
@@ -44,23 +41,23 @@ AlignedBuffer<float> ToBuffer(const std::vector<float>& values) {
 }
 
 // Rows that are shown as f32 together.
-template <typename T>
-int64_t RowsShown(const PackedMatrix<T>& packed) {
+int64_t RowsShown(const PackedWeights& packed) {
   return std::min(RewriteRows(packed.columns()), packed.panel_rows());
 }
 
 // Unpacks a matrix panel by panel and calls chunk(first row, rows as they are packed, memory for
 // the same rows as f32) for parts of each, then done(panel, its rows).
-template <typename T, typename Chunk, typename Done>
-void VisitPanels(const PackedMatrix<T>& packed, const Chunk& chunk, const Done& done) {
+template <typename Chunk, typename Done>
+void VisitPanels(const PackedWeights& packed, const Chunk& chunk, const Done& done) {
   const int64_t columns = packed.columns();
-  AlignedBuffer<T> panel(packed.panel_rows() * columns);
+  OperandBuffer memory;
+  const Operands panel = memory.Reserve(packed.type(), packed.panel_rows(), columns);
   const int64_t chunk_rows = RowsShown(packed);
   AlignedBuffer<float> floats(chunk_rows * columns);
   for (int64_t p = 0; p < packed.panel_count(); ++p) {
     const int64_t panel_first = p * packed.panel_rows();
     const int64_t panel_count = std::min(packed.panel_rows(), packed.rows() - panel_first);
-    const MatrixView<T> view(panel.data(), panel_count, columns);
+    const Operands view = panel.RowBlock(0, panel_count);
     packed.UnpackPanel(p, view);
     for (int64_t first = 0; first < panel_count; first += chunk_rows) {
       const int64_t count = std::min(chunk_rows, panel_count - first);
@@ -127,12 +124,6 @@ LinearScales ScalesOf(const std::vector<StoredLinear*>& linears) {
 
 }  // namespace
 
-int64_t RewriteRows(int64_t columns) {
-  const int64_t fitting = kRewriteBytes / (columns * static_cast<int64_t>(sizeof(float)));
-  if (fitting < kRoundingChunkRows) return std::max<int64_t>(1, fitting);
-  return fitting / kRoundingChunkRows * kRoundingChunkRows;
-}
-
 bool HoldsExactly(ComputeType operands, Dtype stored) {
   return operands == ComputeType::kFloat32 || stored == Dtype::kBF16 || stored == Dtype::kF8E4M3;
 }
@@ -151,16 +142,15 @@ int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute) {
   return std::min(kPanelBytes, group) + std::min(kRewriteBytes + kCodeBytes, 3 * group);
 }
 
-template <typename T>
-LoadedLayer<T>::LoadedLayer(StoredLayer stored) : stored_(std::move(stored)) {
+LoadedLayer::LoadedLayer(StoredLayer stored, ComputeType compute)
+    : stored_(std::move(stored)), compute_(compute) {
   runnable_.attention_norm = ToBuffer(stored_.attention_norm.values);
   runnable_.mlp_norm = ToBuffer(stored_.mlp_norm.values);
   runnable_.cache = cache_ = stored_.cache;
   for (const LinearGroup group : kLinearGroups) PackGroup(group);
 }
 
-template <typename T>
-void LoadedLayer<T>::PackGroup(LinearGroup group) {
+void LoadedLayer::PackGroup(LinearGroup group) {
   const auto g = static_cast<std::size_t>(group);
   const auto stored = LinearsOf(stored_, group);
   int64_t rows = 0;
@@ -169,13 +159,14 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
     rows += linear->weight.rows();
   }
   const int64_t columns = stored.front()->weight.columns();
-  PackedMatrix<T> packed(rows, columns);
-  AlignedBuffer<T> panel(packed.panel_rows() * columns);
+  PackedWeights packed(compute_, rows, columns);
+  OperandBuffer memory;
+  const Operands panel = memory.Reserve(compute_, packed.panel_rows(), columns);
   for (int64_t p = 0; p < packed.panel_count(); ++p) {
     const int64_t first = p * packed.panel_rows();
-    const MatrixView<T> view(panel.data(), std::min(packed.panel_rows(), rows - first), columns);
-    ForLinearsAmong(stored, first, view, [&](StoredLinear& linear, int64_t row, MatrixView<T> out) {
-      const AbsoluteMaximum maximum = LoadStoredRows<T>(linear.weight, row, out);
+    const Operands view = panel.RowBlock(0, std::min(packed.panel_rows(), rows - first));
+    ForLinearsAmong(stored, first, view, [&](StoredLinear& linear, int64_t row, Operands out) {
+      const AbsoluteMaximum maximum = LoadStoredRows(linear.weight, row, out);
       if (!maximum.finite) {
         Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged",
              linear.weight.name());
@@ -190,58 +181,52 @@ void LoadedLayer<T>::PackGroup(LinearGroup group) {
   }
   std::vector<int64_t> counts;
   for (const StoredLinear* linear : stored) counts.push_back(linear->weight.rows());
-  runnable_.linears[g] = FusedLinear<T>(std::move(packed), std::move(counts), BiasOf(stored));
+  runnable_.linears[g] = FusedLinear(std::move(packed), std::move(counts), BiasOf(stored));
   if (stored.front()->quantized()) runnable_.linears[g].Quantize(ScalesOf(stored));
   if (PackedExactly(group)) {
     for (StoredLinear* linear : stored) linear->weight.Release();
   }
 }
 
-template <typename T>
-bool LoadedLayer<T>::PackedExactly(LinearGroup group) const {
-  constexpr ComputeType kOperands =
-      std::is_same_v<T, Bfloat16> ? ComputeType::kBfloat16 : ComputeType::kFloat32;
-  return std::ranges::all_of(LinearsOf(stored_, group), [](const StoredLinear* linear) {
-    return HoldsExactly(kOperands, linear->weight.dtype());
+bool LoadedLayer::PackedExactly(LinearGroup group) const {
+  return std::ranges::all_of(LinearsOf(stored_, group), [&](const StoredLinear* linear) {
+    return HoldsExactly(compute_, linear->weight.dtype());
   });
 }
 
-template <typename T>
 template <typename Load>
-void LoadedLayer<T>::RewritePanels(LinearGroup group, const Load& load,
-                                   const RowsRewriter& rewrite) {
-  PackedMatrix<T>& packed = runnable_.Linear(group).weights();
+void LoadedLayer::RewritePanels(LinearGroup group, const Load& load, const RowsRewriter& rewrite) {
+  PackedWeights& packed = runnable_.Linear(group).weights();
   VisitPanels(
       packed,
-      [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
+      [&](int64_t first_row, Operands unpacked, MatrixView<float> rows) {
         load(first_row, unpacked, rows);
         rewrite(first_row, rows);
-        ParallelFor(rows.rows,
-                    [&](int64_t row) { FromFloats(rows.RowSpan(row), unpacked.RowSpan(row)); });
+        ParallelFor(rows.rows, [&](int64_t row) {
+          FromFloats(rows.RowBlock(row, 1), unpacked.RowBlock(row, 1));
+        });
       },
-      [&](int64_t p, MatrixView<const T> panel) { packed.PackPanel(p, panel); });
+      [&](int64_t p, ConstOperands panel) { packed.PackPanel(p, panel); });
 }
 
-template <typename T>
-void LoadedLayer<T>::LoadRows(LinearGroup group, int64_t first_row, MatrixView<T> unpacked,
-                              MatrixView<float> rows) const {
+void LoadedLayer::LoadRows(LinearGroup group, int64_t first_row, Operands unpacked,
+                           MatrixView<float> rows) const {
   if (PackedExactly(group)) {
     ParallelFor(rows.rows,
-                [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
+                [&](int64_t row) { ToFloats(unpacked.RowBlock(row, 1), rows.RowBlock(row, 1)); });
     return;
   }
   ForLinearsAmong(LinearsOf(stored_, group), first_row, rows,
                   [&](const StoredLinear& linear, int64_t row, MatrixView<float> out) {
-                    LoadStoredRows<float>(linear.weight, row, out);
+                    LoadStoredRows(linear.weight, row, out);
                   });
 }
 
-template <typename T>
-void LoadedLayer<T>::Quantize(LinearGroup group, const LinearScales& scales,
-                              const RowsRewriter& rewrite) {
+void LoadedLayer::Quantize(LinearGroup group, const LinearScales& scales,
+                           const RowsRewriter& rewrite) {
   RewritePanels(
       group,
-      [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
+      [&](int64_t first_row, Operands unpacked, MatrixView<float> rows) {
         LoadRows(group, first_row, unpacked, rows);
       },
       rewrite);
@@ -249,19 +234,17 @@ void LoadedLayer<T>::Quantize(LinearGroup group, const LinearScales& scales,
   runnable_.Linear(group).Quantize(scales);
 }
 
-template <typename T>
-void LoadedLayer<T>::Read(LinearGroup group, const RowsRewriter& read) const {
+void LoadedLayer::Read(LinearGroup group, const RowsRewriter& read) const {
   VisitPanels(
       runnable_.Linear(group).weights(),
-      [&](int64_t first_row, MatrixView<T> unpacked, MatrixView<float> rows) {
+      [&](int64_t first_row, Operands unpacked, MatrixView<float> rows) {
         LoadRows(group, first_row, unpacked, rows);
         read(first_row, rows);
       },
-      [](int64_t, MatrixView<const T>) {});
+      [](int64_t, ConstOperands) {});
 }
 
-template <typename T>
-void LoadedLayer<T>::CopyUnchanged(const StoredBytesSink& sink) const {
+void LoadedLayer::CopyUnchanged(const StoredBytesSink& sink) const {
   const auto copy = [&](const StoredVector& vector) { sink(vector.name, 0, vector.bytes.span()); };
   copy(stored_.attention_norm);
   copy(stored_.mlp_norm);
@@ -273,8 +256,7 @@ void LoadedLayer<T>::CopyUnchanged(const StoredBytesSink& sink) const {
   }
 }
 
-template <typename T>
-void LoadedLayer<T>::CopyGroup(LinearGroup group, const StoredBytesSink& sink) const {
+void LoadedLayer::CopyGroup(LinearGroup group, const StoredBytesSink& sink) const {
   AlignedBuffer<std::byte> bytes;
   const auto linears = LinearsOf(stored_, group);
   const auto store = [&](const StoredLinear& linear, int64_t row, MatrixView<float> rows) {
@@ -298,29 +280,25 @@ void LoadedLayer<T>::CopyGroup(LinearGroup group, const StoredBytesSink& sink) c
   });
 }
 
-template <typename T>
-void LoadedLayer<T>::Requantize(LinearGroup group, const LinearScales& scales,
-                                const RowsRewriter& rewrite) {
+void LoadedLayer::Requantize(LinearGroup group, const LinearScales& scales,
+                             const RowsRewriter& rewrite) {
   RewritePanels(
       group,
-      [&](int64_t, MatrixView<T> unpacked, MatrixView<float> rows) {
-        ParallelFor(rows.rows,
-                    [&](int64_t row) { ToFloats(unpacked.RowSpan(row), rows.RowSpan(row)); });
+      [&](int64_t, Operands unpacked, MatrixView<float> rows) {
+        ParallelFor(rows.rows, [&](int64_t row) {
+          ToFloats(unpacked.RowBlock(row, 1), rows.RowBlock(row, 1));
+        });
       },
       rewrite);
   runnable_.Linear(group).Quantize(scales);
   requantized_ = true;
 }
 
-template <typename T>
-void LoadedLayer<T>::Run(LinearInputs inputs, CacheContents cache) {
-  for (FusedLinear<T>& linear : runnable_.linears) {
+void LoadedLayer::Run(LinearInputs inputs, CacheContents cache) {
+  for (FusedLinear& linear : runnable_.linears) {
     if (linear.scales()) linear.TakeInputs(inputs);
   }
   runnable_.cache = cache == CacheContents::kQuantized ? cache_ : std::nullopt;
 }
-
-template class LoadedLayer<float>;
-template class LoadedLayer<Bfloat16>;
 
 }  // namespace narrow

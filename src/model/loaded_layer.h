@@ -41,16 +41,13 @@ void ForEachLinearAmong(const std::vector<LoadedLinear>& linears, int64_t first_
   }
 }
 
-// Takes rows of a group, the first of which is first_row, and may change them.
+// Takes rows of a group, the first of which is first_row, and may change them. RewriteRows of them
+// at a time, at most.
 using RowsRewriter = std::function<void(int64_t first_row, MatrixView<float> rows)>;
 
 // Takes bytes of a tensor as they lie in the checkpoint, from its first to its last.
 using StoredBytesSink = std::function<void(const std::string& tensor, int64_t offset,
                                            std::span<const std::byte> bytes)>;
-
-// Rows of `columns` f32 weights a rewriter sees at a time, at most: 64 MB of them, however large
-// the panel, and whole chunks of compensated rounding.
-int64_t RewriteRows(int64_t columns);
 
 // Memory of a LoadedLayer: of its packed weights; beside them while it packs, a panel as stored and
 // as packed; and while it is rewritten, a panel, the rows of it as f32, and what becomes of those.
@@ -58,17 +55,16 @@ int64_t PackedLayerBytes(const LayerSpec& spec, ComputeType compute);
 int64_t PackingBytes(const LayerSpec& spec, ComputeType compute);
 int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute);
 
-// T: operand type of the products. Thread-compatible; uses all threads inside.
-template <typename T>
+// Thread-compatible; uses all threads inside.
 class LoadedLayer {
  public:
   // Packs the stored layer, panel by panel, releasing what was read ahead on the way. FP8 linears
   // become E4M3 numbers with their scales in the runnable layer. Throws: kNumeric naming a weight
   // that holds NaN or infinity. REQUIRES: the linears of a group are all FP8 or none is.
-  explicit LoadedLayer(StoredLayer stored);
+  LoadedLayer(StoredLayer stored, ComputeType compute);
 
   const LayerSpec& spec() const { return stored_.spec; }
-  const DecoderLayer<T>& runnable() const { return runnable_; }
+  const DecoderLayer& runnable() const { return runnable_; }
   const std::vector<LoadedLinear>& Linears(LinearGroup group) const {
     return linears_[static_cast<std::size_t>(group)];
   }
@@ -105,13 +101,14 @@ class LoadedLayer {
   // The packed numbers are the stored ones, so that unpacking loses nothing.
   bool PackedExactly(LinearGroup group) const;
   // Rows from first_row as f32, exactly as stored; `unpacked`: the same as they are packed.
-  void LoadRows(LinearGroup group, int64_t first_row, MatrixView<T> unpacked,
+  void LoadRows(LinearGroup group, int64_t first_row, Operands unpacked,
                 MatrixView<float> rows) const;
   template <typename Load>
   void RewritePanels(LinearGroup group, const Load& load, const RowsRewriter& rewrite);
 
   StoredLayer stored_;
-  DecoderLayer<T> runnable_;
+  ComputeType compute_;
+  DecoderLayer runnable_;
   std::optional<CacheQuantization> cache_;  // where it is quantized, run or not
   std::array<std::vector<LoadedLinear>, kLinearGroupCount> linears_;
   bool requantized_ = false;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "io/checkpoint_reader.h"
-#include "kernels/matmul.h"
 #include "model/family.h"
+#include "tensor/compute_type.h"
 #include "text/tokenizer.h"
 
 namespace narrow {

@@ -168,7 +168,11 @@ void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> 
   }
 }
 
-void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat16> out) {
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, Operands row) {
+  if (row.type == ComputeType::kFloat32) {
+    return ConvertRow(dtype, bytes, row.As<float>().RowSpan(0));
+  }
+  const std::span<Bfloat16> out = row.As<Bfloat16>().RowSpan(0);
   switch (dtype) {
     case Dtype::kF32:
       ConvertToBfloat16(As<float>(bytes), out);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "device/operands.h"
 #include "io/checkpoint_reader.h"
 #include "kernels/float8.h"
 #include "model/config.h"
@@ -97,7 +98,7 @@ float ReadScale(const CheckpointReader& checkpoint, const std::string& name);
 // Bytes of BF16, F16 or F32 numbers as `out`, rounding to nearest even where it is narrower.
 // REQUIRES: bytes.size() == out.size() * ElementBytes(dtype).
 void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out);
-void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<Bfloat16> out);
+void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, Operands row);
 
 // The inverse of ConvertRow to f32, exact for what came from it.
 // REQUIRES: bytes.size() == values.size() * ElementBytes(dtype).

@@ -7,20 +7,19 @@
 #include <functional>
 #include <optional>
 #include <system_error>
-#include <type_traits>
 #include <vector>
 
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/parallel.h"
+#include "device/compensation/operations.h"
+#include "device/compensation/rounding.h"
+#include "device/operations.h"
 #include "io/directory_lock.h"
 #include "io/file.h"
-#include "kernels/elementwise.h"
 #include "model/decoder_layer.h"
 #include "plan/job_work.h"
 #include "plan/memory_plan.h"
-#include "quantization/compensation/operations.h"
-#include "quantization/compensation/rounding.h"
 
 namespace narrow {
 namespace {
@@ -42,20 +41,20 @@ double SecondsOf(const std::function<void()>& work) {
 }
 
 // Numbers of both signs around 1, different from each other.
-template <typename T>
-AlignedBuffer<T> Numbers(int64_t count) {
-  AlignedBuffer<T> numbers(count);
+AlignedBuffer<float> Numbers(int64_t count) {
+  AlignedBuffer<float> numbers(count);
   uint32_t state = 1;
   for (int64_t i = 0; i < count; ++i) {
     state = state * 1664525u + 1013904223u;
-    const float value = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
-    if constexpr (std::is_same_v<T, float>) {
-      numbers[i] = value;
-    } else {
-      numbers[i] = ToBfloat16(value);
-    }
+    numbers[i] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
   }
   return numbers;
+}
+
+Operands NumbersIn(OperandBuffer& memory, ComputeType compute, int64_t rows, int64_t columns) {
+  const Operands operands = memory.Reserve(compute, rows, columns);
+  FromFloats({Numbers(rows * columns).data(), rows, columns}, operands);
+  return operands;
 }
 
 // The best of a few times: what else runs on the machine only ever makes one longer.
@@ -71,21 +70,20 @@ double ShortestSeconds(const std::function<void()>& work) {
 }
 
 // A panel of weights: a tile of rows per thread and call, as the layers do, packing and rewriting.
-template <typename T>
-void MeasurePanel(int64_t columns, MachineRates& rates) {
+void MeasurePanel(ComputeType compute, int64_t columns, MachineRates& rates) {
   DecoderConfig config;
   config.hidden = columns;
   const int64_t tile = TileRows(config);
   const int64_t rows = RoundUp(std::clamp<int64_t>(kPanelElements / columns, 256, 4096), 64);
   const int64_t threads = ThreadCount();
-  AlignedBuffer<T> weights = Numbers<T>(rows * columns);
-  const AlignedBuffer<T> inputs = Numbers<T>(tile * columns);
-  AlignedBuffer<T> outputs(threads * tile * rows);
-  const MatrixView<T> view(weights.data(), rows, columns);
-  PackedMatrix<T> packed(rows, columns);
+  OperandBuffer weights, inputs, outputs;
+  const Operands view = NumbersIn(weights, compute, rows, columns);
+  const ConstOperands x = NumbersIn(inputs, compute, tile, columns);
+  const Operands out = outputs.Reserve(compute, threads * tile, rows);
+  PackedWeights packed(compute, rows, columns);
   const double packing = ShortestSeconds([&] {
-    ParallelFor(rows, [&](int64_t row) { FindAbsoluteMaximum(view.RowSpan(row)); });
-    packed = PackedMatrix<T>(rows, columns);  // memory that is touched for the first time
+    ParallelFor(rows, [&](int64_t row) { FindMaximum(view.RowBlock(row, 1)); });
+    packed = PackedWeights(compute, rows, columns);  // memory that is touched for the first time
     packed.Pack(view);
   });
   rates.packing = static_cast<double>(packed.bytes()) / packing;
@@ -94,18 +92,17 @@ void MeasurePanel(int64_t columns, MachineRates& rates) {
     ParallelFor(rows, [&](int64_t row) {
       thread_local std::vector<float> floats;
       floats.resize(static_cast<std::size_t>(columns));
-      ToFloats(view.RowSpan(row), floats);
-      FromFloats(floats, view.RowSpan(row));
+      const MatrixView<float> numbers(floats.data(), 1, columns);
+      ToFloats(view.RowBlock(row, 1), numbers);
+      FromFloats(numbers, view.RowBlock(row, 1));
     });
     packed.PackPanel(0, view);
   });
   rates.rewriting = static_cast<double>(packed.bytes()) / rewriting;
 
-  const MatrixView<const T> x(inputs.data(), tile, columns);
   const double product = ShortestSeconds([&] {
-    ParallelFor(threads, [&](int64_t thread) {
-      packed.Multiply(x, MatrixView<T>(outputs.data() + thread * tile * rows, tile, rows));
-    });
+    ParallelFor(threads,
+                [&](int64_t thread) { packed.Multiply(x, out.RowBlock(thread * tile, tile)); });
   });
   rates.products = 2.0 * static_cast<double>(threads * tile * rows * columns) / product;
 }
@@ -125,31 +122,30 @@ DecoderConfig Narrowed(const ModelFamily& family, DecoderConfig config) {
   return config;
 }
 
-template <typename T>
-DecoderLayer<T> LayerOfNumbers(const LayerSpec& spec) {
-  DecoderLayer<T> layer;
+DecoderLayer LayerOfNumbers(const LayerSpec& spec, ComputeType compute) {
+  DecoderLayer layer;
   layer.attention_norm = AlignedBuffer<float>(spec.attention_norm.size);
   layer.mlp_norm = AlignedBuffer<float>(spec.mlp_norm.size);
   std::ranges::fill(layer.attention_norm.span(), 1.0f);
   std::ranges::fill(layer.mlp_norm.span(), 1.0f);
   for (const GroupSpec& group : GroupsOf(spec)) {
-    PackedMatrix<T> packed(group.rows, group.columns);
-    const AlignedBuffer<T> panel = Numbers<T>(packed.panel_rows() * group.columns);
+    PackedWeights packed(compute, group.rows, group.columns);
+    OperandBuffer memory;
+    const Operands panel = NumbersIn(memory, compute, packed.panel_rows(), group.columns);
     for (int64_t p = 0; p < packed.panel_count(); ++p) {
       const int64_t count = std::min(packed.panel_rows(), group.rows - p * packed.panel_rows());
-      packed.PackPanel(p, MatrixView<const T>(panel.data(), count, group.columns));
+      packed.PackPanel(p, panel.RowBlock(0, count));
     }
-    layer.Linear(group.id) = FusedLinear<T>(std::move(packed), {group.rows});
+    layer.Linear(group.id) = FusedLinear(std::move(packed), {group.rows});
   }
   return layer;
 }
 
 // Whole layers on a tile of rows per thread or one text, whichever is more.
-template <typename T>
 void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
   const DecoderConfig config = Narrowed(*shape.family, shape.config);
   const LayerSpec spec = shape.family->layer(config, 0);
-  DecoderLayer<T> layer = LayerOfNumbers<T>(spec);
+  DecoderLayer layer = LayerOfNumbers(spec, shape.compute);
   const int64_t rows = ThreadCount() * TileRows(config);
   const int64_t length = std::clamp<int64_t>(shape.text_tokens, 1, rows);
   std::vector<Sequence> sequences;
@@ -158,27 +154,26 @@ void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
     sequences.push_back({first, std::min(length, rows - first)});
     operations += static_cast<double>(CausalAttentionFlops(config.heads, sequences.back().count));
   }
-  const AlignedBuffer<float> start = Numbers<float>(rows * config.hidden);
+  const AlignedBuffer<float> start = Numbers(rows * config.hidden);
   AlignedBuffer<float> hidden(rows * config.hidden);
   const RopeTable rope(config.rope, config.heads.head_size, length);
-  BatchWorkspace<T> workspace;
+  BatchWorkspace workspace;
   const auto run = [&] {
     std::ranges::copy(start.span(), hidden.data());
-    ForwardLayer<T>(config, rope, layer, sequences,
-                    MatrixView<float>(hidden.data(), rows, config.hidden), workspace, nullptr);
+    ForwardLayer(config, rope, layer, sequences,
+                 MatrixView<float>(hidden.data(), rows, config.hidden), workspace, nullptr);
   };
   rates.layer = operations / ShortestSeconds(run);
-  for (FusedLinear<T>& linear : layer.linears) linear.Quantize({1.0f, {1.0f}});
+  for (FusedLinear& linear : layer.linears) linear.Quantize({1.0f, {1.0f}});
   layer.cache.emplace();
   rates.quantized_layer = operations / ShortestSeconds(run);
 }
 
 // One block: whole batches of sums, the factor, and a chunk of rows per thread.
-template <typename T>
-void MeasureRounding(int64_t columns, MachineRates& rates) {
+void MeasureRounding(ComputeType compute, int64_t columns, MachineRates& rates) {
   const int64_t n = std::min(columns, kRoundingColumns);
-  const AlignedBuffer<T> tokens = Numbers<T>(kRoundingTokens * n);
-  const MatrixView<const T> inputs(tokens.data(), kRoundingTokens, n);
+  OperandBuffer tokens;
+  const ConstOperands inputs = NumbersIn(tokens, compute, kRoundingTokens, n);
   HessianAccumulator hessian(n);
   const double summing = ShortestSeconds([&] { hessian.Add(inputs); });
   rates.hessian = static_cast<double>(kRoundingTokens) * HessianFlopsPerToken(n, 0) / summing;
@@ -188,7 +183,7 @@ void MeasureRounding(int64_t columns, MachineRates& rates) {
   rates.factoring = FactorFlops(n, 0) / factoring;
 
   const int64_t rows = ThreadCount() * kRoundingRowsPerThread;
-  const AlignedBuffer<float> weights = Numbers<float>(rows * n);
+  const AlignedBuffer<float> weights = Numbers(rows * n);
   std::vector<std::byte> codes(static_cast<std::size_t>(rows * n));
   const MatrixView<const float> view(weights.data(), rows, n);
   rates.rounding = static_cast<double>(rows) * RoundingFlopsPerRow(n, 0) /
@@ -198,17 +193,9 @@ void MeasureRounding(int64_t columns, MachineRates& rates) {
 }  // namespace
 
 void MeasureCompute(const MeasuredShape& shape, MachineRates& rates) {
-  const auto measure = [&](auto element) {
-    using T = decltype(element);
-    MeasurePanel<T>(shape.config.hidden, rates);
-    MeasureLayer<T>(shape, rates);
-    MeasureRounding<T>(shape.statistics_columns, rates);
-  };
-  if (shape.compute == ComputeType::kBfloat16) {
-    measure(Bfloat16{});
-  } else {
-    measure(0.0f);
-  }
+  MeasurePanel(shape.compute, shape.config.hidden, rates);
+  MeasureLayer(shape, rates);
+  MeasureRounding(shape.compute, shape.statistics_columns, rates);
 }
 
 void MeasureDisk(const std::filesystem::path& directory, MachineRates& rates) {

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "kernels/matmul.h"
 #include "model/family.h"
+#include "tensor/compute_type.h"
 
 namespace narrow {
 

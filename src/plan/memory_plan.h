@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "kernels/matmul.h"
 #include "model/config.h"
 #include "model/model_source.h"
 #include "quantization/layer_quantizer.h"
 #include "stream/streaming_pass.h"
+#include "tensor/compute_type.h"
 
 namespace narrow {
 

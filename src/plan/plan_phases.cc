@@ -5,8 +5,8 @@
 #include <numeric>
 
 #include "base/checked_math.h"
+#include "device/compensation/operations.h"
 #include "model/loaded_layer.h"
-#include "quantization/compensation/operations.h"
 #include "stream/head_packer.h"
 
 namespace narrow {

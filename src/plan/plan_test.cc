@@ -6,9 +6,9 @@
 #include <fstream>
 #include <limits>
 
+#include "device/compensation/operations.h"
 #include "io/file.h"
 #include "io/scratch_directory.h"
-#include "quantization/compensation/operations.h"
 #include "synthesis/presets.h"
 
 namespace narrow {

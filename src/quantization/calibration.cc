@@ -4,12 +4,12 @@
 #include <vector>
 
 #include "base/checked_math.h"
+#include "device/operations.h"
 
 namespace narrow {
 
-template <typename T>
-LayerCalibration<T>::LayerCalibration(const LayerSpec& spec, LayerHessians hessians,
-                                      BasisStatistics basis)
+LayerCalibration::LayerCalibration(const LayerSpec& spec, LayerHessians hessians,
+                                   BasisStatistics basis)
     : hessians_(std::move(hessians)), basis_(std::move(basis)) {
   for (const GroupSpec& group : GroupsOf(spec)) {
     const auto g = static_cast<std::size_t>(group.id);
@@ -28,13 +28,12 @@ LayerCalibration<T>::LayerCalibration(const LayerSpec& spec, LayerHessians hessi
   values_.maxima.Reset(values_.columns);
 }
 
-template <typename T>
-void LayerCalibration<T>::BeginBatch(int64_t first_row, int64_t rows) {
+void LayerCalibration::BeginBatch(ComputeType type, int64_t first_row, int64_t rows) {
   first_row_ = first_row;
   rows_ = rows;
   const auto reserve = [&](Observed& tensor) {
-    const int64_t count = DivideRoundUp(rows, tensor.stride) * tensor.columns;
-    if (tensor.wanted && tensor.rows.size() < count) tensor.rows = AlignedBuffer<T>(count);
+    if (!tensor.wanted) return;
+    tensor.rows = tensor.memory.Reserve(type, DivideRoundUp(rows, tensor.stride), tensor.columns);
   };
   std::ranges::for_each(inputs_, reserve);
   reserve(queries_);
@@ -42,43 +41,36 @@ void LayerCalibration<T>::BeginBatch(int64_t first_row, int64_t rows) {
   reserve(values_);
 }
 
-template <typename T>
-void LayerCalibration<T>::EndBatch() {
+void LayerCalibration::EndBatch() {
   for (std::size_t group = 0; group < kLinearGroupCount; ++group) {
-    if (hessians_[group]) hessians_[group]->Add<T>(Collected(inputs_[group]));
+    if (hessians_[group]) hessians_[group]->Add(Collected(inputs_[group]));
   }
-  if (basis_.keys) basis_.keys->Add<T>(Collected(queries_), Collected(keys_));
-  if (basis_.values) basis_.values->Add<T>(Collected(values_));
+  if (basis_.keys) basis_.keys->Add(Collected(queries_), Collected(keys_));
+  if (basis_.values) basis_.values->Add(Collected(values_));
 }
 
-template <typename T>
-int64_t LayerCalibration<T>::TakenBefore(int64_t row, const Observed& tensor) const {
+int64_t LayerCalibration::TakenBefore(int64_t row, const Observed& tensor) const {
   return DivideRoundUp(first_row_ + row, tensor.stride) - DivideRoundUp(first_row_, tensor.stride);
 }
 
-template <typename T>
-void LayerCalibration<T>::Collect(int64_t first_row, MatrixView<const T> rows, Observed& tensor) {
+void LayerCalibration::Collect(int64_t first_row, ConstOperands rows, Observed& tensor) {
   if (!tensor.wanted) return;
   for (int64_t row = 0; row < rows.rows; ++row) {
     if ((first_row_ + first_row + row) % tensor.stride != 0) continue;
-    std::copy_n(rows.Row(row), rows.columns,
-                tensor.rows.data() + TakenBefore(first_row + row, tensor) * rows.columns);
+    Copy(rows.RowBlock(row, 1), tensor.rows.RowBlock(TakenBefore(first_row + row, tensor), 1));
   }
 }
 
-template <typename T>
-MatrixView<const T> LayerCalibration<T>::Collected(const Observed& tensor) const {
-  return {tensor.rows.data(), TakenBefore(rows_, tensor), tensor.columns};
+ConstOperands LayerCalibration::Collected(const Observed& tensor) const {
+  return tensor.rows.RowBlock(0, TakenBefore(rows_, tensor));
 }
 
-template <typename T>
-void LayerCalibration<T>::Observe(int64_t first_row, MatrixView<const T> rows, Observed& tensor) {
+void LayerCalibration::Observe(int64_t first_row, ConstOperands rows, Observed& tensor) {
   tensor.maxima.Include(rows);
   Collect(first_row, rows, tensor);
 }
 
-template <typename T>
-LayerStatistics LayerCalibration<T>::Take(const LayerSpec& spec) {
+LayerStatistics LayerCalibration::Take(const LayerSpec& spec) {
   LayerRanges ranges;
   for (const GroupSpec& group : GroupsOf(spec)) {
     const auto g = static_cast<std::size_t>(group.id);
@@ -100,8 +92,5 @@ int64_t CollectedBytes(const LayerSpec& spec, std::span<const GroupSpec> groups,
   }
   return rows * columns * OperandBytes(compute);
 }
-
-template class LayerCalibration<float>;
-template class LayerCalibration<Bfloat16>;
 
 }  // namespace narrow

@@ -5,7 +5,8 @@
 #include <array>
 #include <optional>
 
-#include "quantization/compensation/hessian.h"
+#include "device/channel_maxima.h"
+#include "device/compensation/hessian.h"
 #include "quantization/head_basis/layer_basis.h"
 #include "quantization/ranges.h"
 
@@ -28,25 +29,23 @@ struct LayerStatistics {
 // Observes the batches of one layer. OnInput and friends are thread-safe; the rest is called
 // between forward steps. Results depend neither on threads nor on how the text was cut into
 // batches.
-template <typename T>
-class LayerCalibration final : public LayerObserver<T> {
+class LayerCalibration final : public LayerObserver {
  public:
   // An accumulator in `hessians` and `basis` for everything whose statistics are wanted.
   LayerCalibration(const LayerSpec& spec, LayerHessians hessians, BasisStatistics basis);
 
-  void BeginBatch(int64_t first_row, int64_t rows);  // rows of the text
+  // Rows of the text, as operands of that type.
+  void BeginBatch(ComputeType type, int64_t first_row, int64_t rows);
   void EndBatch();
 
-  void OnInput(LinearGroup group, int64_t first_row, MatrixView<const T> rows) override {
+  void OnInput(LinearGroup group, int64_t first_row, ConstOperands rows) override {
     Observe(first_row, rows, inputs_[static_cast<std::size_t>(group)]);
   }
-  void OnQueries(int64_t first_row, MatrixView<const T> rows) override {
+  void OnQueries(int64_t first_row, ConstOperands rows) override {
     Observe(first_row, rows, queries_);
   }
-  void OnKeys(int64_t first_row, MatrixView<const T> rows) override {
-    Observe(first_row, rows, keys_);
-  }
-  void OnValues(int64_t first_row, MatrixView<const T> rows) override {
+  void OnKeys(int64_t first_row, ConstOperands rows) override { Observe(first_row, rows, keys_); }
+  void OnValues(int64_t first_row, ConstOperands rows) override {
     Observe(first_row, rows, values_);
   }
 
@@ -61,15 +60,16 @@ class LayerCalibration final : public LayerObserver<T> {
     ChannelMaxima maxima;
     bool wanted = false;
     int64_t columns = 0;
-    int64_t stride = 1;     // of the tokens, counted in the text, so that batches do not matter
-    AlignedBuffer<T> rows;  // [tokens taken of the batch, columns]
+    int64_t stride = 1;  // of the tokens, counted in the text, so that batches do not matter
+    Operands rows;       // [tokens taken of the batch, columns], in `memory`
+    OperandBuffer memory;
   };
 
   // Tokens of the text before `row` of the batch that are taken.
   int64_t TakenBefore(int64_t row, const Observed& tensor) const;
-  void Observe(int64_t first_row, MatrixView<const T> rows, Observed& tensor);
-  void Collect(int64_t first_row, MatrixView<const T> rows, Observed& tensor);
-  MatrixView<const T> Collected(const Observed& tensor) const;
+  void Observe(int64_t first_row, ConstOperands rows, Observed& tensor);
+  void Collect(int64_t first_row, ConstOperands rows, Observed& tensor);
+  ConstOperands Collected(const Observed& tensor) const;
 
   LayerHessians hessians_;
   BasisStatistics basis_;

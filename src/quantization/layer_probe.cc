@@ -22,10 +22,9 @@ int64_t ProbeBytes(int64_t rows, int64_t hidden) {
   return kOutputs * rows * hidden * static_cast<int64_t>(sizeof(float));
 }
 
-template <typename T>
-LayerProbe<T>::LayerProbe(const DecoderConfig& config, const RopeTable& rope,
-                          const DecoderLayer<T>& layer, std::span<const Sequence> sequences,
-                          MatrixView<const float> rows, BatchWorkspace<T>& workspace)
+LayerProbe::LayerProbe(const DecoderConfig& config, const RopeTable& rope,
+                       const DecoderLayer& layer, std::span<const Sequence> sequences,
+                       MatrixView<const float> rows, BatchWorkspace& workspace)
     : config_(config),
       rope_(rope),
       layer_(layer),
@@ -39,33 +38,29 @@ LayerProbe<T>::LayerProbe(const DecoderConfig& config, const RopeTable& rope,
   std::copy_n(original_.data(), original_.size(), before_.data());
 }
 
-template <typename T>
-void LayerProbe<T>::Forward(AlignedBuffer<float>& output) {
+void LayerProbe::Forward(AlignedBuffer<float>& output) {
   const MatrixView<float> states(output.data(), rows_.rows, rows_.columns);
   for (int64_t row = 0; row < rows_.rows; ++row) {
     std::copy_n(rows_.Row(row), rows_.columns, states.Row(row));
   }
-  ForwardLayer<T>(config_, rope_, layer_, sequences_, states, workspace_, nullptr);
+  ForwardLayer(config_, rope_, layer_, sequences_, states, workspace_, nullptr);
 }
 
-template <typename T>
-void LayerProbe<T>::Step(std::optional<LinearGroup> part) {
+void LayerProbe::Step(std::optional<LinearGroup> part) {
   Forward(now_);
   const double error = RelativeError(now_, before_);
   (part ? errors_.groups[static_cast<std::size_t>(*part)] : errors_.cache) = error;
   std::swap(now_, before_);
 }
 
-template <typename T>
-LayerErrors LayerProbe<T>::Errors() const {
+LayerErrors LayerProbe::Errors() const {
   LayerErrors errors = errors_;
   errors.all = RelativeError(before_, original_);
   return errors;
 }
 
-template <typename T>
-double LayerProbe<T>::RelativeError(const AlignedBuffer<float>& a,
-                                    const AlignedBuffer<float>& b) const {
+double LayerProbe::RelativeError(const AlignedBuffer<float>& a,
+                                 const AlignedBuffer<float>& b) const {
   std::vector<double> ratios(static_cast<std::size_t>(rows_.rows));
   ParallelFor(rows_.rows, [&](int64_t row) {
     double change = 0.0, size = 0.0;
@@ -80,8 +75,5 @@ double LayerProbe<T>::RelativeError(const AlignedBuffer<float>& a,
   });
   return std::accumulate(ratios.begin(), ratios.end(), 0.0) / static_cast<double>(rows_.rows);
 }
-
-template class LayerProbe<float>;
-template class LayerProbe<Bfloat16>;
 
 }  // namespace narrow

@@ -36,15 +36,14 @@ TokenStream ProbeOf(const TokenStream& stream);
 // Memory of a LayerProbe of `rows` rows: its outputs.
 int64_t ProbeBytes(int64_t rows, int64_t hidden);
 
-// T: operand type of the layer's products. Thread-compatible.
-template <typename T>
+// Thread-compatible.
 class LayerProbe {
  public:
   // Takes the rows, states of the original network, through the layer, which is not quantized yet.
   // They are a whole batch of `sequences`. The arguments outlive the probe.
-  LayerProbe(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer<T>& layer,
+  LayerProbe(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer& layer,
              std::span<const Sequence> sequences, MatrixView<const float> rows,
-             BatchWorkspace<T>& workspace);
+             BatchWorkspace& workspace);
 
   // Another part of the layer has become quantized; nothing: the KV cache.
   void Step(std::optional<LinearGroup> part);
@@ -62,10 +61,10 @@ class LayerProbe {
 
   const DecoderConfig& config_;
   const RopeTable& rope_;
-  const DecoderLayer<T>& layer_;
+  const DecoderLayer& layer_;
   std::span<const Sequence> sequences_;
   MatrixView<const float> rows_;
-  BatchWorkspace<T>& workspace_;
+  BatchWorkspace& workspace_;
   AlignedBuffer<float> original_, before_, now_;  // outputs, [rows, hidden]
   LayerErrors errors_;
 };

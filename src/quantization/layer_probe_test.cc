@@ -21,7 +21,7 @@ DecoderConfig Config() {
 }
 
 // `value` times the identity, over `blocks` blocks of rows; only the last block is not zero.
-FusedLinear<float> Diagonal(float value, int64_t blocks) {
+FusedLinear Diagonal(float value, int64_t blocks) {
   std::vector<float> weights(static_cast<std::size_t>(blocks * kHidden * kHidden), 0.0f);
   for (int64_t i = 0; i < kHidden; ++i) {
     const int64_t row = (blocks - 1) * kHidden + i;
@@ -29,7 +29,7 @@ FusedLinear<float> Diagonal(float value, int64_t blocks) {
   }
   PackedMatrix<float> packed(blocks * kHidden, kHidden);
   packed.Pack(MatrixView<const float>(weights.data(), blocks * kHidden, kHidden));
-  return FusedLinear<float>(std::move(packed), {blocks * kHidden});
+  return FusedLinear(std::move(packed), {blocks * kHidden});
 }
 
 AlignedBuffer<float> Ones() {
@@ -40,8 +40,8 @@ AlignedBuffer<float> Ones() {
 
 // A layer that adds `factor` times the normed input to its input: every token is a text of its own,
 // so that attention takes its value, which is the normed input. The MLP adds nothing.
-DecoderLayer<float> Layer(float factor) {
-  DecoderLayer<float> layer;
+DecoderLayer Layer(float factor) {
+  DecoderLayer layer;
   layer.attention_norm = Ones();
   layer.mlp_norm = Ones();
   layer.Linear(LinearGroup::kQueryKeyValue) = Diagonal(1.0f, 3);
@@ -62,10 +62,10 @@ TEST(LayerProbe, ErrorsAreThoseOfPlainArithmetic) {
   std::normal_distribution<float> normal;
   for (float& value : rows) value = normal(random);
   for (int64_t i = 0; i < kTokens; ++i) sequences.push_back({i, 1});
-  BatchWorkspace<float> workspace;
-  DecoderLayer<float> layer = Layer(0.5f);
-  LayerProbe<float> probe(config, rope, layer, sequences,
-                          MatrixView<const float>(rows.data(), kTokens, kHidden), workspace);
+  BatchWorkspace workspace;
+  DecoderLayer layer = Layer(0.5f);
+  LayerProbe probe(config, rope, layer, sequences,
+                   MatrixView<const float>(rows.data(), kTokens, kHidden), workspace);
   layer.Linear(LinearGroup::kAttentionOutput) = Diagonal(0.75f, 1);
   probe.Step(LinearGroup::kAttentionOutput);
   probe.Step(LinearGroup::kGateUp);  // changes nothing

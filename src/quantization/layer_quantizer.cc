@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "quantization/compensation/factor.h"
-#include "quantization/compensation/rounding.h"
+#include "device/compensation/factor.h"
+#include "device/compensation/rounding.h"
 
 namespace narrow {
 namespace {
@@ -73,8 +73,7 @@ RowsRounding CompensatedRoundingWith(const CompensationFactor& factor) {
   };
 }
 
-template <typename T>
-std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
+std::vector<LinearFacts> QuantizeGroup(LoadedLayer& layer, LinearGroup group,
                                        const GroupDecision& decision, const RowsRewriter& change,
                                        const QuantizationScheme& scheme, const RowsRounding& round,
                                        const CodeSink& sink) {
@@ -102,10 +101,9 @@ std::vector<LinearFacts> QuantizeGroup(LoadedLayer<T>& layer, LinearGroup group,
   return facts;
 }
 
-template <typename T>
 class LayerQuantizer {
  public:
-  LayerQuantizer(LoadedLayer<T>& layer, const DecoderConfig& config, LayerStatistics& statistics,
+  LayerQuantizer(LoadedLayer& layer, const DecoderConfig& config, LayerStatistics& statistics,
                  const LayerQuantizationOptions& options)
       : layer_(layer),
         config_(config),
@@ -208,7 +206,7 @@ class LayerQuantizer {
     return cache;
   }
 
-  LoadedLayer<T>& layer_;
+  LoadedLayer& layer_;
   const DecoderConfig& config_;
   LayerStatistics& statistics_;
   const LayerQuantizationOptions& options_;
@@ -230,9 +228,8 @@ int64_t CompensationBytes(const std::vector<GroupSpec>& groups, int64_t block_co
 
 }  // namespace
 
-template <typename T>
-LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
-                                    const LayerQuantizationOptions& options) {
+LayerCalibration MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
+                                 const LayerQuantizationOptions& options) {
   LayerHessians hessians;
   std::array<bool, kLinearGroupCount> quantized = {};
   for (const GroupSpec& group : GroupsOf(spec)) {
@@ -259,7 +256,7 @@ LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& 
       if (!attended) attended.emplace(config.query_width(), config.heads.head_size);
     }
   }
-  return LayerCalibration<T>(spec, std::move(hessians), std::move(basis));
+  return LayerCalibration(spec, std::move(hessians), std::move(basis));
 }
 
 QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& heads,
@@ -289,23 +286,10 @@ QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& h
   return bytes;
 }
 
-template <typename T>
-LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
+LayerFacts QuantizeLayer(LoadedLayer& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
                          const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
-  return LayerQuantizer<T>(layer, config, statistics, options).Run(sink, step, factored);
+  return LayerQuantizer(layer, config, statistics, options).Run(sink, step, factored);
 }
-
-template LayerCalibration<float> MakeCalibration<float>(const LayerSpec&, const DecoderConfig&,
-                                                        const LayerQuantizationOptions&);
-template LayerCalibration<Bfloat16> MakeCalibration<Bfloat16>(const LayerSpec&,
-                                                              const DecoderConfig&,
-                                                              const LayerQuantizationOptions&);
-template LayerFacts QuantizeLayer<float>(LoadedLayer<float>&, const DecoderConfig&, LayerStatistics,
-                                         const LayerQuantizationOptions&, const CodeSink&,
-                                         const StepSink&, const FactorSink&);
-template LayerFacts QuantizeLayer<Bfloat16>(LoadedLayer<Bfloat16>&, const DecoderConfig&,
-                                            LayerStatistics, const LayerQuantizationOptions&,
-                                            const CodeSink&, const StepSink&, const FactorSink&);
 
 }  // namespace narrow

@@ -82,9 +82,8 @@ using StepSink = std::function<void(std::optional<LinearGroup> group)>;
 using FactorSink = std::function<void(LinearGroup group)>;
 
 // Accumulators for what quantizing a layer with these options needs to know.
-template <typename T>
-LayerCalibration<T> MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
-                                    const LayerQuantizationOptions& options);
+LayerCalibration MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
+                                 const LayerQuantizationOptions& options);
 
 // Memory that quantizing a layer takes beside the layer, with nothing excluded.
 struct QuantizationBytes {
@@ -100,8 +99,7 @@ QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& h
 // cache scales, with a call of `step` (may be empty) after each and one of `factored` before each
 // group is rounded. The second-order statistics are used up group by group. REQUIRES: excluded
 // modules are whole groups.
-template <typename T>
-LayerFacts QuantizeLayer(LoadedLayer<T>& layer, const DecoderConfig& config,
+LayerFacts QuantizeLayer(LoadedLayer& layer, const DecoderConfig& config,
                          LayerStatistics statistics, const LayerQuantizationOptions& options,
                          const CodeSink& sink, const StepSink& step = {},
                          const FactorSink& factored = {});

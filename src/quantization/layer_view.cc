@@ -34,8 +34,7 @@ std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
   return index;
 }
 
-template <typename T>
-void Deploy(LoadedLayer<T>& layer, LinearGroup group, const LinearScales& stored,
+void Deploy(LoadedLayer& layer, LinearGroup group, const LinearScales& stored,
             const QuantizationScheme& scheme) {
   const float group_scale = *std::ranges::max_element(stored.weights);
   std::vector<CodeTable> tables;
@@ -63,8 +62,7 @@ Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
   return ToFloat8E4M3(value / group_scale);
 }
 
-template <typename T>
-void Become(LoadedLayer<T>& layer, const LayerView& view, const QuantizationScheme& scheme) {
+void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme& scheme) {
   const bool deployed = layer.requantized();
   NARROW_CHECK(!deployed || view.weights == LayerView::Weights::kDeployed);
   if (!deployed && view.weights == LayerView::Weights::kDeployed) {
@@ -75,8 +73,5 @@ void Become(LoadedLayer<T>& layer, const LayerView& view, const QuantizationSche
   }
   layer.Run(view.inputs, view.cache);
 }
-
-template void Become<float>(LoadedLayer<float>&, const LayerView&, const QuantizationScheme&);
-template void Become<Bfloat16>(LoadedLayer<Bfloat16>&, const LayerView&, const QuantizationScheme&);
 
 }  // namespace narrow

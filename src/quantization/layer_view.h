@@ -21,8 +21,7 @@ struct LayerView {
 // the group's largest scale; they replace the stored ones, so that there is no way back. REQUIRES:
 // `view.weights` is not kStored after kDeployed. Source: docs/formats/checkpoint.md, section "What
 // vLLM does at load" (vLLM 0.32, quantization/utils/w8a8_utils.py requantize_with_max_scale).
-template <typename T>
-void Become(LoadedLayer<T>& layer, const LayerView& view, const QuantizationScheme& scheme);
+void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme& scheme);
 
 // The code vLLM holds in place of `code` after loading: code * scale in float16 steps, divided by
 // `group_scale`.

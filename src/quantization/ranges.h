@@ -2,12 +2,9 @@
 #pragma once
 
 #include <array>
-#include <mutex>
-#include <string>
 #include <vector>
 
 #include "model/roles.h"
-#include "tensor/tensor.h"
 
 namespace narrow {
 
@@ -25,20 +22,5 @@ struct LayerRanges {
 
 // The largest of a tensor's channels.
 float LargestOf(const std::vector<float>& maxima);
-
-// Running absolute maximum of every channel of a tensor. Thread-safe; the result does not depend on
-// the order of calls.
-class ChannelMaxima {
- public:
-  void Reset(int64_t channels) { values_.assign(static_cast<std::size_t>(channels), 0.0f); }
-  template <typename T>  // float or Bfloat16
-  void Include(MatrixView<const T> rows);
-  // Throws: kNumeric naming `what` where it was NaN or infinite.
-  const std::vector<float>& Values(const std::string& what) const;
-
- private:
-  std::mutex mutex_;
-  std::vector<float> values_;
-};
 
 }  // namespace narrow

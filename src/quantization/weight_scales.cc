@@ -24,8 +24,7 @@ void AddColumnEnergy(MatrixView<const float> rows, std::span<double> energy) {
 
 }  // namespace
 
-template <typename T>
-GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
+GroupWeights MeasureWeights(const LoadedLayer& layer, LinearGroup group,
                             const RowsRewriter& change) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   const int64_t columns = linears.front().spec.columns;
@@ -76,10 +75,5 @@ std::vector<float> ChooseWeightScales(const std::vector<float>& amax,
   }
   return scales;
 }
-
-template GroupWeights MeasureWeights<float>(const LoadedLayer<float>&, LinearGroup,
-                                            const RowsRewriter&);
-template GroupWeights MeasureWeights<Bfloat16>(const LoadedLayer<Bfloat16>&, LinearGroup,
-                                               const RowsRewriter&);
 
 }  // namespace narrow

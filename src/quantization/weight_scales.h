@@ -21,8 +21,7 @@ struct GroupWeights {
 };
 
 // `change`: done to the weights before they are measured.
-template <typename T>
-GroupWeights MeasureWeights(const LoadedLayer<T>& layer, LinearGroup group,
+GroupWeights MeasureWeights(const LoadedLayer& layer, LinearGroup group,
                             const RowsRewriter& change);
 
 // How scales of the matrices of a group differ when each has its own.

@@ -28,17 +28,16 @@ void EmbedRows(const TokenPositions& positions, Dtype dtype, int64_t first,
 
 }  // namespace
 
-template <typename T>
-std::optional<PackedMatrix<T>> Embed(const EmbeddingRequest& request) {
+std::optional<PackedWeights> Embed(const EmbeddingRequest& request) {
   const DecoderConfig& config = *request.config;
   const ModelSpec model = request.family->model(config);
   const std::string& name = model.embedding;
   const Dtype dtype = request.checkpoint->Get(name).entry.dtype;
   std::map<const TokenStream*, TokenPositions> positions;
   for (const auto& text : request.texts) positions.try_emplace(text.tokens, text.tokens->tokens);
-  std::optional<HeadPacker<T>> head;
+  std::optional<HeadPacker> head;
   if (model.lm_head == name && request.head == TiedHead::kKept) {
-    head.emplace(config, dtype, config.vocabulary);
+    head.emplace(config, request.compute, dtype, config.vocabulary);
   }
   const auto take = [&](int64_t first, std::span<const std::byte> rows) {
     ThrowIfStopRequested(request.how_to_continue);
@@ -57,8 +56,5 @@ std::optional<PackedMatrix<T>> Embed(const EmbeddingRequest& request) {
   if (!head) return std::nullopt;
   return std::move(*head).Take();
 }
-
-template std::optional<PackedMatrix<float>> Embed(const EmbeddingRequest&);
-template std::optional<PackedMatrix<Bfloat16>> Embed(const EmbeddingRequest&);
 
 }  // namespace narrow

@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
+#include "device/packed_weights.h"
 #include "io/checkpoint_reader.h"
-#include "kernels/matmul.h"
 #include "model/family.h"
 #include "stream/hidden_store.h"
 #include "stream/output_checkpoint.h"
@@ -21,6 +21,7 @@ struct EmbeddingRequest {
   const CheckpointReader* checkpoint = nullptr;
   const ModelFamily* family = nullptr;
   const DecoderConfig* config = nullptr;
+  ComputeType compute = ComputeType::kBfloat16;  // of the head
   OutputCheckpoint* copy_to = nullptr;  // the embedding goes there on the way; null: it does not
   // Texts, of which several may be the same, and where their hidden states belong.
   struct Text {
@@ -33,9 +34,8 @@ struct EmbeddingRequest {
 };
 
 // Reads every byte of the embedding once. Returns lm_head, packed in panels of kVocabularySlice,
-// where it is the embedding and is to be kept. T: bf16 or f32 operands. Throws: kNumeric when the
+// where it is the embedding and is to be kept. Throws: kNumeric when the
 // embedding is not finite, and as a stop request says.
-template <typename T>
-std::optional<PackedMatrix<T>> Embed(const EmbeddingRequest& request);
+std::optional<PackedWeights> Embed(const EmbeddingRequest& request);
 
 }  // namespace narrow

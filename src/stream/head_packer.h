@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/matmul.h"
+#include "device/packed_weights.h"
 #include "model/config.h"
 #include "tensor/dtype.h"
 #include "tensor/tensor.h"
@@ -15,26 +15,26 @@ namespace narrow {
 int64_t PackedHeadBytes(const DecoderConfig& config, int64_t rows, ComputeType compute);
 int64_t HeadPanelBytes(const DecoderConfig& config, ComputeType compute);
 
-// T: operand type of the products. Thread-compatible.
-template <typename T>
+// Thread-compatible.
 class HeadPacker {
  public:
   // For `rows` rows of a head [vocabulary, hidden] that is stored as `stored`, in panels of
   // kVocabularySlice.
-  HeadPacker(const DecoderConfig& config, Dtype stored, int64_t rows);
+  HeadPacker(const DecoderConfig& config, ComputeType compute, Dtype stored, int64_t rows);
 
   // The next rows, whole ones, as stored.
   void Add(std::span<const std::byte> rows);
   // REQUIRES: all rows were added.
-  PackedMatrix<T> Take() &&;
+  PackedWeights Take() &&;
 
  private:
   int64_t hidden_;
   Dtype stored_;
   int64_t rows_;
   int64_t added_ = 0;
-  PackedMatrix<T> packed_;
-  AlignedBuffer<T> panel_;
+  PackedWeights packed_;
+  OperandBuffer memory_;
+  Operands panel_;  // in `memory_`
 };
 
 }  // namespace narrow

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "quantization/compensation/operations.h"
+#include "device/compensation/operations.h"
 
 namespace narrow {
 namespace {

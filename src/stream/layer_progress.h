@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "kernels/matmul.h"
 #include "model/roles.h"
 #include "quantization/layer_quantizer.h"
+#include "tensor/compute_type.h"
 #include "text/token_stream.h"
 
 namespace narrow {

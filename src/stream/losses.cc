@@ -7,9 +7,8 @@
 #include "base/checked_math.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
+#include "device/operations.h"
 #include "evaluation/token_comparison.h"
-#include "kernels/elementwise.h"
-#include "kernels/matmul.h"
 #include "model/stored_layer.h"
 #include "stream/head_packer.h"
 
@@ -46,10 +45,9 @@ void CheckLosses(const std::vector<TokenOutcome>& outcomes,
   }
 }
 
-template <typename T>
 class LossPass {
  public:
-  LossPass(const LossRequest& request, const PackedMatrix<T>* head, ProgressSink& progress)
+  LossPass(const LossRequest& request, const PackedWeights* head, ProgressSink& progress)
       : request_(request),
         head_(head),
         config_(*request.config),
@@ -103,7 +101,7 @@ class LossPass {
   }
 
   // All tokens of all networks by one slice of the head.
-  void AddSlice(const PackedMatrix<T>& slice, int64_t first_token) {
+  void AddSlice(const PackedWeights& slice, int64_t first_token) {
     for (const Batch& batch : request_.batches) {
       ThrowIfStopRequested(request_.how_to_continue);
       std::vector<Rows> networks;
@@ -120,7 +118,7 @@ class LossPass {
   }
 
   // One of the partial sequences, by the original and the variants that saw it.
-  void AddPartial(const PackedMatrix<T>& slice, int64_t first_token, std::size_t index) {
+  void AddPartial(const PackedWeights& slice, int64_t first_token, std::size_t index) {
     const Sequence& whole = Whole(request_.partial_sequences[index]);
     const Batch batch = {whole.first, whole.count, {}};
     const Sequence& part = partial_.sequences[index];
@@ -133,9 +131,9 @@ class LossPass {
     AddBatch(slice, first_token, batch, networks);
   }
 
-  PackedMatrix<T> LoadSlice(const RowRange& range) const {
+  PackedWeights LoadSlice(const RowRange& range) const {
     const Dtype dtype = request_.checkpoint->Get(lm_head_).entry.dtype;
-    HeadPacker<T> packer(config_, dtype, range.count);
+    HeadPacker packer(config_, request_.compute, dtype, range.count);
     const auto pack = [&](int64_t, std::span<const std::byte> rows) {
       CheckFinite(dtype, rows, lm_head_);
       packer.Add(rows);
@@ -149,24 +147,25 @@ class LossPass {
   }
 
   // The same tokens by several networks, the original first; `batch` counts in the whole text.
-  void AddBatch(const PackedMatrix<T>& slice, int64_t first_token, const Batch& batch,
+  void AddBatch(const PackedWeights& slice, int64_t first_token, const Batch& batch,
                 const std::vector<Rows>& networks) {
     ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
       const int64_t first = tile * kLossTileRows;
       const int64_t rows = std::min(kLossTileRows, batch.rows - first);
-      AlignedBuffer<T> memory(static_cast<int64_t>(networks.size()) * rows * config_.hidden);
-      std::vector<MatrixView<const T>> normed;
+      OperandBuffer memory;
+      const Operands all = memory.Reserve(
+          request_.compute, static_cast<int64_t>(networks.size()) * rows, config_.hidden);
+      std::vector<ConstOperands> normed;
       std::vector<std::span<NetworkState>> states;
       for (std::size_t n = 0; n < networks.size(); ++n) {
-        const MatrixView<T> view(memory.data() + static_cast<int64_t>(n) * rows * config_.hidden,
-                                 rows, config_.hidden);
-        RmsNorm<T>(networks[n].hidden.RowBlock(first, rows), request_.final_norm,
-                   config_.norm_epsilon, view);
+        const Operands view = all.RowBlock(static_cast<int64_t>(n) * rows, rows);
+        RmsNorm(networks[n].hidden.RowBlock(first, rows), request_.final_norm, config_.norm_epsilon,
+                view);
         normed.push_back(view);
         states.push_back(networks[n].states.subspan(static_cast<std::size_t>(first),
                                                     static_cast<std::size_t>(rows)));
       }
-      AddLogits<T>(slice, first_token, normed, Targets(batch.first_row + first, rows), states);
+      AddLogits(slice, first_token, normed, Targets(batch.first_row + first, rows), states);
     });
   }
 
@@ -233,7 +232,7 @@ class LossPass {
   }
 
   const LossRequest& request_;
-  const PackedMatrix<T>* const head_;  // null: it is read
+  const PackedWeights* const head_;  // null: it is read
   const DecoderConfig& config_;
   const std::string lm_head_;
   ProgressSink& progress_;
@@ -266,14 +265,9 @@ int64_t LossTokenBytes(int64_t tokens) {
   return tokens * static_cast<int64_t>(sizeof(NetworkState) + sizeof(TokenOutcome));
 }
 
-template <typename T>
-Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
+Losses ComputeLosses(const LossRequest& request, const PackedWeights* head,
                      ProgressSink& progress) {
-  return LossPass<T>(request, head, progress).Run();
+  return LossPass(request, head, progress).Run();
 }
-
-template Losses ComputeLosses<float>(const LossRequest&, const PackedMatrix<float>*, ProgressSink&);
-template Losses ComputeLosses<Bfloat16>(const LossRequest&, const PackedMatrix<Bfloat16>*,
-                                        ProgressSink&);
 
 }  // namespace narrow

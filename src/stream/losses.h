@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "device/packed_weights.h"
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
-#include "kernels/matmul.h"
 #include "model/family.h"
 #include "stream/hidden_store.h"
 #include "stream/output_checkpoint.h"
@@ -33,6 +33,7 @@ struct LossRequest {
   const CheckpointReader* checkpoint = nullptr;
   const ModelFamily* family = nullptr;
   const DecoderConfig* config = nullptr;
+  ComputeType compute = ComputeType::kBfloat16;
   std::span<const float> final_norm;
   OutputCheckpoint* copy_to = nullptr;  // lm_head goes there on the way; null: it does not
   int64_t head_slice_rows = 0;          // at most; does not change a result
@@ -54,10 +55,8 @@ struct Losses {
 };
 
 // Reads every byte of lm_head once, or, where `head` is all of it, packed in panels of
-// kVocabularySlice, nothing; hidden states once for each slice. T: bf16 or f32 operands. Throws:
+// kVocabularySlice, nothing; hidden states once for each slice. Throws:
 // kNumeric when the head or a loss is not finite, and as a stop request says.
-template <typename T>
-Losses ComputeLosses(const LossRequest& request, const PackedMatrix<T>* head,
-                     ProgressSink& progress);
+Losses ComputeLosses(const LossRequest& request, const PackedWeights* head, ProgressSink& progress);
 
 }  // namespace narrow

@@ -72,7 +72,7 @@ class LossesTest : public testing::Test {
 
   template <typename T>
   Losses Compute(int64_t slice_rows, Placement placement = Placement::kMemory,
-                 int64_t batch_rows = 200, const PackedMatrix<T>* head = nullptr) {
+                 int64_t batch_rows = 200, const PackedWeights* head = nullptr) {
     const std::vector<Batch> batches = MakeBatches(tokens_, batch_rows);
     const std::vector<int64_t> all = {0, 1, 2};
     std::vector<std::unique_ptr<HiddenStore>> stores;
@@ -97,12 +97,13 @@ class LossesTest : public testing::Test {
     request.checkpoint = model_.checkpoint.get();
     request.family = model_.family;
     request.config = &model_.config;
+    request.compute = kComputeTypeOf<T>;
     request.final_norm = norm;
     request.head_slice_rows = slice_rows;
     request.tokens = &tokens_;
     request.batches = batches;
     SilentProgress progress;
-    return ComputeLosses<T>(request, head, progress);
+    return ComputeLosses(request, head, progress);
   }
 
   // The loss of one token of the original in f64, the plain way.
@@ -199,12 +200,12 @@ TEST_F(LossesTest, AHeadThatIsThereIsNotRead) {
   const CheckpointReader::TensorLocation& location = model_.checkpoint->Get(name);
   std::vector<std::byte> bytes(static_cast<std::size_t>(location.entry.bytes()));
   model_.checkpoint->Read(location, bytes);
-  HeadPacker<Bfloat16> packer(model_.config, location.entry.dtype, kVocabulary);
+  HeadPacker packer(model_.config, ComputeType::kBfloat16, location.entry.dtype, kVocabulary);
   const std::size_t chunk = bytes.size() / std::size_t{kVocabulary} * 777;
   for (std::size_t first = 0; first < bytes.size(); first += chunk) {
     packer.Add(std::span(bytes).subspan(first, std::min(chunk, bytes.size() - first)));
   }
-  const PackedMatrix<Bfloat16> head = std::move(packer).Take();
+  const PackedWeights head = std::move(packer).Take();
   const Losses read = Compute<Bfloat16>(kVocabulary);
   const int64_t before = model_.checkpoint->traffic().bytes;
   ExpectSameBits(Compute<Bfloat16>(1024, Placement::kMemory, 200, &head), read);

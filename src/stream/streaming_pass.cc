@@ -36,7 +36,6 @@ class PhaseTimer {
   std::chrono::steady_clock::time_point start_;
 };
 
-template <typename T>
 class Pass {
  public:
   Pass(const PassRequest& request, ProgressSink& progress)
@@ -59,7 +58,7 @@ class Pass {
         LayerTimes& times = result_.layer_times.emplace_back();
         const PhaseTimer timer(times.seconds);
         BeginSteps(layer);
-        LoadedLayer<T> loaded = Load(next, times.loading_seconds);
+        LoadedLayer loaded = Load(next, times.loading_seconds);
         // Not before the layer is packed: what was read ahead and what is packed would add up.
         if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
         steps_.Loaded();
@@ -146,9 +145,9 @@ class Pass {
     });
   }
 
-  LoadedLayer<T> Load(std::future<StoredLayer>& stored, double& seconds) const {
+  LoadedLayer Load(std::future<StoredLayer>& stored, double& seconds) const {
     const PhaseTimer timer(seconds);
-    return LoadedLayer<T>(stored.get());
+    return LoadedLayer(stored.get(), request_.compute);
   }
 
   // What was read and written since the last call.
@@ -254,11 +253,12 @@ class Pass {
     embedding.checkpoint = request_.checkpoint;
     embedding.family = request_.family;
     embedding.config = &config_;
+    embedding.compute = request_.compute;
     embedding.copy_to = request_.output;
     for (Stream& stream : streams_) embedding.texts.push_back({stream.tokens, &stream.hidden});
     if (request_.evaluation != nullptr) embedding.head = request_.plan.tied_head;
     embedding.how_to_continue = HowToContinue();
-    tied_head_ = Embed<T>(embedding);
+    tied_head_ = Embed(embedding);
   }
 
   // Copies a tensor to the output. Throws: kNumeric when it holds NaN or infinity.
@@ -268,13 +268,13 @@ class Pass {
         name, [&](int64_t, std::span<const std::byte> rows) { CheckFinite(dtype, rows, name); });
   }
 
-  void RunLayer(LoadedLayer<T>& layer) {
+  void RunLayer(LoadedLayer& layer) {
     LayerStatistics statistics;
     if (Stream* calibration = Find(Use::kCalibration)) {
       const PhaseTimer timer(result_.calibration_seconds);
-      LayerCalibration<T> observer =
-          quantizing() ? MakeCalibration<T>(layer.spec(), config_, *request_.quantization)
-                       : LayerCalibration<T>(layer.spec(), {}, {});
+      LayerCalibration observer =
+          quantizing() ? MakeCalibration(layer.spec(), config_, *request_.quantization)
+                       : LayerCalibration(layer.spec(), {}, {});
       result_.calibration_flops += Forward(layer, *calibration, &observer);
       statistics = observer.Take(layer.spec());
       if (!calibration_finite_) FailStates(layer.spec(), calibration->name);
@@ -297,12 +297,12 @@ class Pass {
     }
   }
 
-  void QuantizeAndProbe(LoadedLayer<T>& layer, LayerStatistics statistics) {
+  void QuantizeAndProbe(LoadedLayer& layer, LayerStatistics statistics) {
     Stream* const probed = Find(Use::kProbe);
     if (probed == nullptr) return Quantize(layer, std::move(statistics), {});
     const Batch& batch = probed->batches.front();
     const MatrixView<float> rows = probed->hidden.Take(batch);
-    LayerProbe<T> probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
+    LayerProbe probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
     steps_.Passed(LayerWork::kProbing, batch);
     Quantize(layer, std::move(statistics), [&](std::optional<LinearGroup> part) {
       probe.Step(part);
@@ -316,7 +316,7 @@ class Pass {
     probed->hidden.Advance();
   }
 
-  void Quantize(LoadedLayer<T>& layer, LayerStatistics statistics, const StepSink& step) {
+  void Quantize(LoadedLayer& layer, LayerStatistics statistics, const StepSink& step) {
     const PhaseTimer timer(result_.quantization_seconds);
     const CodeSink sink = [this](const LinearSpec& linear, int64_t first_row,
                                  std::span<const std::byte> codes) {
@@ -334,20 +334,19 @@ class Pass {
         });
   }
 
-  void Evaluate(const LoadedLayer<T>& layer, Stream& stream) {
+  void Evaluate(const LoadedLayer& layer, Stream& stream) {
     const PhaseTimer timer(result_.evaluation_seconds);
     result_.evaluation_flops += Forward(layer, stream, nullptr);
   }
 
   // Takes a stream through a layer; returns the operations that took.
-  int64_t Forward(const LoadedLayer<T>& layer, Stream& stream, LayerCalibration<T>* observer) {
+  int64_t Forward(const LoadedLayer& layer, Stream& stream, LayerCalibration* observer) {
     int64_t flops = 0;
     for (const Batch& batch : stream.batches) {
       ThrowIfStopRequested(HowToContinue());
-      if (observer != nullptr) observer->BeginBatch(batch.first_row, batch.rows);
+      if (observer != nullptr) observer->BeginBatch(request_.compute, batch.first_row, batch.rows);
       const MatrixView<float> rows = stream.hidden.Take(batch);
-      ForwardLayer<T>(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_,
-                      observer);
+      ForwardLayer(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_, observer);
       if (observer != nullptr) observer->EndBatch();
       if (!AreFinite(rows)) {
         if (observer == nullptr) FailStates(layer.spec(), stream.name);
@@ -388,6 +387,7 @@ class Pass {
     losses.checkpoint = request_.checkpoint;
     losses.family = request_.family;
     losses.config = &config_;
+    losses.compute = request_.compute;
     losses.final_norm = final_norm;
     losses.copy_to = copies_head ? request_.output : nullptr;
     losses.head_slice_rows = request_.plan.head_slice_rows;
@@ -397,7 +397,7 @@ class Pass {
     losses.hidden = HiddenOf(Use::kEvaluation);
     losses.partial_sequences = attributed_windows_;
     losses.partial_hidden = HiddenOf(Use::kAttribution);
-    Losses found = ComputeLosses<T>(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
+    Losses found = ComputeLosses(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
     result_.stored_window_nll = std::move(found.window_nll);
     result_.evaluation_flops += found.flops;
     auto summary = found.variants.begin();
@@ -417,14 +417,14 @@ class Pass {
   ProgressSink& progress_;
   LayerProgress steps_;
   RopeTable rope_;
-  BatchWorkspace<T> workspace_;
+  BatchWorkspace workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::list<Stream> streams_;
   bool calibration_finite_ = true;
-  std::vector<int64_t> attributed_windows_;   // of the evaluation
-  TokenStream attributed_tokens_;             // these windows
-  std::optional<PackedMatrix<T>> tied_head_;  // from the embedding to the losses
-  Traffic read_, written_;                    // until TakeTransfers was last called
+  std::vector<int64_t> attributed_windows_;  // of the evaluation
+  TokenStream attributed_tokens_;            // these windows
+  std::optional<PackedWeights> tied_head_;   // from the embedding to the losses
+  Traffic read_, written_;                   // until TakeTransfers was last called
   PassResult result_;
 };
 
@@ -432,8 +432,7 @@ class Pass {
 
 PassResult RunStreamingPass(const PassRequest& request, ProgressSink& progress) {
   NARROW_CHECK(!request.quantization || request.calibration != nullptr);
-  if (request.compute == ComputeType::kBfloat16) return Pass<Bfloat16>(request, progress).Run();
-  return Pass<float>(request, progress).Run();
+  return Pass(request, progress).Run();
 }
 
 }  // namespace narrow

@@ -15,13 +15,13 @@
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
 #include "io/traffic.h"
-#include "kernels/matmul.h"
 #include "model/family.h"
 #include "quantization/layer_quantizer.h"
 #include "stream/embedding.h"
 #include "stream/hidden_store.h"
 #include "stream/output_checkpoint.h"
 #include "stream/run_state.h"
+#include "tensor/compute_type.h"
 #include "text/token_stream.h"
 
 namespace narrow {

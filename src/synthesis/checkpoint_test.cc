@@ -174,9 +174,10 @@ TEST(Synthesize, AStopLeavesNothing) {
 }
 
 // Mean squares of the channels of each group's inputs.
-class ChannelSizes final : public LayerObserver<float> {
+class ChannelSizes final : public LayerObserver {
  public:
-  void OnInput(LinearGroup group, int64_t, MatrixView<const float> rows) override {
+  void OnInput(LinearGroup group, int64_t, ConstOperands shown) override {
+    const MatrixView<const float> rows = shown.As<float>();
     const std::lock_guard lock(mutex_);
     std::vector<double>& sums = sums_[static_cast<std::size_t>(group)];
     sums.resize(static_cast<std::size_t>(rows.columns));
@@ -186,9 +187,9 @@ class ChannelSizes final : public LayerObserver<float> {
       }
     }
   }
-  void OnQueries(int64_t, MatrixView<const float>) override {}
-  void OnKeys(int64_t, MatrixView<const float>) override {}
-  void OnValues(int64_t, MatrixView<const float>) override {}
+  void OnQueries(int64_t, ConstOperands) override {}
+  void OnKeys(int64_t, ConstOperands) override {}
+  void OnValues(int64_t, ConstOperands) override {}
 
   // A channel's size against that of the median one.
   double Ratio(LinearGroup group, int64_t channel) const {
@@ -224,14 +225,14 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   EXPECT_NEAR(RootMeanSquare(hidden.data.span()), 0.02, 0.005);
   const RopeTable rope(config.rope, config.heads.head_size, kTokens);
   const Sequence sequences[] = {{0, kTokens}};
-  BatchWorkspace<float> workspace;
+  BatchWorkspace workspace;
   double previous = 0.02;
   std::array<double, kLinearGroupCount> logarithms = {};  // of the outlier channel's ratio
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LoadedLayer<float> layer(OpenLayer(*model.checkpoint, *model.family, config, i, 1 << 30));
+    const LoadedLayer layer(OpenLayer(*model.checkpoint, *model.family, config, i, 1 << 30),
+                            ComputeType::kFloat32);
     ChannelSizes sizes;
-    ForwardLayer<float>(config, rope, layer.runnable(), sequences, hidden.view(), workspace,
-                        &sizes);
+    ForwardLayer(config, rope, layer.runnable(), sequences, hidden.view(), workspace, &sizes);
     const double size = RootMeanSquare(hidden.data.span());
     ASSERT_LT(size, previous + 0.25) << "layer " << i;
     previous = size;

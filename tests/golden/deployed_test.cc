@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "kernels/elementwise.h"
+#include "device/operations.h"
 #include "kernels/float8.h"
 #include "model/model_source.h"
 #include "model/reference.h"
@@ -39,15 +39,15 @@ std::vector<uint8_t> FromHex(const std::string& hex) {
 }
 
 // The codes of a group's rows, one linear after the other.
-template <typename T>
-std::vector<uint8_t> CodesOf(const PackedMatrix<T>& packed) {
+std::vector<uint8_t> CodesOf(const PackedWeights& packed) {
   std::vector<uint8_t> codes;
   for (int64_t panel = 0; panel < packed.panel_count(); ++panel) {
     const int64_t rows = std::min(packed.panel_rows(), packed.rows() - panel * packed.panel_rows());
-    AlignedBuffer<T> numbers(rows * packed.columns());
-    packed.UnpackPanel(panel, {numbers.data(), rows, packed.columns()});
-    std::vector<float> floats(numbers.span().size());
-    ToFloats(numbers.span(), floats);
+    OperandBuffer memory;
+    const Operands numbers = memory.Reserve(packed.type(), rows, packed.columns());
+    packed.UnpackPanel(panel, numbers);
+    std::vector<float> floats(static_cast<std::size_t>(rows * packed.columns()));
+    ToFloats(numbers, {floats.data(), rows, packed.columns()});
     for (const float number : floats) codes.push_back(ToFloat8E4M3(number).bits);
   }
   return codes;
@@ -65,8 +65,9 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
   const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
   int64_t changed = 0;
   for (int64_t i = 0; i < source.config.layers; ++i) {
-    LoadedLayer<TypeParam> layer(
-        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30));
+    LoadedLayer layer(
+        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30),
+        kComputeTypeOf<TypeParam>);
     std::array<std::vector<uint8_t>, kLinearGroupCount> stored;
     for (const LinearGroup group : kLinearGroups) {
       stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Linear(group).weights());

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "device/operations.h"
 #include "io/scratch_directory.h"
-#include "kernels/elementwise.h"
 #include "model/loaded_layer.h"
 #include "model/model_source.h"
 #include "model/reference.h"
@@ -107,14 +107,15 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
   const DecoderConfig& config = source_.config;
   const RopeTable rope(config.rope, config.heads.head_size, stream_.longest());
   HiddenStates hidden = Embedded();
-  BatchWorkspace<float> workspace;
+  BatchWorkspace workspace;
   for (int64_t i = 0; i < config.layers; ++i) {
     const auto layer = static_cast<std::size_t>(i);
-    const LoadedLayer<float> loaded(
-        OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30));
-    LayerCalibration<float> calibration(loaded.spec(), {}, {});
-    ForwardLayer<float>(config, rope, loaded.runnable(), stream_.sequences, hidden.view(),
-                        workspace, &calibration);
+    const LoadedLayer loaded(
+        OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30),
+        ComputeType::kFloat32);
+    LayerCalibration calibration(loaded.spec(), {}, {});
+    ForwardLayer(config, rope, loaded.runnable(), stream_.sequences, hidden.view(), workspace,
+                 &calibration);
     ExpectRanges(loaded.spec(), calibration.Take(loaded.spec()).ranges, layer);
     for (std::size_t shown = 0; shown < reference_["hidden_of"].size(); ++shown) {
       const auto [window, token] =
@@ -131,9 +132,9 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
     std::vector<float> normed(static_cast<std::size_t>(config.hidden));
     std::vector<float> logits(static_cast<std::size_t>(config.vocabulary));
     const MatrixView<float> row(normed.data(), 1, config.hidden);
-    RmsNorm<float>(hidden.view().RowBlock(last, 1), norm, config.norm_epsilon, row);
-    ProductTransposed<float>(row, {head.data(), config.vocabulary, config.hidden},
-                             {logits.data(), 1, config.vocabulary});
+    RmsNorm(hidden.view().RowBlock(last, 1), norm, config.norm_epsilon, row);
+    ProductTransposed(row, {head.data(), config.vocabulary, config.hidden},
+                      {logits.data(), 1, config.vocabulary});
     EXPECT_THAT(logits, Pointwise(FloatNear(kNear), Floats(reference_["last_logits"][window])));
   }
 }

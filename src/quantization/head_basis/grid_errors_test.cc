@@ -1,4 +1,4 @@
-#include "quantization/head_basis/grid_errors.h"
+#include "device/grid_errors.h"
 
 #include <gtest/gtest.h>
 
@@ -43,7 +43,7 @@ TEST(GridErrorsTest, SumsDependNeitherOnThreadsNorOnCalls) {
 TEST(GridErrorsTest, AConstantHasErrorsButNoSpread) {
   const std::vector<float> constant(64, 1.06f);
   GridErrors errors(1);
-  errors.Add<float>({constant.data(), 64, 1});
+  errors.Add(MatrixView<const float>(constant.data(), 64, 1));
   EXPECT_NEAR(errors.Error(kNeutralPhase, 0), 64 * 0.06 * 0.06, 1e-4);
   EXPECT_NEAR(errors.Spread(kNeutralPhase, 0), 0.0, 1e-6);
 }
@@ -52,7 +52,7 @@ TEST(GridErrorsTest, AConstantHasErrorsButNoSpread) {
 TEST(GridErrorsTest, TheBestPhaseMovesAConstantToTheGrid) {
   const std::vector<float> constant(8, 1.0625f);  // half way between 1 and 1.125
   GridErrors errors(1);
-  errors.Add<float>({constant.data(), 8, 1});
+  errors.Add(MatrixView<const float>(constant.data(), 8, 1));
   const int64_t phase = BestPhase([&](int64_t p) { return errors.Error(p, 0); });
   EXPECT_NE(phase, kNeutralPhase);
   EXPECT_LT(errors.Error(phase, 0), 0.05 * errors.Error(kNeutralPhase, 0));

@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "base/parallel.h"
-#include "kernels/elementwise.h"
+#include "device/operations.h"
 
 namespace narrow {
 namespace {
@@ -40,8 +40,7 @@ KeyBasisStatistics::KeyBasisStatistics(const AttentionHeads& heads)
   NARROW_CHECK(heads.head_size % 2 == 0);
 }
 
-template <typename T>
-void KeyBasisStatistics::Add(MatrixView<const T> queries, MatrixView<const T> keys) {
+void KeyBasisStatistics::Add(ConstOperands queries, ConstOperands keys) {
   const int64_t width = heads_.key_value_width(), half = heads_.head_size / 2;
   NARROW_CHECK(keys.columns == width && queries.rows == keys.rows &&
                queries.columns == heads_.query_width());
@@ -55,7 +54,7 @@ void KeyBasisStatistics::Add(MatrixView<const T> queries, MatrixView<const T> ke
         const Turn turn = TurnOf(angle);
         const std::span<float> out =
             all.subspan(static_cast<std::size_t>(angle * width), static_cast<std::size_t>(width));
-        ToFloats(keys.RowSpan(first + token), out);
+        ToFloats(keys.RowBlock(first + token, 1), {out.data(), 1, width});
         for (int64_t head = 0; head < width; head += heads_.head_size) {
           for (int64_t i = head; i < head + half; ++i) {
             const auto first_channel = static_cast<std::size_t>(i);
@@ -65,12 +64,11 @@ void KeyBasisStatistics::Add(MatrixView<const T> queries, MatrixView<const T> ke
         }
       }
     });
-    errors_.Add<float>(turned);
+    errors_.Add(turned);
   }
 }
 
-template <typename T>
-void KeyBasisStatistics::AddQueries(MatrixView<const T> queries) {
+void KeyBasisStatistics::AddQueries(ConstOperands queries) {
   const int64_t half = heads_.head_size / 2;
   const int64_t sharing = heads_.sharing();
   ParallelFor(heads_.key_value_heads, [&](int64_t key_head) {
@@ -78,8 +76,8 @@ void KeyBasisStatistics::AddQueries(MatrixView<const T> queries) {
     std::vector<float> query(static_cast<std::size_t>(heads_.head_size));
     for (int64_t token = 0; token < queries.rows; ++token) {
       for (int64_t head = key_head * sharing; head < (key_head + 1) * sharing; ++head) {
-        ToFloats(queries.ColumnBlock(head * heads_.head_size, heads_.head_size).RowSpan(token),
-                 query);
+        ToFloats(queries.RowBlock(token, 1).ColumnBlock(head * heads_.head_size, heads_.head_size),
+                 {query.data(), 1, heads_.head_size});
         for (int64_t i = 0; i < half; ++i) {
           const double a = query[static_cast<std::size_t>(i)];
           const double b = query[static_cast<std::size_t>(i + half)];
@@ -126,9 +124,5 @@ int64_t KeyBasisStatistics::Bytes(const AttentionHeads& heads) {
   return GridErrors::Bytes(channels) + kTurnedTokens * channels * 4 +
          heads.key_value_width() / 2 * static_cast<int64_t>(sizeof(QuerySquares));
 }
-
-template void KeyBasisStatistics::Add<float>(MatrixView<const float>, MatrixView<const float>);
-template void KeyBasisStatistics::Add<Bfloat16>(MatrixView<const Bfloat16>,
-                                                MatrixView<const Bfloat16>);
 
 }  // namespace narrow

@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/attention.h"
-#include "quantization/head_basis/grid_errors.h"
+#include "device/grid_errors.h"
+#include "kernels/attention_heads.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
@@ -36,8 +36,7 @@ class KeyBasisStatistics {
 
   // After the rotary embedding: queries [tokens, query heads * head size], keys [tokens, key-value
   // heads * head size].
-  template <typename T>  // float or Bfloat16
-  void Add(MatrixView<const T> queries, MatrixView<const T> keys);
+  void Add(ConstOperands queries, ConstOperands keys);
 
   // For each pair the angle and factor with the least expected squared error of the scores: in each
   // channel the mean square of q times that of the error of k. Without the part of the error that
@@ -53,8 +52,7 @@ class KeyBasisStatistics {
     double first = 0.0, mixed = 0.0, second = 0.0;
   };
 
-  template <typename T>
-  void AddQueries(MatrixView<const T> queries);
+  void AddQueries(ConstOperands queries);
 
   AttentionHeads heads_;
   GridErrors errors_;                  // channels: [kKeyAngles, key-value width]

@@ -6,9 +6,8 @@
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "device/operations.h"
 #include "kernels/feedback.h"
-#include "kernels/matmul.h"
-#include "quantization/compensation/rounding.h"
 
 namespace narrow {
 namespace {
@@ -54,7 +53,7 @@ void MixRows(const HeadMatrices& basis, MatrixView<float> rows) {
     const MatrixView<float> part =
         rows.ColumnBlock(first, std::min(kStripColumns, rows.columns - first));
     const AlignedBuffer<float> old = TakeOut(part);
-    ProductAdd<float>(View(basis.matrix, rows.rows), {old.data(), part.rows, part.columns}, part);
+    ProductAdd(View(basis.matrix, rows.rows), {old.data(), part.rows, part.columns}, part);
   });
 }
 
@@ -68,16 +67,15 @@ void MixColumns(const std::vector<HeadMatrices>& bases, const AttentionHeads& he
                                        .ColumnBlock(head * size, size);
     const AlignedBuffer<float> old = TakeOut(part);
     const HeadMatrices& basis = bases[static_cast<std::size_t>(head / heads.sharing())];
-    ProductAdd<float>({old.data(), part.rows, part.columns}, View(basis.inverse, size), part);
+    ProductAdd({old.data(), part.rows, part.columns}, View(basis.inverse, size), part);
   });
 }
 
 // Second moments of the weights of o: W^T W of each head's columns.
-template <typename T>
-HessianAccumulator OutputWeightMoments(const LoadedLayer<T>& layer, const AttentionHeads& heads) {
+HessianAccumulator OutputWeightMoments(const LoadedLayer& layer, const AttentionHeads& heads) {
   HessianAccumulator moments(heads.query_width(), heads.head_size);
   layer.Read(LinearGroup::kAttentionOutput,
-             [&](int64_t, MatrixView<float> rows) { moments.Add<float>(rows); });
+             [&](int64_t, MatrixView<float> rows) { moments.Add(rows); });
   return moments;
 }
 
@@ -153,8 +151,7 @@ bool LayerBasis::Changes(LinearGroup group) const {
   return group == LinearGroup::kQueryKeyValue && (!keys.empty() || !values.empty());
 }
 
-template <typename T>
-LayerBasis ChooseBasis(const LoadedLayer<T>& layer, const DecoderConfig& config,
+LayerBasis ChooseBasis(const LoadedLayer& layer, const DecoderConfig& config,
                        BasisStatistics& statistics, HessianAccumulator* attended) {
   LayerBasis basis;
   if (statistics.keys) basis.keys = statistics.keys->Choose();
@@ -227,10 +224,5 @@ LayerRanges ChangeRanges(const LayerBasis& basis, const LayerRanges& ranges,
   mix(changed.inputs[static_cast<std::size_t>(LinearGroup::kAttentionOutput)], heads.sharing());
   return changed;
 }
-
-template LayerBasis ChooseBasis<float>(const LoadedLayer<float>&, const DecoderConfig&,
-                                       BasisStatistics&, HessianAccumulator*);
-template LayerBasis ChooseBasis<Bfloat16>(const LoadedLayer<Bfloat16>&, const DecoderConfig&,
-                                          BasisStatistics&, HessianAccumulator*);
 
 }  // namespace narrow

@@ -7,9 +7,9 @@
 #include <optional>
 #include <vector>
 
+#include "device/compensation/hessian.h"
 #include "model/config.h"
 #include "model/loaded_layer.h"
-#include "quantization/compensation/hessian.h"
 #include "quantization/head_basis/key_basis.h"
 #include "quantization/head_basis/value_basis.h"
 #include "quantization/ranges.h"
@@ -43,8 +43,7 @@ struct LayerBasis {
 
 // `attended`: second moments of the input of o, to which nothing is added afterwards; may be null
 // where statistics.values is absent. Reads the weights of o.
-template <typename T>
-LayerBasis ChooseBasis(const LoadedLayer<T>& layer, const DecoderConfig& config,
+LayerBasis ChooseBasis(const LoadedLayer& layer, const DecoderConfig& config,
                        BasisStatistics& statistics, HessianAccumulator* attended);
 
 // Memory of that for the weights of o, for budgets.

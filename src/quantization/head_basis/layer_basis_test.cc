@@ -34,28 +34,26 @@ class HeadBasisTest : public testing::Test {
 
   const DecoderConfig& config() const { return model_->config; }
 
-  LoadedLayer<float> Load() const {
-    return LoadedLayer<float>(
-        OpenLayer(*model_->checkpoint, *model_->family, config(), 0, 1 << 30));
+  LoadedLayer Load() const {
+    return LoadedLayer(OpenLayer(*model_->checkpoint, *model_->family, config(), 0, 1 << 30),
+                       ComputeType::kFloat32);
   }
 
   // Hidden states that the layer makes of random ones.
-  HiddenStates Forward(const LoadedLayer<float>& layer, LayerObserver<float>* observer = nullptr) {
+  HiddenStates Forward(const LoadedLayer& layer, LayerObserver* observer = nullptr) {
     std::mt19937 generator(5);
     std::normal_distribution<float> normal;
     HiddenStates hidden(kTokens, config().hidden);
     for (float& value : hidden.data.span()) value = normal(generator);
     const RopeTable rope(config().rope, config().heads.head_size, kTokens);
     const Sequence sequences[] = {{0, kTokens}};
-    ForwardLayer<float>(config(), rope, layer.runnable(), sequences, hidden.view(), workspace_,
-                        observer);
+    ForwardLayer(config(), rope, layer.runnable(), sequences, hidden.view(), workspace_, observer);
     return hidden;
   }
 
-  LayerStatistics Calibrate(const LoadedLayer<float>& layer,
-                            const LayerQuantizationOptions& options) {
-    LayerCalibration<float> calibration = MakeCalibration<float>(layer.spec(), config(), options);
-    calibration.BeginBatch(0, kTokens);
+  LayerStatistics Calibrate(const LoadedLayer& layer, const LayerQuantizationOptions& options) {
+    LayerCalibration calibration = MakeCalibration(layer.spec(), config(), options);
+    calibration.BeginBatch(ComputeType::kFloat32, 0, kTokens);
     Forward(layer, &calibration);
     calibration.EndBatch();
     return calibration.Take(layer.spec());
@@ -63,7 +61,7 @@ class HeadBasisTest : public testing::Test {
 
   ScratchDirectory scratch_;
   std::optional<ModelSource> model_;
-  BatchWorkspace<float> workspace_;
+  BatchWorkspace workspace_;
 };
 
 // Any basis of `config`: random angles, factors and matrices.
@@ -98,7 +96,7 @@ LayerBasis RandomBasis(const AttentionHeads& heads) {
 }
 
 // The group in the basis, as f32 numbers that are not rounded.
-void Change(LoadedLayer<float>& layer, LinearGroup group, const LayerBasis& basis,
+void Change(LoadedLayer& layer, LinearGroup group, const LayerBasis& basis,
             const AttentionHeads& heads) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   const LinearScales ones = {1.0f, std::vector<float>(linears.size(), 1.0f)};
@@ -121,7 +119,7 @@ double RootMeanSquareDifference(const HiddenStates& a, const HiddenStates& b) {
 TEST_F(HeadBasisTest, LayerIsTheSameFunctionInAnyBasis) {
   const HiddenStates expected = Forward(Load());
   const LayerBasis basis = RandomBasis(config().heads);
-  LoadedLayer<float> layer = Load();
+  LoadedLayer layer = Load();
   for (const LinearGroup group : kLinearGroups) {
     Change(layer, group, basis, config().heads);
     if (group != LinearGroup::kQueryKeyValue) continue;
@@ -140,7 +138,7 @@ TEST_F(HeadBasisTest, RangesBoundWhatTheNewBasisReaches) {
   options.scheme = &FindQuantizationScheme("fp8");
   options.cache = CacheScheme::kFp8;
   const LayerBasis basis = RandomBasis(config().heads);
-  LoadedLayer<float> layer = Load();
+  LoadedLayer layer = Load();
   const LayerRanges bounds = ChangeRanges(basis, Calibrate(layer, options).ranges, config().heads);
   for (const LinearGroup group : {LinearGroup::kQueryKeyValue, LinearGroup::kAttentionOutput}) {
     Change(layer, group, basis, config().heads);
@@ -173,7 +171,7 @@ TEST_F(HeadBasisTest, FittedBasisLowersErrors) {
   const HiddenStates original = Forward(Load());
   for (const HeadBasis choice : {HeadBasis::kOriginal, HeadBasis::kFitted}) {
     options.head_basis = choice;
-    LoadedLayer<float> layer = Load();
+    LoadedLayer layer = Load();
     HiddenStates before(0, 0), after(0, 0), attended(0, 0);
     QuantizeLayer(layer, config(), Calibrate(layer, options), options, {},
                   [&](std::optional<LinearGroup> part) {
@@ -194,7 +192,7 @@ TEST_F(HeadBasisTest, ExcludedLinearsAndBiasesKeepTheirBasis) {
   options.cache = CacheScheme::kFp8;
   LayerSpec spec = Load().spec();
   const auto statistics = [&] {
-    LayerCalibration<float> calibration = MakeCalibration<float>(spec, config(), options);
+    LayerCalibration calibration = MakeCalibration(spec, config(), options);
     return calibration.Take(spec).basis;
   };
   EXPECT_TRUE(statistics().keys && statistics().values);

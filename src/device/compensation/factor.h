@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "quantization/compensation/hessian.h"
+#include "device/compensation/hessian.h"
 
 namespace narrow {
 

@@ -1,4 +1,4 @@
-#include "quantization/head_basis/grid_errors.h"
+#include "device/grid_errors.h"
 
 #include <algorithm>
 
@@ -18,15 +18,17 @@ GridErrors::GridErrors(int64_t channels)
   std::ranges::fill(squares_.span(), 0.0f);
 }
 
-template <typename T>
-void GridErrors::Add(MatrixView<const T> rows) {
+void GridErrors::Add(ConstOperands rows) {
   const MatrixView<float> errors(errors_.data(), kGridPhases, channels());
   const MatrixView<float> squares(squares_.data(), kGridPhases, channels());
   ParallelFor(DivideRoundUp(channels(), kStripColumns), [&](int64_t strip) {
     const int64_t first = strip * kStripColumns;
     const int64_t count = std::min(kStripColumns, channels() - first);
-    AddGridErrors<T>(rows.ColumnBlock(first, count),
-                     {errors.ColumnBlock(first, count), squares.ColumnBlock(first, count)});
+    WithElement(rows.type, [&](auto element) {
+      using T = decltype(element);
+      AddGridErrors<T>(rows.ColumnBlock(first, count).As<T>(),
+                       {errors.ColumnBlock(first, count), squares.ColumnBlock(first, count)});
+    });
   });
   rows_ += rows.rows;
 }
@@ -40,8 +42,5 @@ double GridErrors::Spread(int64_t phase, int64_t channel) const {
 int64_t GridErrors::Bytes(int64_t channels) {
   return 2 * kGridPhases * channels * static_cast<int64_t>(sizeof(float));
 }
-
-template void GridErrors::Add<float>(MatrixView<const float>);
-template void GridErrors::Add<Bfloat16>(MatrixView<const Bfloat16>);
 
 }  // namespace narrow

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "device/operands.h"
 #include "kernels/grid_error.h"
 #include "tensor/tensor.h"
 
@@ -17,8 +18,7 @@ class GridErrors {
   explicit GridErrors(int64_t channels);
 
   // rows [n, channels].
-  template <typename T>  // float or Bfloat16
-  void Add(MatrixView<const T> rows);
+  void Add(ConstOperands rows);
 
   int64_t channels() const { return squares_.size() / kGridPhases; }
   // Sum of squared errors.

@@ -1,11 +1,11 @@
-#include "quantization/compensation/operations.h"
+#include "device/compensation/operations.h"
 
 #include <algorithm>
 
 #include "base/checked_math.h"
+#include "device/compensation/hessian.h"
+#include "device/packed_weights.h"
 #include "kernels/feedback.h"
-#include "model/loaded_layer.h"
-#include "quantization/compensation/hessian.h"
 
 namespace narrow {
 namespace {

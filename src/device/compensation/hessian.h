@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/matmul.h"
+#include "device/operands.h"
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
 
@@ -34,9 +34,8 @@ class HessianAccumulator {
   // blocks are as even as a multiple of kHessianColumnMultiple allows.
   explicit HessianAccumulator(int64_t columns, int64_t block_columns = 0);
 
-  // rows [tokens, columns]; products of T (float or Bfloat16) are summed in f32.
-  template <typename T>
-  void Add(MatrixView<const T> rows);
+  // rows [tokens, columns]; products are summed in f32.
+  void Add(ConstOperands rows);
 
   // The sums become those of x with every `part` columns p multiplied by a matrix [part, part]:
   // matrices(p) x_p. Add nothing afterwards. REQUIRES: part divides columns() and
@@ -71,6 +70,8 @@ class HessianAccumulator {
     int64_t block, row, column;  // within the block
   };
 
+  template <typename T>
+  void AddRows(MatrixView<const T> rows);
   template <typename T>
   void Flush();
   // Sums what still waits, and lets go of the waiting rows.

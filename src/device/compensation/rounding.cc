@@ -1,4 +1,4 @@
-#include "quantization/compensation/rounding.h"
+#include "device/compensation/rounding.h"
 
 #include <algorithm>
 #include <numeric>
@@ -6,10 +6,10 @@
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "device/packed_weights.h"
 #include "kernels/feedback.h"
 #include "kernels/float8.h"
 #include "kernels/matmul.h"
-#include "model/loaded_layer.h"
 
 namespace narrow {
 namespace {

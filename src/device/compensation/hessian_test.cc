@@ -1,4 +1,4 @@
-#include "quantization/compensation/hessian.h"
+#include "device/compensation/hessian.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "quantization/compensation/rounding.h"
+#include "device/compensation/rounding.h"
 
 #include <gtest/gtest.h>
 
@@ -56,7 +56,7 @@ Matrix CorrelatedInputs(int64_t tokens, int64_t columns, unsigned seed) {
 
 CompensationFactor Factor(const Matrix& x, int64_t block_columns = 0, double damping = 0.01) {
   HessianAccumulator hessian(x.columns, block_columns);
-  hessian.Add<float>(x.view());
+  hessian.Add(x.view());
   return CompensationFactor(std::move(hessian), damping);
 }
 

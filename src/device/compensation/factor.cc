@@ -1,4 +1,4 @@
-#include "quantization/compensation/factor.h"
+#include "device/compensation/factor.h"
 
 #include <algorithm>
 #include <cmath>

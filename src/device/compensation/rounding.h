@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "quantization/compensation/factor.h"
+#include "device/compensation/factor.h"
 
 namespace narrow {
 

@@ -1,9 +1,10 @@
-#include "quantization/compensation/hessian.h"
+#include "device/compensation/hessian.h"
 
 #include <algorithm>
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "kernels/matmul.h"
 #include "kernels/transpose.h"
 
 namespace narrow {
@@ -96,8 +97,7 @@ int64_t HessianAccumulator::BlockColumns(int64_t columns, int64_t block_columns)
 }
 
 template <typename T>
-void HessianAccumulator::Add(MatrixView<const T> rows) {
-  NARROW_CHECK(rows.columns == columns_);
+void HessianAccumulator::AddRows(MatrixView<const T> rows) {
   auto& batch = std::get<Batch<T>>(batches_);
   const int64_t batch_tokens = BatchTokens(columns_, sizeof(T));
   if (batch.rows.size() == 0) {
@@ -109,6 +109,11 @@ void HessianAccumulator::Add(MatrixView<const T> rows) {
     if (++batch.tokens == batch_tokens) Flush<T>();
   }
   tokens_ += rows.rows;
+}
+
+void HessianAccumulator::Add(ConstOperands rows) {
+  NARROW_CHECK(rows.columns == columns_);
+  WithElement(rows.type, [&](auto element) { AddRows(rows.As<decltype(element)>()); });
 }
 
 void HessianAccumulator::ChangeBasis(
@@ -162,8 +167,5 @@ int64_t HessianAccumulator::Bytes(int64_t columns, int64_t block_columns, Comput
   return (whole * step * step + rest * rest) * static_cast<int64_t>(sizeof(float)) +
          2 * BatchTokens(columns, OperandBytes(compute)) * columns * OperandBytes(compute);
 }
-
-template void HessianAccumulator::Add<float>(MatrixView<const float>);
-template void HessianAccumulator::Add<Bfloat16>(MatrixView<const Bfloat16>);
 
 }  // namespace narrow
