@@ -17,6 +17,10 @@ PLACE = {module: place for place, module in enumerate(ORDER)}
 # Headers that show types of a library, for their own module alone.
 PRIVATE = ('kernels/onednn_product.h', 'kernels/even_rows.h')
 
+# Loops whose operands have a type: what is above the device asks the device for them.
+OPERANDS = ('kernels/matmul.h', 'kernels/attention.h', 'kernels/transpose.h', 'kernels/cholesky.h',
+            'kernels/grid_error.h')
+
 # Third-party headers, by how they begin: files (below src/) that may include them. Those whose types
 # must not reach another module through a header are kept to .cc files.
 WRAPPERS = {
@@ -52,6 +56,8 @@ def own_include_problem(source, module, included):
         return None
     if included in PRIVATE:
         return f'"{included}" is for {target} alone'
+    if included in OPERANDS and module != 'device':
+        return f'"{included}" has operands of a type; ask device/ instead'
     if PLACE[target] > PLACE[module]:
         return f'{module} comes before {target} and must not include "{included}"'
     return None
