@@ -1,6 +1,7 @@
 #include "device/operations.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
@@ -46,19 +47,51 @@ void RmsNorm(MatrixView<const float> x, std::span<const float> weight, float eps
   });
 }
 
-void RotateHead(Operands head, std::span<const float> cosine, std::span<const float> sine) {
-  WithElement(head.type, [&](auto element) {
+void LayerNorm(MatrixView<const float> x, std::span<const float> weight,
+               std::span<const float> bias, float epsilon, Operands y) {
+  WithElement(y.type, [&](auto element) {
     using T = decltype(element);
-    const std::span<T> x = head.As<T>().RowSpan(0);
-    RotateHead<T>(x, cosine, sine, x);
+    LayerNorm<T>(x, weight, bias, epsilon, y.As<T>());
   });
 }
 
-void SwiGlu(ConstOperands gate, ConstOperands up, Operands out) {
+void Activate(Activation activation, ConstOperands gate, ConstOperands up, Operands out) {
   WithElement(out.type, [&](auto element) {
     using T = decltype(element);
-    SwiGlu<T>(gate.As<T>(), up.As<T>(), out.As<T>());
+    Activate<T>(activation, gate.As<T>(), up.rows > 0 ? up.As<T>() : MatrixView<const T>(),
+                out.As<T>());
   });
+}
+
+void RotateHead(Operands head, RotaryPairs pairs, std::span<const float> cosine,
+                std::span<const float> sine) {
+  const Operands turned = head.ColumnBlock(0, 2 * std::ssize(cosine));
+  if (pairs == RotaryPairs::kHalves) {
+    return WithElement(head.type, [&](auto element) {
+      using T = decltype(element);
+      const std::span<T> x = turned.As<T>().RowSpan(0);
+      RotateHead<T>(x, cosine, sine, x);
+    });
+  }
+  std::vector<float> values(2 * cosine.size());
+  const MatrixView<float> row(values.data(), 1, std::ssize(values));
+  ToFloats(turned, row);
+  for (std::size_t i = 0; i < cosine.size(); ++i) {
+    const float a = values[2 * i], b = values[2 * i + 1];
+    values[2 * i] = a * cosine[i] - b * sine[i];
+    values[2 * i + 1] = b * cosine[i] + a * sine[i];
+  }
+  FromFloats(row, turned);
+}
+
+void Scale(Operands x, float scale) {
+  std::vector<float> values(static_cast<std::size_t>(x.columns));
+  const MatrixView<float> row(values.data(), 1, x.columns);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    ToFloats(x.RowBlock(r, 1), row);
+    for (float& value : values) value *= scale;
+    FromFloats(row, x.RowBlock(r, 1));
+  }
 }
 
 AbsoluteMaximum FindMaximum(ConstOperands row) {
@@ -89,11 +122,11 @@ void MixHead(MatrixView<const float> mixing, Operands x) {
 }
 
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
-                     ConstOperands q, ConstOperands k, ConstOperands v, float score_scale,
-                     float value_scale, Operands out) {
+                     ConstOperands q, ConstOperands k, ConstOperands v,
+                     const AttentionScores& scoring, float value_scale, Operands out) {
   WithElement(out.type, [&](auto element) {
     using T = decltype(element);
-    CausalAttention<T>(heads, sequences, q.As<T>(), k.As<T>(), v.As<T>(), score_scale, value_scale,
+    CausalAttention<T>(heads, sequences, q.As<T>(), k.As<T>(), v.As<T>(), scoring, value_scale,
                        out.As<T>());
   });
 }

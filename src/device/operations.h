@@ -9,6 +9,7 @@
 
 #include "device/operands.h"
 #include "kernels/attention_heads.h"
+#include "kernels/elementwise.h"
 #include "kernels/float8.h"
 #include "tensor/sequence.h"
 
@@ -27,8 +28,18 @@ void Copy(ConstOperands from, Operands to);
 
 // As the kernels of the same names.
 void RmsNorm(MatrixView<const float> x, std::span<const float> weight, float epsilon, Operands y);
-void RotateHead(Operands head, std::span<const float> cosine, std::span<const float> sine);
-void SwiGlu(ConstOperands gate, ConstOperands up, Operands out);
+void LayerNorm(MatrixView<const float> x, std::span<const float> weight,
+               std::span<const float> bias, float epsilon, Operands y);
+void Activate(Activation activation, ConstOperands gate, ConstOperands up, Operands out);
+
+// Rotates the first 2 * cosine.size() elements of a row in place. Pairs are i and i + half, or,
+// where interleaved, 2 i and 2 i + 1.
+enum class RotaryPairs { kHalves, kInterleaved };
+void RotateHead(Operands head, RotaryPairs pairs, std::span<const float> cosine,
+                std::span<const float> sine);
+
+// x *= scale, in f32.
+void Scale(Operands x, float scale);
 
 AbsoluteMaximum FindMaximum(ConstOperands row);
 
@@ -43,9 +54,9 @@ void MixHead(MatrixView<const float> mixing, Operands x);
 
 // As kernels/attention.h: on all threads. Multiply-adds count as two operations.
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
-                     ConstOperands q, ConstOperands k, ConstOperands v, float score_scale,
-                     float value_scale, Operands out);
-int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count);
+                     ConstOperands q, ConstOperands k, ConstOperands v,
+                     const AttentionScores& scoring, float value_scale, Operands out);
+int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count, int64_t window = 0);
 
 // c [m, n] = a [m, k] b^T with b [n, k], and c [m, n] += a [m, k] b with b [k, n], in f32.
 void ProductTransposed(MatrixView<const float> a, MatrixView<const float> b, MatrixView<float> c);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "device/operations.h"
 
 namespace narrow {
 namespace {
@@ -42,10 +43,22 @@ int8_t Overlap(const TopTokens& a, const TopTokens& b) {
   return static_cast<int8_t>(shared);
 }
 
+void Transform(const LogitTransform& transform, MatrixView<float> logits) {
+  if (transform.scale == 1.0f && transform.softcap == 0.0f) return;
+  for (int64_t row = 0; row < logits.rows; ++row) {
+    const std::span<float> of_token = logits.RowSpan(row);
+    if (transform.softcap > 0.0f) {
+      SoftCap(of_token, transform.scale, transform.softcap);
+    } else {
+      for (float& logit : of_token) logit *= transform.scale;
+    }
+  }
+}
+
 // One panel of the head, whose first row is first_token.
-void AddPanel(const PackedWeights& lm_head, int64_t panel, int64_t first_token,
-              std::span<const ConstOperands> normed, std::span<const int32_t> targets,
-              std::span<const std::span<NetworkState>> states) {
+void AddPanel(const PackedWeights& lm_head, const LogitTransform& transform, int64_t panel,
+              int64_t first_token, std::span<const ConstOperands> normed,
+              std::span<const int32_t> targets, std::span<const std::span<NetworkState>> states) {
   const int64_t rows = normed[0].rows;
   const int64_t tokens =
       std::min(lm_head.panel_rows(), lm_head.rows() - panel * lm_head.panel_rows());
@@ -54,6 +67,7 @@ void AddPanel(const PackedWeights& lm_head, int64_t panel, int64_t first_token,
   const MatrixView<float> exponentials =
       normed.size() == 1 ? MatrixView<float>() : SliceBuffer(kExponentials, rows, tokens);
   lm_head.MultiplyPanel(panel, normed[0], logits);
+  Transform(transform, logits);
   for (int64_t row = 0; row < rows; ++row) {
     const auto r = static_cast<std::size_t>(row);
     AccumulateLogits(logits.RowSpan(row), first_token, states[0][r].logits,
@@ -63,6 +77,7 @@ void AddPanel(const PackedWeights& lm_head, int64_t panel, int64_t first_token,
   for (std::size_t n = 1; n < normed.size(); ++n) {
     const MatrixView<float> variant = SliceBuffer(kVariant, rows, tokens);
     lm_head.MultiplyPanel(panel, normed[n], variant);
+    Transform(transform, variant);
     for (int64_t row = 0; row < rows; ++row) {
       const auto r = static_cast<std::size_t>(row);
       AccumulateLogits(variant.RowSpan(row), first_token, states[n][r].logits, {});
@@ -76,12 +91,13 @@ void AddPanel(const PackedWeights& lm_head, int64_t panel, int64_t first_token,
 
 }  // namespace
 
-void AddLogits(const PackedWeights& lm_head, int64_t first_token,
+void AddLogits(const PackedWeights& lm_head, const LogitTransform& transform, int64_t first_token,
                std::span<const ConstOperands> normed, std::span<const int32_t> targets,
                std::span<const std::span<NetworkState>> states) {
   CheckShapes(lm_head, normed, targets, states);
   for (int64_t panel = 0; panel < lm_head.panel_count(); ++panel) {
-    AddPanel(lm_head, panel, first_token + panel * lm_head.panel_rows(), normed, targets, states);
+    AddPanel(lm_head, transform, panel, first_token + panel * lm_head.panel_rows(), normed, targets,
+             states);
   }
 }
 

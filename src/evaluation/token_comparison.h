@@ -33,6 +33,13 @@ struct NetworkState {
   CrossTerm cross_term;       // with the original; stays empty in the original
 };
 
+// What a product with the head becomes as a logit: softcap tanh(scale x / softcap), or scale x
+// where there is no cap.
+struct LogitTransform {
+  float scale = 1.0f;
+  float softcap = 0.0f;
+};
+
 // Adds a slice of the vocabulary to the states of a tile of tokens, on the calling thread.
 // lm_head: rows first_token, first_token + 1, ... of the head, in panels that are multiplied one
 // after the other; normed[n] [rows, hidden]: hidden states of network n after the final norm, the
@@ -42,7 +49,7 @@ struct NetworkState {
 // panels are shared out over slices changes nothing. A row's states depend on that row alone, and a
 // variant's not on the other variants. Takes 3 * rows * panel_rows floats, which the thread keeps.
 // REQUIRES: a network or more; as many states and targets as rows; 0 <= target.
-void AddLogits(const PackedWeights& lm_head, int64_t first_token,
+void AddLogits(const PackedWeights& lm_head, const LogitTransform& transform, int64_t first_token,
                std::span<const ConstOperands> normed, std::span<const int32_t> targets,
                std::span<const std::span<NetworkState>> states);
 

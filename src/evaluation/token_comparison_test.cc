@@ -79,7 +79,7 @@ struct Scene {
     }
     for (int64_t first = 0; first < kVocabulary; first += slice_rows) {
       const PackedWeights slice = Slice(first, std::min(slice_rows, kVocabulary - first));
-      AddLogits(slice, first, views, targets, spans);
+      AddLogits(slice, {}, first, views, targets, spans);
     }
     std::vector<std::vector<TokenOutcome>> outcomes(chosen.size());
     for (std::size_t i = 0; i < chosen.size(); ++i) {

@@ -64,12 +64,13 @@ ExpectedModel Expected(const ModelFamily& family, const Json& json) {
   expected.head = expected.outside.lm_head_module + ".weight";
   std::vector<ExpectedTensor>& required = expected.required;
   required.push_back({expected.outside.embedding, {config.vocabulary, config.hidden}});
-  required.push_back({expected.outside.final_norm.name, {expected.outside.final_norm.size}});
+  for (const NamedVector& norm : FinalNormTensors(expected.outside)) {
+    required.push_back({norm.name, {norm.size}});
+  }
   if (!expected.tied) required.push_back({expected.head, {config.vocabulary, config.hidden}});
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec spec = family.layer(config, i);
-    required.push_back({spec.attention_norm.name, {spec.attention_norm.size}});
-    required.push_back({spec.mlp_norm.name, {spec.mlp_norm.size}});
+    for (const NamedVector& norm : NormTensors(spec)) required.push_back({norm.name, {norm.size}});
     for (const LinearSpec& linear : spec.linears) {
       required.push_back({linear.weight(), {linear.rows, linear.columns}});
       if (linear.bias == Bias::kPresent) required.push_back({linear.bias_name(), {linear.rows}});

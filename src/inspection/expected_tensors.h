@@ -7,7 +7,7 @@
 
 #include "inspection/findings.h"
 #include "inspection/inventory.h"
-#include "model/roles.h"
+#include "model/spec.h"
 
 namespace narrow {
 

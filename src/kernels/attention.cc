@@ -42,11 +42,27 @@ BlockState<T>& ThreadState(int64_t head_size) {
   return state;
 }
 
+// The first block with a key that a query from `first` on sees.
+int64_t FirstKeyBlock(int64_t first, const AttentionScores& scoring) {
+  if (scoring.window == 0) return 0;
+  return std::max<int64_t>(0, first + 1 - scoring.window) / kKeyBlock * kKeyBlock;
+}
+
+// Takes the first `count` of a row's keys out of its sight.
+void HideKeys(int64_t count, std::span<float> scores, int64_t& valid) {
+  if (count >= valid) {
+    valid = 0;
+  } else if (count > 0) {
+    std::ranges::fill(scores.first(static_cast<std::size_t>(count)),
+                      -std::numeric_limits<float>::infinity());
+  }
+}
+
 // One head of one block of queries: q, out [count, head_size] whose first query is token `first` of
 // the sequence; k, v [tokens of the sequence, head_size].
 template <typename T>
 void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                 float score_scale, float value_scale, ProbabilityRounding rounding,
+                 const AttentionScores& scoring, float value_scale, ProbabilityRounding rounding,
                  MatrixView<T> out) {
   const int64_t count = q.rows;
   BlockState<T>& state = ThreadState<T>(q.columns);
@@ -58,16 +74,21 @@ void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, Ma
     return buffer.span().subspan(0, static_cast<std::size_t>(count));
   };
   const int64_t key_end = first + count;
-  for (int64_t key = 0; key < key_end; key += kKeyBlock) {
+  for (int64_t key = FirstKeyBlock(first, scoring); key < key_end; key += kKeyBlock) {
     const int64_t key_count = std::min(kKeyBlock, key_end - key);
     const MatrixView<float> scores(state.scores.data(), count, key_count);
     const MatrixView<T> probabilities(state.probabilities.data(), count, key_count);
     ProductTransposed<T>(q, k.RowBlock(key, key_count), scores);
     for (int64_t row = 0; row < count; ++row) {
       state.valid[row] = std::clamp<int64_t>(first + row + 1 - key, 0, key_count);
+      if (scoring.softcap > 0.0f) SoftCap(scores.RowSpan(row), scoring.scale, scoring.softcap);
+      if (scoring.window > 0) {
+        HideKeys(first + row + 1 - scoring.window - key, scores.RowSpan(row), state.valid[row]);
+      }
     }
-    SoftmaxStep<T>(scores, score_scale, per_row(state.valid), probabilities,
-                   per_row(state.row_maximum), per_row(state.row_sum), accumulator, rounding);
+    SoftmaxStep<T>(scores, scoring.softcap > 0.0f ? 1.0f : scoring.scale, per_row(state.valid),
+                   probabilities, per_row(state.row_maximum), per_row(state.row_sum), accumulator,
+                   rounding);
     ProductAdd<T>(probabilities, v.RowBlock(key, key_count), accumulator);
   }
   for (int64_t row = 0; row < count; ++row) {
@@ -104,7 +125,7 @@ std::vector<Block> ListBlocks(const AttentionHeads& heads, std::span<const Seque
 template <typename T>
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                     float score_scale, float value_scale, MatrixView<T> out,
+                     const AttentionScores& scoring, float value_scale, MatrixView<T> out,
                      ProbabilityRounding rounding) {
   const std::vector<Block> blocks = ListBlocks(heads, sequences);
   const int64_t group = heads.sharing();
@@ -117,22 +138,24 @@ void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequ
           .ColumnBlock(block.head / group * size, size);
     };
     AttendBlock<T>(block.first, q.RowBlock(row, block.count).ColumnBlock(block.head * size, size),
-                   head_of_keys(k), head_of_keys(v), score_scale, value_scale, rounding,
+                   head_of_keys(k), head_of_keys(v), scoring, value_scale, rounding,
                    out.RowBlock(row, block.count).ColumnBlock(block.head * size, size));
   });
 }
 
-int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count) {
-  return 4 * heads.query_heads * heads.head_size * (count * (count + 1) / 2);
+int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count, int64_t window) {
+  const int64_t seen = window == 0 ? count : std::min(window, count);
+  const int64_t pairs = seen * (seen + 1) / 2 + (count - seen) * seen;
+  return 4 * heads.query_heads * heads.head_size * pairs;
 }
 
 template void CausalAttention<float>(const AttentionHeads&, std::span<const Sequence>,
                                      MatrixView<const float>, MatrixView<const float>,
-                                     MatrixView<const float>, float, float, MatrixView<float>,
-                                     ProbabilityRounding);
+                                     MatrixView<const float>, const AttentionScores&, float,
+                                     MatrixView<float>, ProbabilityRounding);
 template void CausalAttention<Bfloat16>(const AttentionHeads&, std::span<const Sequence>,
                                         MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
-                                        MatrixView<const Bfloat16>, float, float,
+                                        MatrixView<const Bfloat16>, const AttentionScores&, float,
                                         MatrixView<Bfloat16>, ProbabilityRounding);
 
 }  // namespace narrow

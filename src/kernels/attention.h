@@ -17,7 +17,7 @@ namespace narrow {
 // (FlashAttention 3, from the last block to the first); what that changes is in docs/accuracy.md.
 inline constexpr int64_t kAttentionKeyBlock = 512;
 
-// out = softmax(score_scale * q k^T, causal) v * value_scale, per head and sequence.
+// out = softmax(score(q, k), causal) v * value_scale, per head and sequence.
 // q, out: [tokens, query_heads * head_size]; k, v: [tokens, key_value_heads * head_size]; q and k
 // are already rotated. Products with f32 accumulation, softmax in f32, probabilities rounded to T.
 // With ProbabilityRounding::kFloat8 probabilities are E4M3 numbers relative to the largest score up
@@ -28,11 +28,11 @@ inline constexpr int64_t kAttentionKeyBlock = 512;
 template <typename T>  // float or Bfloat16
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                     float score_scale, float value_scale, MatrixView<T> out,
+                     const AttentionScores& scoring, float value_scale, MatrixView<T> out,
                      ProbabilityRounding rounding = ProbabilityRounding::kOperand);
 
 // Multiply-adds, counted as two operations each, that attention over a sequence of `count` tokens
-// needs (the causal half).
-int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count);
+// needs (the causal half, of it the window).
+int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count, int64_t window);
 
 }  // namespace narrow

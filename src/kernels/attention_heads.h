@@ -1,4 +1,4 @@
-// How many heads attention has, and how wide they are.
+// How many heads attention has, how wide they are, and what they make of a query and a key.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,16 @@ struct AttentionHeads {
   int64_t key_value_width() const { return key_value_heads * head_size; }
   // Query heads that share a key-value head.
   int64_t sharing() const { return query_heads / key_value_heads; }
+};
+
+// How a query meets a key: score = scale q k^T, or softcap tanh(scale q k^T / softcap).
+struct AttentionScores {
+  AttentionScores(float factor, int64_t keys = 0, float cap = 0.0f)
+      : scale(factor), window(keys), softcap(cap) {}
+
+  float scale;
+  int64_t window;  // keys that a query sees, its own among them; 0: all
+  float softcap;   // 0: none
 };
 
 }  // namespace narrow

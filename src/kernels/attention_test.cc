@@ -103,7 +103,8 @@ TEST(CausalAttention, ResultDoesNotDependOnThreadsOrNeighbours) {
 
 TEST(CausalAttention, FlopsAreTheCausalHalf) {
   // 2 heads of 8: each of the 1 + 2 + 3 pairs costs 2 * 8 for the score and 2 * 8 for the value.
-  EXPECT_EQ(CausalAttentionFlops({2, 1, 8}, 3), 2 * 6 * 32);
+  EXPECT_EQ(CausalAttentionFlops({2, 1, 8}, 3, 0), 2 * 6 * 32);
+  EXPECT_EQ(CausalAttentionFlops({2, 1, 8}, 3, 2), 2 * 5 * 32);
 }
 
 }  // namespace

@@ -153,44 +153,152 @@ void RotateBf16(const Bfloat16* x, size_t half, const float* cosine, const float
   Rotate(x, half, cosine, sine, y);
 }
 
-// silu(gate) * up = gate / (1 + e^-gate) * up. The exponent is limited to the range of Exp; beyond,
-// silu is the gate itself or less than 1e-35 in magnitude.
-HWY_INLINE VF32 SwiGluVector(VF32 gate, VF32 up) {
+// 1 / (1 + e^-x) times `factor`. The exponent is limited to the range of Exp; beyond, the sigmoid
+// is 1 or less than 1e-37.
+HWY_INLINE VF32 TimesSigmoid(VF32 factor, VF32 x) {
   const DF32 df;
   const VF32 exponent =
-      hn::Max(hn::Set(df, kExpMinimum), hn::Min(hn::Set(df, kExpMaximum), hn::Neg(gate)));
-  return hn::Mul(FastDivide(gate, hn::Add(hn::Set(df, 1.0f), Exp(exponent))), up);
+      hn::Max(hn::Set(df, kExpMinimum), hn::Min(hn::Set(df, kExpMaximum), hn::Neg(x)));
+  return FastDivide(factor, hn::Add(hn::Set(df, 1.0f), Exp(exponent)));
 }
-template <typename T>
-HWY_INLINE void SwiGluRow(const T* gate, const T* up, size_t count, T* out) {
+
+template <Activation activation>
+HWY_INLINE VF32 Activated(VF32 x) {
+  const DF32 df;
+  if constexpr (activation == Activation::kSilu) return TimesSigmoid(x, x);
+  if constexpr (activation == Activation::kSquaredRelu) {
+    const VF32 positive = hn::Max(hn::Zero(df), x);
+    return hn::Mul(positive, positive);
+  }
+  // 0.5 (1 + tanh(u)) is the sigmoid of 2 u, with u = sqrt(2 / pi) (x + 0.044715 x^3).
+  constexpr float kTwiceRoot = 1.5957691216057308f;
+  const VF32 cubic = hn::MulAdd(hn::Mul(hn::Set(df, 0.044715f), hn::Mul(x, x)), x, x);
+  return TimesSigmoid(x, hn::Mul(hn::Set(df, kTwiceRoot), cubic));
+}
+
+template <Activation activation, bool gated, typename T>
+HWY_INLINE void ActivateRow(const T* gate, const T* up, size_t count, T* out) {
   const size_t step = 2 * hn::Lanes(DF32());
   const auto work = [&](const T* g, const T* u, T* y) HWY_ATTR {
-    VF32 g0, g1, u0, u1;
+    VF32 g0, g1;
     LoadPair(g, g0, g1);
-    LoadPair(u, u0, u1);
-    StorePair(SwiGluVector(g0, u0), SwiGluVector(g1, u1), y);
+    g0 = Activated<activation>(g0);
+    g1 = Activated<activation>(g1);
+    if constexpr (gated) {
+      VF32 u0, u1;
+      LoadPair(u, u0, u1);
+      g0 = hn::Mul(g0, u0);
+      g1 = hn::Mul(g1, u1);
+    }
+    StorePair(g0, g1, y);
   };
   size_t i = 0;
-  for (; i + step <= count; i += step) work(gate + i, up + i, out + i);
+  for (; i + step <= count; i += step) work(gate + i, gated ? up + i : nullptr, out + i);
   if (i == count) return;
   T gate_tail[2 * kMaxFloatLanes] = {}, up_tail[2 * kMaxFloatLanes] = {};
   std::copy(gate + i, gate + count, gate_tail);
-  std::copy(up + i, up + count, up_tail);
+  if constexpr (gated) std::copy(up + i, up + count, up_tail);
   work(gate_tail, up_tail, gate_tail);
   std::copy_n(gate_tail, count - i, out + i);
 }
-template <typename T>
-HWY_INLINE void SwiGluRows(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
+template <Activation activation, typename T>
+HWY_INLINE void ActivateRows(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
+  const auto count = static_cast<size_t>(gate.columns);
   for (int64_t r = 0; r < gate.rows; ++r) {
-    SwiGluRow(gate.Row(r), up.Row(r), static_cast<size_t>(gate.columns), out.Row(r));
+    if (up.rows > 0) {
+      ActivateRow<activation, true>(gate.Row(r), up.Row(r), count, out.Row(r));
+    } else {
+      ActivateRow<activation, false, T>(gate.Row(r), nullptr, count, out.Row(r));
+    }
   }
 }
-void SwiGluF32(MatrixView<const float> gate, MatrixView<const float> up, MatrixView<float> out) {
-  SwiGluRows(gate, up, out);
+template <typename T>
+HWY_INLINE void ActivateAll(Activation activation, MatrixView<const T> gate, MatrixView<const T> up,
+                            MatrixView<T> out) {
+  switch (activation) {
+    case Activation::kSilu:
+      return ActivateRows<Activation::kSilu>(gate, up, out);
+    case Activation::kGeluTanh:
+      return ActivateRows<Activation::kGeluTanh>(gate, up, out);
+    case Activation::kSquaredRelu:
+      return ActivateRows<Activation::kSquaredRelu>(gate, up, out);
+  }
 }
-void SwiGluBf16(MatrixView<const Bfloat16> gate, MatrixView<const Bfloat16> up,
-                MatrixView<Bfloat16> out) {
-  SwiGluRows(gate, up, out);
+void ActivateF32(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
+                 MatrixView<float> out) {
+  ActivateAll(activation, gate, up, out);
+}
+void ActivateBf16(Activation activation, MatrixView<const Bfloat16> gate,
+                  MatrixView<const Bfloat16> up, MatrixView<Bfloat16> out) {
+  ActivateAll(activation, gate, up, out);
+}
+
+// cap tanh(y) = cap (1 - 2 / (1 + e^2y)) = cap (2 sigmoid(2 y) - 1).
+void CapF32(float* x, size_t count, float scale, float cap) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const VF32 inner = hn::Set(df, 2.0f * scale / cap);
+  const auto capped = [&](VF32 v) HWY_ATTR {
+    const VF32 twice = TimesSigmoid(hn::Set(df, 2.0f * cap), hn::Mul(v, inner));
+    return hn::Sub(twice, hn::Set(df, cap));
+  };
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) StoreVector(capped(LoadVector(x + i)), x + i);
+  if (i == count) return;
+  float tail[kMaxFloatLanes] = {};
+  std::copy(x + i, x + count, tail);
+  StoreVector(capped(LoadVector(tail)), tail);
+  std::copy_n(tail, count - i, x + i);
+}
+
+template <typename T>
+HWY_INLINE void CenterRow(const float* x, const float* weight, const float* bias, size_t count,
+                          float epsilon, T* y) {
+  const DF32 df;
+  const size_t lanes = hn::Lanes(df);
+  const auto total = [&](const auto& term) HWY_ATTR {
+    VF32 sum = hn::Zero(df);
+    size_t i = 0;
+    for (; i + lanes <= count; i += lanes) sum = hn::Add(sum, term(LoadVector(x + i)));
+    float rest = 0.0f;
+    for (; i < count; ++i) rest += hn::GetLane(term(hn::Set(df, x[i])));
+    return SumOfLanes(sum) + rest;
+  };
+  const VF32 mean = hn::Set(df, total([](VF32 v) { return v; }) / static_cast<float>(count));
+  const float squares = total([&](VF32 v) HWY_ATTR {
+    const VF32 d = hn::Sub(v, mean);
+    return hn::Mul(d, d);
+  });
+  const VF32 factor = hn::Set(df, 1.0f / std::sqrt(squares / static_cast<float>(count) + epsilon));
+  const auto normed = [&](VF32 v, VF32 w, VF32 b)
+                          HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(v, mean), factor), w, b); };
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const VF32 b = bias != nullptr ? LoadVector(bias + i) : hn::Zero(df);
+    StoreVector(normed(LoadVector(x + i), LoadVector(weight + i), b), y + i);
+  }
+  for (; i < count; ++i) {
+    const float b = bias != nullptr ? bias[i] : 0.0f;
+    const float value =
+        hn::GetLane(normed(hn::Set(df, x[i]), hn::Set(df, weight[i]), hn::Set(df, b)));
+    if constexpr (std::is_same_v<T, float>) {
+      y[i] = value;
+    } else {
+      y[i] = ToBfloat16(value);
+    }
+  }
+}
+void CenterF32(MatrixView<const float> x, const float* weight, const float* bias, float epsilon,
+               MatrixView<float> y) {
+  for (int64_t r = 0; r < x.rows; ++r) {
+    CenterRow(x.Row(r), weight, bias, static_cast<size_t>(x.columns), epsilon, y.Row(r));
+  }
+}
+void CenterBf16(MatrixView<const float> x, const float* weight, const float* bias, float epsilon,
+                MatrixView<Bfloat16> y) {
+  for (int64_t r = 0; r < x.rows; ++r) {
+    CenterRow(x.Row(r), weight, bias, static_cast<size_t>(x.columns), epsilon, y.Row(r));
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -210,8 +318,11 @@ HWY_EXPORT(NormF32);
 HWY_EXPORT(NormBf16);
 HWY_EXPORT(RotateF32);
 HWY_EXPORT(RotateBf16);
-HWY_EXPORT(SwiGluF32);
-HWY_EXPORT(SwiGluBf16);
+HWY_EXPORT(ActivateF32);
+HWY_EXPORT(ActivateBf16);
+HWY_EXPORT(CapF32);
+HWY_EXPORT(CenterF32);
+HWY_EXPORT(CenterBf16);
 
 void ConvertToFloat(std::span<const Bfloat16> from, std::span<float> to) {
   NARROW_CHECK(from.size() == to.size());
@@ -271,14 +382,39 @@ void RotateHead(std::span<const T> x, std::span<const float> cosine, std::span<c
 }
 
 template <typename T>
-void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
-  NARROW_CHECK(gate.rows == up.rows && gate.rows == out.rows);
-  NARROW_CHECK(gate.columns == up.columns && gate.columns == out.columns);
+void LayerNorm(MatrixView<const float> x, std::span<const float> weight,
+               std::span<const float> bias, float epsilon, MatrixView<T> y) {
+  NARROW_CHECK(x.rows == y.rows && x.columns == y.columns);
+  NARROW_CHECK(static_cast<int64_t>(weight.size()) == x.columns);
+  NARROW_CHECK(bias.empty() || bias.size() == weight.size());
+  const float* const offsets = bias.empty() ? nullptr : bias.data();
   if constexpr (std::is_same_v<T, float>) {
-    HWY_DYNAMIC_DISPATCH(SwiGluF32)(gate, up, out);
+    HWY_DYNAMIC_DISPATCH(CenterF32)(x, weight.data(), offsets, epsilon, y);
   } else {
-    HWY_DYNAMIC_DISPATCH(SwiGluBf16)(gate, up, out);
+    HWY_DYNAMIC_DISPATCH(CenterBf16)(x, weight.data(), offsets, epsilon, y);
   }
+}
+
+template <typename T>
+void Activate(Activation activation, MatrixView<const T> gate, MatrixView<const T> up,
+              MatrixView<T> out) {
+  NARROW_CHECK(gate.rows == out.rows && gate.columns == out.columns);
+  NARROW_CHECK(up.rows == 0 || (up.rows == gate.rows && up.columns == gate.columns));
+  if constexpr (std::is_same_v<T, float>) {
+    HWY_DYNAMIC_DISPATCH(ActivateF32)(activation, gate, up, out);
+  } else {
+    HWY_DYNAMIC_DISPATCH(ActivateBf16)(activation, gate, up, out);
+  }
+}
+
+template <typename T>
+void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
+  Activate<T>(Activation::kSilu, gate, up, out);
+}
+
+void SoftCap(std::span<float> x, float scale, float cap) {
+  NARROW_CHECK(cap > 0.0f);
+  HWY_DYNAMIC_DISPATCH(CapF32)(x.data(), x.size(), scale, cap);
 }
 
 #define NARROW_INSTANTIATE(T)                                                                      \
@@ -286,6 +422,9 @@ void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out)
   template void RmsNorm<T>(MatrixView<const float>, std::span<const float>, float, MatrixView<T>); \
   template void RotateHead<T>(std::span<const T>, std::span<const float>, std::span<const float>,  \
                               std::span<T>);                                                       \
+  template void LayerNorm<T>(MatrixView<const float>, std::span<const float>,                      \
+                             std::span<const float>, float, MatrixView<T>);                        \
+  template void Activate<T>(Activation, MatrixView<const T>, MatrixView<const T>, MatrixView<T>);  \
   template void SwiGlu<T>(MatrixView<const T>, MatrixView<const T>, MatrixView<T>)
 NARROW_INSTANTIATE(float);
 NARROW_INSTANTIATE(Bfloat16);

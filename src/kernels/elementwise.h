@@ -52,6 +52,26 @@ enum class ProbabilityRounding {
   kFloat8,
 };
 
+// y[r] = weight * (x[r] - mean) / sqrt(variance + epsilon) + bias, sums in f32, output rounded to
+// T. y may be x. weight, bias: [hidden]; no bias where it is empty. Source: Ba et al., Layer
+// Normalization, 2016.
+template <typename T>  // float or Bfloat16
+void LayerNorm(MatrixView<const float> x, std::span<const float> weight,
+               std::span<const float> bias, float epsilon, MatrixView<T> y);
+
+// What an MLP does between its products. GELU is its approximation by tanh.
+enum class Activation { kSilu, kGeluTanh, kSquaredRelu };
+
+// out[r][i] = activation(gate[r][i]) * up[r][i], in f32, rounded to T once; without the factor
+// where `up` has no rows. For kSilu with a factor that is SwiGlu. Source: Hendrycks and Gimpel,
+// Gaussian Error Linear Units, 2016; So et al., Primer, 2021.
+template <typename T>  // float or Bfloat16
+void Activate(Activation activation, MatrixView<const T> gate, MatrixView<const T> up,
+              MatrixView<T> out);
+
+// x[i] = cap * tanh(x[i] * scale / cap). REQUIRES: cap > 0.
+void SoftCap(std::span<float> x, float scale, float cap);
+
 // One step of the streaming (online) softmax over a block of scores, row by row:
 //   m' = max(row_maximum, max(scale * scores)), p = exp(scale * scores - m'),
 //   correction = exp(row_maximum - m'), row_sum = row_sum * correction + sum(p),

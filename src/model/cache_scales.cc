@@ -5,13 +5,6 @@
 namespace narrow {
 namespace {
 
-std::string ModuleOf(const LayerSpec& layer, WeightRole role) {
-  for (const LinearSpec& linear : layer.linears) {
-    if (linear.role == role) return linear.module;
-  }
-  Fail(ErrorCode::kInternal, "{} has no linear of the role asked for", layer.attention_module);
-}
-
 // The only one of the names that the checkpoint has; "" when it has none.
 std::string Only(const CheckpointReader& checkpoint, const std::vector<std::string>& names) {
   std::string found;
@@ -30,6 +23,16 @@ std::string Only(const CheckpointReader& checkpoint, const std::vector<std::stri
 }
 
 }  // namespace
+
+std::string ModuleOf(const LayerSpec& layer, WeightRole role) {
+  for (const LinearSpec& linear : layer.linears) {
+    if (linear.role == role) return linear.module;
+  }
+  if (role == WeightRole::kQuery) return layer.attention_module + ".q_proj";
+  if (role == WeightRole::kKey) return layer.attention_module + ".k_proj";
+  if (role == WeightRole::kValue) return layer.attention_module + ".v_proj";
+  Fail(ErrorCode::kInternal, "{} has no linear of the role asked for", layer.attention_module);
+}
 
 std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoint,
                                                const LayerSpec& layer) {

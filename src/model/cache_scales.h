@@ -6,9 +6,13 @@
 #include <vector>
 
 #include "io/checkpoint_reader.h"
-#include "model/roles.h"
+#include "model/spec.h"
 
 namespace narrow {
+
+// The module of the layer's linear of a role. Where q, k and v are one matrix, what the scales of K
+// and V go by as if they were three: k_proj and v_proj beside it.
+std::string ModuleOf(const LayerSpec& layer, WeightRole role);
 
 struct CacheScaleNames {
   std::string key;

@@ -3,23 +3,15 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/attention_heads.h"
+#include "kernels/elementwise.h"
 #include "model/roles.h"
+#include "model/rope_config.h"
 #include "tensor/dtype.h"
 
 namespace narrow {
-
-// Rotary position embedding: which frequencies.
-// Source: transformers 5, modeling_rope_utils.py (default, linear, llama3).
-struct RopeConfig {
-  enum class Kind { kDefault, kLinear, kLlama3 } kind = Kind::kDefault;
-  double theta = 10000.0;
-  double factor = 1.0;                 // linear, llama3
-  double low_frequency_factor = 1.0;   // llama3
-  double high_frequency_factor = 4.0;  // llama3
-  double original_positions = 8192;    // llama3
-};
 
 struct DecoderConfig {
   std::string architecture;  // "LlamaForCausalLM"
@@ -31,6 +23,11 @@ struct DecoderConfig {
   int64_t max_positions = 0;
   float norm_epsilon = 1e-6f;
   RopeConfig rope;
+  double rotary_share = 1.0;  // of each head's channels
+  Activation activation = Activation::kSilu;
+  // Of each layer; empty: all tokens are seen, and all layers rotate.
+  std::vector<int64_t> windows;  // 0: all tokens
+  std::vector<bool> rotated;
   Bias query_key_value_bias = Bias::kNone;
   Bias attention_output_bias = Bias::kNone;
   Bias mlp_bias = Bias::kNone;
@@ -40,6 +37,12 @@ struct DecoderConfig {
   Dtype dtype = Dtype::kBF16;
   bool dtype_stated = false;  // by the config
 
+  int64_t window(int64_t layer) const {
+    return windows.empty() ? 0 : windows[static_cast<std::size_t>(layer)];
+  }
+  bool rotates(int64_t layer) const {
+    return rotated.empty() || rotated[static_cast<std::size_t>(layer)];
+  }
   int64_t query_width() const { return heads.query_width(); }
   int64_t key_value_width() const { return heads.key_value_width(); }
   int64_t query_key_value_width() const { return query_width() + 2 * key_value_width(); }

@@ -4,29 +4,32 @@
 #include <cmath>
 #include <vector>
 
-#include "device/operations.h"
-
 namespace narrow {
 namespace {
 
 // Buffers of a tile, of the thread.
 struct TileBuffers {
-  OperandBuffer normed, gate_up, activated;
+  OperandBuffer normed, gate_up, activated, added;
 };
 TileBuffers& Tile() {
   thread_local TileBuffers buffers;
   return buffers;
 }
 
+// Whether what a block adds is changed on its way to the residual stream.
+bool ChangesSum(const LayerSpec& spec, NormPlace after, float residual_scale) {
+  return spec.Norm(after).has_value() || residual_scale != 1.0f;
+}
+
 // The forward step of one layer over one batch; holds what the three passes share.
 class LayerStep {
  public:
-  LayerStep(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer& layer,
-            std::span<const Sequence> sequences, MatrixView<float> hidden,
-            BatchWorkspace& workspace, LayerObserver* observer)
-      : config_(config),
+  LayerStep(const DecoderLayer& layer, const RopeTable* rope, std::span<const Sequence> sequences,
+            MatrixView<float> hidden, BatchWorkspace& workspace, LayerObserver* observer)
+      : layer_(layer),
+        spec_(layer.spec),
+        heads_(layer.spec.attention.heads),
         rope_(rope),
-        layer_(layer),
         sequences_(sequences),
         hidden_(hidden),
         observer_(observer),
@@ -37,19 +40,20 @@ class LayerStep {
         positions_[static_cast<std::size_t>(sequence.first + i)] = i;
       }
     }
-    query_key_value_ =
-        workspace.query_key_value.Reserve(compute_, hidden.rows, config.query_key_value_width());
-    attended_ = workspace.attended.Reserve(compute_, hidden.rows, config.query_width());
+    query_key_value_ = workspace.query_key_value.Reserve(
+        compute_, hidden.rows, heads_.query_width() + 2 * heads_.key_value_width());
+    attended_ = workspace.attended.Reserve(compute_, hidden.rows, heads_.query_width());
   }
 
   void Run() {
-    const int64_t tile = TileRows(config_);
-    ForTiles(hidden_.rows, tile,
-             [&](int64_t first, int64_t rows) { ProjectAndRotate(first, rows); });
+    const int64_t tile = TileRows(spec_.hidden);
+    ForTiles(hidden_.rows, tile, [&](int64_t first, int64_t rows) { ProjectHeads(first, rows); });
     Attend();
     ForTiles(hidden_.rows, tile, [&](int64_t first, int64_t rows) {
-      AddAttentionOutput(first, rows);
-      AddMlp(first, rows);
+      // What reads the residual stream as attention does comes before attention changes it.
+      if (spec_.mlp_input == LayerSpec::MlpInput::kAttention) AddMlp(first, rows);
+      AddAttention(first, rows);
+      if (spec_.mlp_input == LayerSpec::MlpInput::kResidual) AddMlp(first, rows);
     });
   }
 
@@ -62,21 +66,50 @@ class LayerStep {
     return layer_.Linear(group);
   }
 
-  Operands Normed(std::span<const float> weight, int64_t first, int64_t rows) {
-    const Operands normed = Tile().normed.Reserve(compute_, rows, config_.hidden);
-    RmsNorm(hidden_.RowBlock(first, rows), weight, config_.norm_epsilon, normed);
-    return normed;
+  // The residual stream as a block reads it.
+  Operands BlockInput(NormPlace before, int64_t first, int64_t rows) {
+    const Operands input = Tile().normed.Reserve(compute_, rows, spec_.hidden);
+    const MatrixView<float> x = hidden_.RowBlock(first, rows);
+    if (const Norm* norm = layer_.NormAt(before)) {
+      norm->Apply(x, input);
+    } else {
+      FromFloats(x, input);
+    }
+    return input;
   }
 
-  void ProjectAndRotate(int64_t first, int64_t rows) {
-    const Operands normed = Normed(layer_.attention_norm.span(), first, rows);
-    PrepareInput(LinearGroup::kQueryKeyValue, first, normed)
-        .Multiply(normed, query_key_value_.RowBlock(first, rows));
-    for (int64_t row = first; row < first + rows; ++row) RotateRow(row);
+  // Adds the product of x to the residual stream, as the block has it.
+  void AddProduct(LinearGroup group, Operands x, NormPlace after, float residual_scale,
+                  int64_t first) {
+    const MatrixView<float> residual = hidden_.RowBlock(first, x.rows);
+    const FusedLinear& linear = PrepareInput(group, first, x);
+    if (!ChangesSum(spec_, after, residual_scale)) return linear.MultiplyAdd(x, residual);
+    const Operands memory = Tile().added.Reserve(ComputeType::kFloat32, x.rows, spec_.hidden);
+    const MatrixView<float> sum = memory.As<float>();
+    std::fill_n(sum.data, sum.rows * sum.columns, 0.0f);
+    linear.MultiplyAdd(x, sum);
+    if (const Norm* norm = layer_.NormAt(after)) norm->Apply(sum, memory);
+    for (int64_t row = 0; row < sum.rows; ++row) {
+      for (int64_t i = 0; i < sum.columns; ++i) {
+        residual.Row(row)[i] += residual_scale * sum.Row(row)[i];
+      }
+    }
+  }
+
+  void ProjectHeads(int64_t first, int64_t rows) {
+    const Operands input = BlockInput(NormPlace::kBeforeAttention, first, rows);
+    PrepareInput(LinearGroup::kQueryKeyValue, first, input)
+        .Multiply(input, query_key_value_.RowBlock(first, rows));
+    const Operands queries = Queries().RowBlock(first, rows);
     const Operands keys = Keys().RowBlock(first, rows);
     const Operands values = Values().RowBlock(first, rows);
+    using HeadNorms = AttentionBlock::HeadNorms;
+    if (spec_.attention.head_norms == HeadNorms::kBeforeRotation) NormHeads(queries, keys);
+    for (int64_t row = first; rope_ != nullptr && row < first + rows; ++row) RotateRow(row);
+    if (spec_.attention.head_norms == HeadNorms::kAfterRotation) NormHeads(queries, keys);
+    if (spec_.attention.temperature) ScaleQueries(first, queries);
     if (observer_ != nullptr) {
-      observer_->OnQueries(first, Queries().RowBlock(first, rows));
+      observer_->OnQueries(first, queries);
       observer_->OnKeys(first, keys);
       observer_->OnValues(first, values);
     }
@@ -85,67 +118,86 @@ class LayerStep {
     RoundToFloat8Grid(values, layer_.cache->value_scale);
   }
 
-  Operands Queries() const { return query_key_value_.ColumnBlock(0, config_.query_width()); }
+  Operands Queries() const { return query_key_value_.ColumnBlock(0, heads_.query_width()); }
   Operands Keys() const {
-    return query_key_value_.ColumnBlock(config_.query_width(), config_.key_value_width());
+    return query_key_value_.ColumnBlock(heads_.query_width(), heads_.key_value_width());
   }
   Operands Values() const {
-    return query_key_value_.ColumnBlock(config_.query_width() + config_.key_value_width(),
-                                        config_.key_value_width());
+    return query_key_value_.ColumnBlock(heads_.query_width() + heads_.key_value_width(),
+                                        heads_.key_value_width());
+  }
+
+  void NormHeads(Operands queries, Operands keys) const {
+    if (const Norm* norm = layer_.NormAt(NormPlace::kQuery)) norm->ApplyToSegments(queries);
+    if (const Norm* norm = layer_.NormAt(NormPlace::kKey)) norm->ApplyToSegments(keys);
   }
 
   void RotateRow(int64_t row) {
-    const int64_t size = config_.heads.head_size;
+    const int64_t rotated = heads_.query_width() + heads_.key_value_width();
     const Operands all = query_key_value_.RowBlock(row, 1);
-    const std::span<const float> cosine = rope_.Cosine(positions_[static_cast<std::size_t>(row)]);
-    const std::span<const float> sine = rope_.Sine(positions_[static_cast<std::size_t>(row)]);
-    const int64_t rotated = config_.query_width() + config_.key_value_width();
-    for (int64_t offset = 0; offset < rotated; offset += size) {
-      RotateHead(all.ColumnBlock(offset, size), cosine, sine);
+    const std::span<const float> cosine = rope_->Cosine(positions_[static_cast<std::size_t>(row)]);
+    const std::span<const float> sine = rope_->Sine(positions_[static_cast<std::size_t>(row)]);
+    for (int64_t offset = 0; offset < rotated; offset += heads_.head_size) {
+      RotateHead(all.ColumnBlock(offset, heads_.head_size), spec_.attention.rotary->pairs, cosine,
+                 sine);
+    }
+  }
+
+  void ScaleQueries(int64_t first, Operands queries) const {
+    const QueryTemperature& temperature = *spec_.attention.temperature;
+    for (int64_t row = 0; row < queries.rows; ++row) {
+      const auto position = static_cast<double>(positions_[static_cast<std::size_t>(first + row)]);
+      const double steps = std::log1p(std::floor(position / temperature.positions));
+      Scale(queries.RowBlock(row, 1), 1.0f + temperature.beta * static_cast<float>(steps));
     }
   }
 
   void Attend() {
-    float score_scale = 1.0f / std::sqrt(static_cast<float>(config_.heads.head_size));
+    AttentionScores scores = spec_.attention.scores;
     float value_scale = 1.0f;
     if (layer_.cache) {
-      score_scale *= layer_.cache->key_scale;
+      scores.scale *= layer_.cache->key_scale;
       value_scale = layer_.cache->value_scale;
     }
-    CausalAttention(config_.heads, sequences_, Queries(), Keys(), Values(), score_scale,
-                    value_scale, attended_);
+    CausalAttention(heads_, sequences_, Queries(), Keys(), Values(), scores, value_scale,
+                    attended_);
   }
 
-  void AddAttentionOutput(int64_t first, int64_t rows) {
+  void AddAttention(int64_t first, int64_t rows) {
     const Operands x = attended_.RowBlock(first, rows);
     if (!layer_.attended_mixing.empty()) MixHeads(x);
-    PrepareInput(LinearGroup::kAttentionOutput, first, x)
-        .MultiplyAdd(x, hidden_.RowBlock(first, rows));
+    AddProduct(LinearGroup::kAttentionOutput, x, NormPlace::kAfterAttention,
+               spec_.attention.residual_scale, first);
   }
 
   void MixHeads(Operands x) const {
-    for (int64_t head = 0; head < config_.heads.query_heads; ++head) {
+    const int64_t size = heads_.head_size;
+    for (int64_t head = 0; head < heads_.query_heads; ++head) {
       const AlignedBuffer<float>& mixing =
-          layer_.attended_mixing[static_cast<std::size_t>(head / config_.heads.sharing())];
-      const int64_t size = config_.heads.head_size;
+          layer_.attended_mixing[static_cast<std::size_t>(head / heads_.sharing())];
       MixHead({mixing.data(), size, size}, x.ColumnBlock(head * size, size));
     }
   }
 
   void AddMlp(int64_t first, int64_t rows) {
-    const int64_t width = config_.intermediate;
-    const Operands normed = Normed(layer_.mlp_norm.span(), first, rows);
-    const Operands gate_up = Tile().gate_up.Reserve(compute_, rows, 2 * width);
-    PrepareInput(LinearGroup::kGateUp, first, normed).Multiply(normed, gate_up);
+    const int64_t width = spec_.mlp.width;
+    const bool gated = spec_.mlp.gate == MlpBlock::Gate::kPresent;
+    const bool own_norm = spec_.mlp_input == LayerSpec::MlpInput::kResidual;
+    const Operands input =
+        BlockInput(own_norm ? NormPlace::kBeforeMlp : NormPlace::kBeforeAttention, first, rows);
+    const Operands gate_up = Tile().gate_up.Reserve(compute_, rows, gated ? 2 * width : width);
+    PrepareInput(LinearGroup::kGateUp, first, input).Multiply(input, gate_up);
     const Operands activated = Tile().activated.Reserve(compute_, rows, width);
-    SwiGlu(gate_up.ColumnBlock(0, width), gate_up.ColumnBlock(width, width), activated);
-    PrepareInput(LinearGroup::kDown, first, activated)
-        .MultiplyAdd(activated, hidden_.RowBlock(first, rows));
+    Activate(spec_.mlp.activation, gate_up.ColumnBlock(0, width),
+             gated ? ConstOperands(gate_up.ColumnBlock(width, width)) : ConstOperands(), activated);
+    AddProduct(LinearGroup::kDown, activated, NormPlace::kAfterMlp, spec_.mlp.residual_scale,
+               first);
   }
 
-  const DecoderConfig& config_;
-  const RopeTable& rope_;
   const DecoderLayer& layer_;
+  const LayerSpec& spec_;
+  const AttentionHeads& heads_;
+  const RopeTable* rope_;  // null: none
   std::span<const Sequence> sequences_;
   MatrixView<float> hidden_;
   LayerObserver* observer_;
@@ -157,16 +209,20 @@ class LayerStep {
 
 }  // namespace
 
-void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer& layer,
+void ForwardLayer(const DecoderLayer& layer, const RopeTables& rope,
                   std::span<const Sequence> sequences, MatrixView<float> hidden,
                   BatchWorkspace& workspace, LayerObserver* observer) {
-  LayerStep(config, rope, layer, sequences, hidden, workspace, observer).Run();
+  LayerStep(layer, rope.Of(layer.spec), sequences, hidden, workspace, observer).Run();
 }
 
-int64_t TileRows(const DecoderConfig& config) {
+int64_t AttentionFlops(const LayerSpec& spec, int64_t tokens) {
+  return CausalAttentionFlops(spec.attention.heads, tokens, spec.attention.scores.window);
+}
+
+int64_t TileRows(int64_t hidden) {
   // Measured: 512 rows reach the product's peak at hidden sizes of a few hundred; wide models reach
   // it with 256, which halves the memory of the gate and up activations per thread.
-  return config.hidden <= 4096 ? 512 : 256;
+  return hidden <= 4096 ? 512 : 256;
 }
 
 int64_t WorkspaceBytes(const LayerSpec& spec, int64_t rows, ComputeType compute) {
@@ -175,23 +231,26 @@ int64_t WorkspaceBytes(const LayerSpec& spec, int64_t rows, ComputeType compute)
   return rows * (projected + attended) * OperandBytes(compute);
 }
 
-int64_t TileBytes(const DecoderConfig& config, const LayerSpec& spec, ComputeType compute) {
-  const int64_t rows = TileRows(config);
+int64_t TileBytes(const LayerSpec& spec, ComputeType compute) {
+  const int64_t rows = TileRows(spec.hidden);
   const auto output = [&](const GroupSpec& group, int64_t element_bytes) {
     return PackedWeights::ThreadBytes(compute, group.rows, group.columns, rows, element_bytes);
   };
-  int64_t slots = config.hidden, stored = 0, added = 0;  // the first slot: kNormed
+  int64_t slots = spec.hidden, stored = 0, added = 0;  // the first slot: normed
   for (const GroupSpec& group : GroupsOf(spec)) {
     if (group.id == LinearGroup::kGateUp) slots += group.rows;
-    if (group.id == LinearGroup::kDown) slots += group.columns;  // kActivated
+    if (group.id == LinearGroup::kDown) slots += group.columns;  // activated
     if (group.id == LinearGroup::kQueryKeyValue || group.id == LinearGroup::kGateUp) {
       stored = std::max(stored, output(group, OperandBytes(compute)));
     } else {
       added = std::max(added, output(group, sizeof(float)));
     }
   }
+  const bool sums = ChangesSum(spec, NormPlace::kAfterAttention, spec.attention.residual_scale) ||
+                    ChangesSum(spec, NormPlace::kAfterMlp, spec.mlp.residual_scale);
+  const int64_t sum_bytes = sums ? rows * spec.hidden * static_cast<int64_t>(sizeof(float)) : 0;
   // f32 operands share one buffer.
-  return rows * slots * OperandBytes(compute) +
+  return rows * slots * OperandBytes(compute) + sum_bytes +
          (compute == ComputeType::kBfloat16 ? stored + added : std::max(stored, added));
 }
 

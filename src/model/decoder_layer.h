@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "device/operations.h"
-#include "model/config.h"
 #include "model/fused_linear.h"
 #include "model/layer_groups.h"
-#include "model/roles.h"
+#include "model/norm.h"
 #include "model/rope.h"
+#include "model/spec.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
@@ -27,8 +27,8 @@ struct CacheQuantization {
 
 // A layer ready to run.
 struct DecoderLayer {
-  AlignedBuffer<float> attention_norm;                 // [hidden]
-  AlignedBuffer<float> mlp_norm;                       // [hidden]
+  LayerSpec spec;
+  std::array<Norm, kNormPlaceCount> norms;             // where the spec has them
   std::array<FusedLinear, kLinearGroupCount> linears;  // by LinearGroup
   std::optional<CacheQuantization> cache;
   // What every head of attention's output is multiplied by before o: a matrix [head size, head
@@ -39,6 +39,10 @@ struct DecoderLayer {
   const FusedLinear& Linear(LinearGroup group) const {
     return linears[static_cast<std::size_t>(group)];
   }
+  // Null where the layer has none.
+  const Norm* NormAt(NormPlace place) const {
+    return spec.Norm(place) ? &norms[static_cast<std::size_t>(place)] : nullptr;
+  }
 };
 
 // Watches a forward step. Called concurrently from several threads, each call with other rows.
@@ -47,9 +51,9 @@ class LayerObserver {
   virtual ~LayerObserver() = default;
   // Input rows of a group's linears, before any quantization; `first_row` counts in the batch.
   virtual void OnInput(LinearGroup group, int64_t first_row, ConstOperands rows) = 0;
-  // Q after the rotation, of all heads.
+  // Q after norm and rotation, of all heads.
   virtual void OnQueries(int64_t first_row, ConstOperands rows) = 0;
-  // K (after the rotation) and V of all heads, as the cache receives them.
+  // K (after norm and rotation) and V of all heads, as the cache receives them.
   virtual void OnKeys(int64_t first_row, ConstOperands rows) = 0;
   virtual void OnValues(int64_t first_row, ConstOperands rows) = 0;
 };
@@ -63,16 +67,19 @@ struct BatchWorkspace {
 // hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output. `sequences`
 // partition the rows; position 0 is the first token of each. `observer` may be null. Uses all
 // threads; results depend neither on their number nor on how sequences are batched.
-void ForwardLayer(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer& layer,
+void ForwardLayer(const DecoderLayer& layer, const RopeTables& rope,
                   std::span<const Sequence> sequences, MatrixView<float> hidden,
                   BatchWorkspace& workspace, LayerObserver* observer);
 
+// Multiply-adds, counted as two operations each, of a layer's attention over a text.
+int64_t AttentionFlops(const LayerSpec& spec, int64_t tokens);
+
 // Rows of a batch that one thread takes through a chain of products at a time.
-int64_t TileRows(const DecoderConfig& config);
+int64_t TileRows(int64_t hidden);
 
 // Memory of a BatchWorkspace for `rows` tokens, and of what each thread of ForwardLayer keeps: its
 // buffers of a tile, and the output of the widest panel of a product.
 int64_t WorkspaceBytes(const LayerSpec& spec, int64_t rows, ComputeType compute);
-int64_t TileBytes(const DecoderConfig& config, const LayerSpec& spec, ComputeType compute);
+int64_t TileBytes(const LayerSpec& spec, ComputeType compute);
 
 }  // namespace narrow

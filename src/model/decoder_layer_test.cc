@@ -71,18 +71,15 @@ class LayerReference : public testing::Test {
     Append256ths(reference_["weights_in_256ths"].at(name), values);
     return values;
   }
-  AlignedBuffer<float> Norm(const std::string& name) const {
-    const std::vector<float> values = Weights(name);
-    AlignedBuffer<float> buffer(std::ssize(values));
-    std::ranges::copy(values, buffer.data());
-    return buffer;
-  }
-
   // The names of the reference are those of the family without the layer's prefix.
   DecoderLayer Layer() const {
     DecoderLayer layer;
-    layer.attention_norm = Norm("input_layernorm.weight");
-    layer.mlp_norm = Norm("post_attention_layernorm.weight");
+    layer.spec = FindModelFamily(reference_["config"], "it").layer(config_, 0);
+    const auto set = [&](NormPlace place, const char* name) {
+      layer.norms[static_cast<std::size_t>(place)] = Norm(*layer.spec.Norm(place), Weights(name));
+    };
+    set(NormPlace::kBeforeAttention, "input_layernorm.weight");
+    set(NormPlace::kBeforeMlp, "post_attention_layernorm.weight");
     for (const LinearGroup group : kLinearGroups) {
       std::vector<float> weights, biases;
       for (const auto& [module, of_group] : kModules) {
@@ -90,8 +87,9 @@ class LayerReference : public testing::Test {
         for (const float value : Weights(std::string(module) + ".weight")) weights.push_back(value);
         for (const float value : Weights(std::string(module) + ".bias")) biases.push_back(value);
       }
-      PackedMatrix<float> packed(std::ssize(biases), std::ssize(weights) / std::ssize(biases));
-      packed.Pack({weights.data(), packed.rows(), packed.columns()});
+      PackedWeights packed(ComputeType::kFloat32, std::ssize(biases),
+                           std::ssize(weights) / std::ssize(biases));
+      packed.Pack(MatrixView<const float>(weights.data(), packed.rows(), packed.columns()));
       layer.Linear(group) = FusedLinear(std::move(packed), {std::ssize(biases)}, biases);
     }
     return layer;
@@ -125,12 +123,12 @@ class LayerReference : public testing::Test {
 };
 
 TEST_F(LayerReference, OutputsKeysValuesAndRangesAreThoseOfTransformers) {
-  const RopeTable rope(config_.rope, config_.heads.head_size, tokens_);
   const DecoderLayer layer = Layer();
+  const RopeTables rope(std::span(&layer.spec, 1), tokens_);
   Recorder recorder(tokens_, config_.key_value_width());
   BatchWorkspace workspace;
-  ForwardLayer(config_, rope, layer, sequences_, {hidden_.data(), tokens_, config_.hidden},
-               workspace, &recorder);
+  ForwardLayer(layer, rope, sequences_, {hidden_.data(), tokens_, config_.hidden}, workspace,
+               &recorder);
   using testing::FloatNear;
   using testing::Pointwise;
   EXPECT_THAT(hidden_, Pointwise(FloatNear(2e-5f), Expected("outputs")));

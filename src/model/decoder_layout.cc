@@ -1,8 +1,15 @@
 #include "model/decoder_layout.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/error.h"
 
 namespace narrow {
+
+NormSpec DecoderNorm(const DecoderConfig& config, const std::string& module) {
+  return {.weight = module + ".weight", .size = config.hidden, .epsilon = config.norm_epsilon};
+}
 
 LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
   const std::string prefix = fmt::format("model.layers.{}.", layer);
@@ -13,8 +20,18 @@ LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
   const int64_t keys = config.key_value_width();
   LayerSpec spec;
   spec.attention_module = attention;
-  spec.attention_norm = {prefix + "input_layernorm.weight", hidden};
-  spec.mlp_norm = {prefix + "post_attention_layernorm.weight", hidden};
+  spec.hidden = hidden;
+  spec.attention.heads = config.heads;
+  spec.attention.scores.scale = 1.0f / std::sqrt(static_cast<float>(config.heads.head_size));
+  spec.attention.scores.window = config.window(layer);
+  if (config.rotates(layer)) {
+    const double width = static_cast<double>(config.heads.head_size) * config.rotary_share;
+    spec.attention.rotary = {config.rope, static_cast<int64_t>(width)};
+  }
+  spec.mlp.activation = config.activation;
+  spec.mlp.width = config.intermediate;
+  spec.Norm(NormPlace::kBeforeAttention) = DecoderNorm(config, prefix + "input_layernorm");
+  spec.Norm(NormPlace::kBeforeMlp) = DecoderNorm(config, prefix + "post_attention_layernorm");
   spec.linears = {
       LinearSpec{attention + ".q_proj", WeightRole::kQuery, LinearGroup::kQueryKeyValue, queries,
                  hidden, config.query_key_value_bias},
@@ -37,10 +54,23 @@ LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
 ModelSpec DecoderModel(const DecoderConfig& config) {
   ModelSpec spec;
   spec.embedding = "model.embed_tokens.weight";
-  spec.final_norm = {"model.norm.weight", config.hidden};
+  spec.final_norm = DecoderNorm(config, "model.norm");
   spec.lm_head_module = "lm_head";
   spec.lm_head = config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding : "lm_head.weight";
   return spec;
+}
+
+void StoreTogether(LayerSpec& spec, LinearGroup group, WeightRole role, std::string_view name) {
+  const auto first = std::ranges::find(spec.linears, group, &LinearSpec::group);
+  NARROW_CHECK(first != spec.linears.end());
+  LinearSpec whole = *first;
+  whole.module = whole.module.substr(0, whole.module.rfind('.') + 1).append(name);
+  whole.role = role;
+  whole.rows = 0;
+  auto last = first;
+  for (; last != spec.linears.end() && last->group == group; ++last) whole.rows += last->rows;
+  *first = whole;
+  spec.linears.erase(first + 1, last);
 }
 
 bool IsRotaryTable(std::string_view name) {

@@ -1,17 +1,26 @@
 // The names that the checkpoints of Llama and its kin give the tensors of a decoder.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "model/config.h"
-#include "model/roles.h"
+#include "model/spec.h"
 
 namespace narrow {
 
 // Tensor names and shapes: q/k/v/o and gate/up/down with a norm before each of the two blocks.
 // Source: transformers 5, models/llama/modeling_llama.py and models/qwen2/modeling_qwen2.py.
+// Every field of config counts; a family changes what it does in another way.
 LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer);
 ModelSpec DecoderModel(const DecoderConfig& config);
+
+// The RMS norm of that module, of a hidden state.
+NormSpec DecoderNorm(const DecoderConfig& config, const std::string& module);
+
+// Makes the linears of a group one that is stored as one matrix, their rows in the same order:
+// `name` is the last part of its module.
+void StoreTogether(LayerSpec& spec, LinearGroup group, WeightRole role, std::string_view name);
 
 // Tables of the rotary embedding: frequencies, and cosines and sines of every position. Source:
 // vLLM 0.32, models/utils.py (AutoWeightsLoader), which leaves the same ones out.

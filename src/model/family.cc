@@ -197,6 +197,12 @@ const ModelFamily& FindByName(const std::string& name, std::string_view kind,
 
 std::span<const ModelFamily> ModelFamilies() { return kFamilies; }
 
+std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& config) {
+  std::vector<LayerSpec> layers;
+  for (int64_t i = 0; i < config.layers; ++i) layers.push_back(family.layer(config, i));
+  return layers;
+}
+
 const ModelFamily& FindModelFamily(const Json& config, std::string_view what) {
   const Json* architectures = OptionalArray(config, "architectures", what);
   if (architectures == nullptr || architectures->empty()) {
@@ -220,12 +226,11 @@ std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderCo
   const ModelSpec model = family.model(config);
   WeightCheck check(checkpoint, weights, model.lm_head_module + ".weight");
   check.Tensor(model.embedding, {config.vocabulary, config.hidden});
-  check.Tensor(model.final_norm.name, {model.final_norm.size});
+  for (const NamedVector& norm : FinalNormTensors(model)) check.Tensor(norm.name, {norm.size});
   check.Tensor(model.lm_head, {config.vocabulary, config.hidden});
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
-    check.Tensor(layer.attention_norm.name, {layer.attention_norm.size});
-    check.Tensor(layer.mlp_norm.name, {layer.mlp_norm.size});
+    for (const NamedVector& norm : NormTensors(layer)) check.Tensor(norm.name, {norm.size});
     for (const LinearSpec& linear : layer.linears) check.Linear(linear);
     check.Groups(layer);
     check.AttentionScalesOf(layer);

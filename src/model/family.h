@@ -11,7 +11,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/json.h"
 #include "model/config.h"
-#include "model/roles.h"
+#include "model/spec.h"
 
 namespace narrow {
 
@@ -36,6 +36,9 @@ struct ModelFamily {
 
 // All families this build knows.
 std::span<const ModelFamily> ModelFamilies();
+
+// Of all layers.
+std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& config);
 
 // The family of a config.json: of its one architecture, or, where it names none, of its model_type,
 // as transformers' AutoModel takes it. Throws: kCorruptInput where neither is there,

@@ -38,12 +38,6 @@ std::optional<std::pair<const LinearSpec*, const LinearSpec*>> FindMixedGroup(
   return std::nullopt;
 }
 
-int64_t RowsOf(const LayerSpec& layer, WeightRole role) {
-  const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);
-  NARROW_CHECK(linear != layer.linears.end());
-  return linear->rows;
-}
-
 int64_t LayerWeightCount(const LayerSpec& layer) {
   int64_t count = 0;
   for (const LinearSpec& linear : layer.linears) count += linear.rows * linear.columns;

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/roles.h"
+#include "model/spec.h"
 
 namespace narrow {
 
@@ -35,9 +35,6 @@ GroupSpec GroupOf(LayerSpec&&, LinearGroup) = delete;
 // group that `is` tells apart from it; nothing where groups are whole.
 std::optional<std::pair<const LinearSpec*, const LinearSpec*>> FindMixedGroup(
     const LayerSpec& layer, const std::function<bool(const LinearSpec&)>& is);
-
-// Outputs of the layer's linear of a role. REQUIRES: there is one.
-int64_t RowsOf(const LayerSpec& layer, WeightRole role);
 
 // Weights of a layer's linears, in elements.
 int64_t LayerWeightCount(const LayerSpec& layer);

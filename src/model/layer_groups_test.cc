@@ -44,7 +44,6 @@ TEST(LayerGroups, EveryLinearIsInItsGroupOnce) {
   EXPECT_EQ(GroupOf(layer, LinearGroup::kQueryKeyValue).rows, 6144);
   EXPECT_EQ(GroupOf(layer, LinearGroup::kGateUp).elements(), 2 * 14336 * 4096);
   EXPECT_EQ(GroupOf(layer, LinearGroup::kDown).columns, 14336);
-  EXPECT_EQ(RowsOf(layer, WeightRole::kKey), 1024);
 }
 
 TEST(LayerGroups, OneLinearUnlikeTheOthersOfItsGroupIsFound) {

@@ -34,12 +34,6 @@ AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, int64_t first, Operan
   return total;
 }
 
-AlignedBuffer<float> ToBuffer(const std::vector<float>& values) {
-  AlignedBuffer<float> buffer(static_cast<int64_t>(values.size()));
-  std::copy(values.begin(), values.end(), buffer.data());
-  return buffer;
-}
-
 // Rows that are shown as f32 together.
 int64_t RowsShown(const PackedWeights& packed) {
   return std::min(RewriteRows(packed.columns()), packed.panel_rows());
@@ -144,8 +138,11 @@ int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute) {
 
 LoadedLayer::LoadedLayer(StoredLayer stored, ComputeType compute)
     : stored_(std::move(stored)), compute_(compute) {
-  runnable_.attention_norm = ToBuffer(stored_.attention_norm.values);
-  runnable_.mlp_norm = ToBuffer(stored_.mlp_norm.values);
+  runnable_.spec = stored_.spec;
+  for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
+    const std::optional<NormSpec>& norm = stored_.spec.norms[place];
+    if (norm) runnable_.norms[place] = MakeNorm(*norm, *stored_.norms[place]);
+  }
   runnable_.cache = cache_ = stored_.cache;
   for (const LinearGroup group : kLinearGroups) PackGroup(group);
 }
@@ -246,8 +243,10 @@ void LoadedLayer::Read(LinearGroup group, const RowsRewriter& read) const {
 
 void LoadedLayer::CopyUnchanged(const StoredBytesSink& sink) const {
   const auto copy = [&](const StoredVector& vector) { sink(vector.name, 0, vector.bytes.span()); };
-  copy(stored_.attention_norm);
-  copy(stored_.mlp_norm);
+  for (const std::optional<StoredNorm>& norm : stored_.norms) {
+    if (norm) copy(norm->weight);
+    if (norm && norm->bias) copy(*norm->bias);
+  }
   for (const StoredLinear& linear : stored_.linears) {
     if (linear.bias) copy(*linear.bias);
   }

@@ -8,8 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/tensor.h"
-
 namespace narrow {
 
 enum class WeightRole {
@@ -25,6 +23,8 @@ enum class WeightRole {
   kDown,
   kFinalNorm,
   kLmHead,
+  kQueryKeyValue,  // stored as one matrix: rows of q, then of k, then of v
+  kGateUp,         // stored as one matrix: rows of gate, then of up
 };
 
 // Linears that read the same input and run as one product; serving engines fuse them too.
@@ -48,27 +48,6 @@ struct LinearSpec {
 
   std::string weight() const { return module + ".weight"; }
   std::string bias_name() const { return module + ".bias"; }
-};
-
-struct NamedVector {
-  std::string name;
-  int64_t size = 0;
-};
-
-// Tensors of one decoder layer, linears in the order of their groups.
-struct LayerSpec {
-  std::string attention_module;  // "model.layers.3.self_attn"
-  NamedVector attention_norm;
-  NamedVector mlp_norm;
-  std::vector<LinearSpec> linears;
-};
-
-// Tensors outside the layers. `lm_head` names the embedding when the two are tied.
-struct ModelSpec {
-  std::string embedding;  // [vocabulary, hidden]
-  NamedVector final_norm;
-  std::string lm_head;         // [vocabulary, hidden]
-  std::string lm_head_module;  // how quantization configs call it
 };
 
 }  // namespace narrow

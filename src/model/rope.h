@@ -3,18 +3,20 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
-#include "model/config.h"
+#include "model/spec.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
 
-// cos and sin of position * frequency for positions [0, count), computed in f64 from frequencies
-// that are f32 as in transformers, and stored as f32. Immutable. Source: transformers 5,
-// modeling_rope_utils.py.
+// cos and sin of position * frequency for positions [0, count), times the attention factor,
+// computed in f64 from frequencies that are f32 as in transformers, and stored as f32. Immutable.
+// Source: transformers 5, modeling_rope_utils.py.
 class RopeTable {
  public:
-  RopeTable(const RopeConfig& config, int64_t head_size, int64_t count);
+  // `width`: channels of a head that turn.
+  RopeTable(const RopeConfig& config, int64_t width, int64_t count);
 
   int64_t count() const { return cosine_.size() / half_; }
   std::span<const float> Cosine(int64_t position) const { return Row(cosine_, position); }
@@ -26,8 +28,25 @@ class RopeTable {
   }
 
   int64_t half_;
-  AlignedBuffer<float> cosine_;  // [count, head_size / 2]
-  AlignedBuffer<float> sine_;    // [count, head_size / 2]
+  AlignedBuffer<float> cosine_;  // [count, width / 2]
+  AlignedBuffer<float> sine_;    // [count, width / 2]
+};
+
+// The tables of all layers of a model: one for each rotation that occurs.
+class RopeTables {
+ public:
+  RopeTables() = default;
+  RopeTables(std::span<const LayerSpec> layers, int64_t count);
+
+  // Null where the layer does not rotate.
+  const RopeTable* Of(const LayerSpec& layer) const;
+
+ private:
+  struct Entry {
+    RotarySpec spec;
+    RopeTable table;
+  };
+  std::vector<Entry> entries_;
 };
 
 }  // namespace narrow

@@ -71,8 +71,10 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
   StoredLayer stored;
   stored.spec = family.layer(config, layer);
-  stored.attention_norm = ReadVector(checkpoint, stored.spec.attention_norm.name);
-  stored.mlp_norm = ReadVector(checkpoint, stored.spec.mlp_norm.name);
+  for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
+    const std::optional<NormSpec>& norm = stored.spec.norms[place];
+    if (norm) stored.norms[place] = ReadNorm(checkpoint, *norm);
+  }
   for (const LinearSpec& spec : stored.spec.linears) {
     StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, spec));
     if (linear.weight.bytes() > read_ahead_bytes) {
@@ -108,6 +110,17 @@ StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& n
   vector.values.resize(static_cast<std::size_t>(vector.bytes.size() / ElementBytes(dtype)));
   ConvertRow(dtype, vector.bytes.span(), std::span<float>(vector.values));
   return vector;
+}
+
+StoredNorm ReadNorm(const CheckpointReader& checkpoint, const NormSpec& spec) {
+  StoredNorm norm = {ReadVector(checkpoint, spec.weight), std::nullopt};
+  if (!spec.bias.empty()) norm.bias = ReadVector(checkpoint, spec.bias);
+  return norm;
+}
+
+Norm MakeNorm(const NormSpec& spec, const StoredNorm& stored) {
+  return Norm(spec, stored.weight.values,
+              stored.bias ? std::span<const float>(stored.bias->values) : std::span<const float>());
 }
 
 std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name) {

@@ -1,6 +1,7 @@
 // The weights of one decoder layer as they lie in the checkpoint.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -59,11 +60,15 @@ struct StoredLinear {
   bool quantized() const { return weight.dtype() == Dtype::kF8E4M3; }
 };
 
+struct StoredNorm {
+  StoredVector weight;
+  std::optional<StoredVector> bias;
+};
+
 struct StoredLayer {
   LayerSpec spec;
-  StoredVector attention_norm;
-  StoredVector mlp_norm;
-  std::vector<StoredLinear> linears;  // in the order of the spec
+  std::array<std::optional<StoredNorm>, kNormPlaceCount> norms;  // where the spec has them
+  std::vector<StoredLinear> linears;                             // in the order of the spec
   std::optional<CacheQuantization> cache;
 };
 
@@ -82,6 +87,10 @@ void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& fam
 // A tensor of any supported floating type as f32. Throws: as CheckpointReader::Read, and kNumeric
 // naming the tensor when a value is not finite.
 std::vector<float> ReadFloats(const CheckpointReader& checkpoint, const std::string& name);
+
+// Weight and bias of a norm, and the norm itself.
+StoredNorm ReadNorm(const CheckpointReader& checkpoint, const NormSpec& spec);
+Norm MakeNorm(const NormSpec& spec, const StoredNorm& stored);
 
 // The same with the bytes it was made from.
 StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name);

@@ -19,8 +19,10 @@ int64_t BytesOf(const ModelSource& model, const std::string& name, int64_t eleme
 
 void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
                 const LayerSpec& layer, JobWork& work) {
-  int64_t unchanged = BytesOf(model, layer.attention_norm.name, layer.attention_norm.size) +
-                      BytesOf(model, layer.mlp_norm.name, layer.mlp_norm.size);
+  int64_t unchanged = 0;
+  for (const NamedVector& norm : NormTensors(layer)) {
+    unchanged += BytesOf(model, norm.name, norm.size);
+  }
   int64_t read = 0, codes = 0;
   for (const GroupSpec& group : GroupsOf(layer)) {
     int64_t stored = 0;
@@ -51,8 +53,8 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
 
 double StreamFlops(const JobShape& shape, int64_t tokens, int64_t length) {
   if (tokens == 0) return 0;
-  const double attention = static_cast<double>(CausalAttentionFlops(shape.config.heads, length)) /
-                           static_cast<double>(length);
+  const double attention =
+      static_cast<double>(AttentionFlops(shape.layer(), length)) / static_cast<double>(length);
   return static_cast<double>(tokens) *
          (static_cast<double>(LinearFlopsPerToken(shape.layer())) + attention);
 }
@@ -80,7 +82,9 @@ JobWork CountWork(const ModelSource& model, const std::set<std::string>& exclude
   const int64_t table = model.config.vocabulary * model.config.hidden;
   work.embedding_bytes = BytesOf(model, whole.embedding, table);
   work.head_bytes = BytesOf(model, whole.lm_head, table);
-  work.other_bytes = BytesOf(model, whole.final_norm.name, whole.final_norm.size);
+  for (const NamedVector& norm : FinalNormTensors(whole)) {
+    work.other_bytes += BytesOf(model, norm.name, norm.size);
+  }
   for (int64_t i = 0; i < model.config.layers; ++i) {
     CountLayer(model, excluded, model.family->layer(model.config, i), work);
   }

@@ -71,9 +71,7 @@ double ShortestSeconds(const std::function<void()>& work) {
 
 // A panel of weights: a tile of rows per thread and call, as the layers do, packing and rewriting.
 void MeasurePanel(ComputeType compute, int64_t columns, MachineRates& rates) {
-  DecoderConfig config;
-  config.hidden = columns;
-  const int64_t tile = TileRows(config);
+  const int64_t tile = TileRows(columns);
   const int64_t rows = RoundUp(std::clamp<int64_t>(kPanelElements / columns, 256, 4096), 64);
   const int64_t threads = ThreadCount();
   OperandBuffer weights, inputs, outputs;
@@ -124,10 +122,12 @@ DecoderConfig Narrowed(const ModelFamily& family, DecoderConfig config) {
 
 DecoderLayer LayerOfNumbers(const LayerSpec& spec, ComputeType compute) {
   DecoderLayer layer;
-  layer.attention_norm = AlignedBuffer<float>(spec.attention_norm.size);
-  layer.mlp_norm = AlignedBuffer<float>(spec.mlp_norm.size);
-  std::ranges::fill(layer.attention_norm.span(), 1.0f);
-  std::ranges::fill(layer.mlp_norm.span(), 1.0f);
+  layer.spec = spec;
+  for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
+    if (!spec.norms[place]) continue;
+    const std::vector<float> ones(static_cast<std::size_t>(spec.norms[place]->size), 1.0f);
+    layer.norms[place] = Norm(*spec.norms[place], ones);
+  }
   for (const GroupSpec& group : GroupsOf(spec)) {
     PackedWeights packed(compute, group.rows, group.columns);
     OperandBuffer memory;
@@ -146,22 +146,22 @@ void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
   const DecoderConfig config = Narrowed(*shape.family, shape.config);
   const LayerSpec spec = shape.family->layer(config, 0);
   DecoderLayer layer = LayerOfNumbers(spec, shape.compute);
-  const int64_t rows = ThreadCount() * TileRows(config);
+  const int64_t rows = ThreadCount() * TileRows(config.hidden);
   const int64_t length = std::clamp<int64_t>(shape.text_tokens, 1, rows);
   std::vector<Sequence> sequences;
   double operations = static_cast<double>(rows * LinearFlopsPerToken(spec));
   for (int64_t first = 0; first < rows; first += length) {
     sequences.push_back({first, std::min(length, rows - first)});
-    operations += static_cast<double>(CausalAttentionFlops(config.heads, sequences.back().count));
+    operations += static_cast<double>(AttentionFlops(spec, sequences.back().count));
   }
   const AlignedBuffer<float> start = Numbers(rows * config.hidden);
   AlignedBuffer<float> hidden(rows * config.hidden);
-  const RopeTable rope(config.rope, config.heads.head_size, length);
+  const RopeTables rope(std::span(&spec, 1), length);
   BatchWorkspace workspace;
   const auto run = [&] {
     std::ranges::copy(start.span(), hidden.data());
-    ForwardLayer(config, rope, layer, sequences,
-                 MatrixView<float>(hidden.data(), rows, config.hidden), workspace, nullptr);
+    ForwardLayer(layer, rope, sequences, MatrixView<float>(hidden.data(), rows, config.hidden),
+                 workspace, nullptr);
   };
   rates.layer = operations / ShortestSeconds(run);
   for (FusedLinear& linear : layer.linears) linear.Quantize({1.0f, {1.0f}});

@@ -64,9 +64,7 @@ class Estimator {
                       std::max<int64_t>(2, ElementBytes(shape_.stored)));
   }
 
-  int64_t AllTileBytes() const {
-    return shape_.threads * TileBytes(config_, layer_, shape_.compute);
-  }
+  int64_t AllTileBytes() const { return shape_.threads * TileBytes(layer_, shape_.compute); }
 
   // What every phase holds.
   std::vector<MemoryPart> BaseParts() const {
@@ -99,8 +97,8 @@ class Estimator {
     options.rounding = shape_.rounding;
     options.head_basis = shape_.head_basis;
     options.hessian_block_columns = hessian_block_columns_;
-    const QuantizationBytes quantization = BytesToQuantize(
-        layer_, config_.heads, options, batch_rows_, shape_.compute, shape_.threads);
+    const QuantizationBytes quantization =
+        BytesToQuantize(layer_, options, batch_rows_, shape_.compute, shape_.threads);
     const int64_t statistics = quantization.second_order + quantization.batch;
     // What has spilled is in memory only while a layer takes it along, one batch of one text
     // through one version of the model.
@@ -255,7 +253,8 @@ int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan) {
 }
 
 bool FitsHeadBasis(const JobShape& shape) {
-  return shape.head_basis == HeadBasis::kFitted && CanChangeBasis(shape.config.heads);
+  const BasisFreedom freedom = FreedomToFit(shape.layer());
+  return shape.head_basis == HeadBasis::kFitted && (freedom.keys || freedom.values);
 }
 
 bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan) {

@@ -99,7 +99,7 @@ TEST(MemoryPlan, QuantizingHoldsWhatItsOptionsAskFor) {
   const auto bytes = [&](RoundingAlgorithm rounding, HeadBasis basis) {
     options.rounding = rounding;
     options.head_basis = basis;
-    return BytesToQuantize(layer, shape.config.heads, options, 100, shape.compute, 2);
+    return BytesToQuantize(layer, options, 100, shape.compute, 2);
   };
   const auto nothing = bytes(RoundingAlgorithm::kNearest, HeadBasis::kOriginal);
   EXPECT_EQ(nothing.second_order + nothing.batch + nothing.basis, 0);

@@ -19,10 +19,9 @@ LayerCalibration::LayerCalibration(const LayerSpec& spec, LayerHessians hessians
   }
   queries_.wanted = keys_.wanted = basis_.keys.has_value();
   queries_.stride = keys_.stride = kKeyBasisTokenStride;
-  queries_.columns = RowsOf(spec, WeightRole::kQuery);
+  queries_.columns = spec.attention.heads.query_width();
   values_.wanted = basis_.values.has_value();
-  keys_.columns = RowsOf(spec, WeightRole::kKey);
-  values_.columns = RowsOf(spec, WeightRole::kValue);
+  keys_.columns = values_.columns = spec.attention.heads.key_value_width();
   queries_.maxima.Reset(queries_.columns);
   keys_.maxima.Reset(keys_.columns);
   values_.maxima.Reset(values_.columns);
@@ -87,8 +86,9 @@ int64_t CollectedBytes(const LayerSpec& spec, std::span<const GroupSpec> groups,
   int64_t columns = 0;
   for (const GroupSpec& group : groups) columns += group.columns;
   if (basis) {
-    const int64_t scored = RowsOf(spec, WeightRole::kQuery) + RowsOf(spec, WeightRole::kKey);
-    columns += RowsOf(spec, WeightRole::kValue) + DivideRoundUp(scored, kKeyBasisTokenStride);
+    const AttentionHeads& heads = spec.attention.heads;
+    const int64_t scored = heads.query_width() + heads.key_value_width();
+    columns += heads.key_value_width() + DivideRoundUp(scored, kKeyBasisTokenStride);
   }
   return rows * columns * OperandBytes(compute);
 }

@@ -22,12 +22,11 @@ int64_t ProbeBytes(int64_t rows, int64_t hidden) {
   return kOutputs * rows * hidden * static_cast<int64_t>(sizeof(float));
 }
 
-LayerProbe::LayerProbe(const DecoderConfig& config, const RopeTable& rope,
-                       const DecoderLayer& layer, std::span<const Sequence> sequences,
-                       MatrixView<const float> rows, BatchWorkspace& workspace)
-    : config_(config),
+LayerProbe::LayerProbe(const DecoderLayer& layer, const RopeTables& rope,
+                       std::span<const Sequence> sequences, MatrixView<const float> rows,
+                       BatchWorkspace& workspace)
+    : layer_(layer),
       rope_(rope),
-      layer_(layer),
       sequences_(sequences),
       rows_(rows),
       workspace_(workspace),
@@ -43,7 +42,7 @@ void LayerProbe::Forward(AlignedBuffer<float>& output) {
   for (int64_t row = 0; row < rows_.rows; ++row) {
     std::copy_n(rows_.Row(row), rows_.columns, states.Row(row));
   }
-  ForwardLayer(config_, rope_, layer_, sequences_, states, workspace_, nullptr);
+  ForwardLayer(layer_, rope_, sequences_, states, workspace_, nullptr);
 }
 
 void LayerProbe::Step(std::optional<LinearGroup> part) {

@@ -41,9 +41,8 @@ class LayerProbe {
  public:
   // Takes the rows, states of the original network, through the layer, which is not quantized yet.
   // They are a whole batch of `sequences`. The arguments outlive the probe.
-  LayerProbe(const DecoderConfig& config, const RopeTable& rope, const DecoderLayer& layer,
-             std::span<const Sequence> sequences, MatrixView<const float> rows,
-             BatchWorkspace& workspace);
+  LayerProbe(const DecoderLayer& layer, const RopeTables& rope, std::span<const Sequence> sequences,
+             MatrixView<const float> rows, BatchWorkspace& workspace);
 
   // Another part of the layer has become quantized; nothing: the KV cache.
   void Step(std::optional<LinearGroup> part);
@@ -59,9 +58,8 @@ class LayerProbe {
   // Mean over the rows of |a - b|^2 / |original|^2.
   double RelativeError(const AlignedBuffer<float>& a, const AlignedBuffer<float>& b) const;
 
-  const DecoderConfig& config_;
-  const RopeTable& rope_;
   const DecoderLayer& layer_;
+  const RopeTables& rope_;
   std::span<const Sequence> sequences_;
   MatrixView<const float> rows_;
   BatchWorkspace& workspace_;

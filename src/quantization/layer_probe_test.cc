@@ -11,13 +11,15 @@ namespace {
 constexpr int64_t kHidden = 16;
 constexpr int64_t kTokens = 6;
 
-DecoderConfig Config() {
-  DecoderConfig config;
-  config.hidden = kHidden;
-  config.intermediate = kHidden;
-  config.heads = {1, 1, kHidden};
-  config.norm_epsilon = 0.0f;
-  return config;
+LayerSpec Spec() {
+  LayerSpec spec;
+  spec.hidden = kHidden;
+  spec.attention.heads = {1, 1, kHidden};
+  spec.mlp.width = kHidden;
+  for (const NormPlace place : {NormPlace::kBeforeAttention, NormPlace::kBeforeMlp}) {
+    spec.Norm(place) = NormSpec{.weight = "norm", .size = kHidden, .epsilon = 0.0f};
+  }
+  return spec;
 }
 
 // `value` times the identity, over `blocks` blocks of rows; only the last block is not zero.
@@ -27,23 +29,20 @@ FusedLinear Diagonal(float value, int64_t blocks) {
     const int64_t row = (blocks - 1) * kHidden + i;
     weights[static_cast<std::size_t>(row * kHidden + i)] = value;
   }
-  PackedMatrix<float> packed(blocks * kHidden, kHidden);
+  PackedWeights packed(ComputeType::kFloat32, blocks * kHidden, kHidden);
   packed.Pack(MatrixView<const float>(weights.data(), blocks * kHidden, kHidden));
   return FusedLinear(std::move(packed), {blocks * kHidden});
-}
-
-AlignedBuffer<float> Ones() {
-  AlignedBuffer<float> ones(kHidden);
-  std::fill_n(ones.data(), kHidden, 1.0f);
-  return ones;
 }
 
 // A layer that adds `factor` times the normed input to its input: every token is a text of its own,
 // so that attention takes its value, which is the normed input. The MLP adds nothing.
 DecoderLayer Layer(float factor) {
   DecoderLayer layer;
-  layer.attention_norm = Ones();
-  layer.mlp_norm = Ones();
+  layer.spec = Spec();
+  const std::vector<float> ones(kHidden, 1.0f);
+  for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
+    if (layer.spec.norms[place]) layer.norms[place] = Norm(*layer.spec.norms[place], ones);
+  }
   layer.Linear(LinearGroup::kQueryKeyValue) = Diagonal(1.0f, 3);
   layer.Linear(LinearGroup::kAttentionOutput) = Diagonal(factor, 1);
   layer.Linear(LinearGroup::kGateUp) = Diagonal(0.0f, 2);
@@ -54,8 +53,7 @@ DecoderLayer Layer(float factor) {
 // |x + c n| = |x| + c sqrt(hidden) for the normed input n = x sqrt(hidden) / |x|: a change of c by
 // d changes the output by d sqrt(hidden).
 TEST(LayerProbe, ErrorsAreThoseOfPlainArithmetic) {
-  const DecoderConfig config = Config();
-  const RopeTable rope(config.rope, kHidden, 1);
+  const RopeTables rope;
   std::vector<Sequence> sequences;
   std::vector<float> rows(kTokens * kHidden);
   std::mt19937 random(3);
@@ -64,8 +62,8 @@ TEST(LayerProbe, ErrorsAreThoseOfPlainArithmetic) {
   for (int64_t i = 0; i < kTokens; ++i) sequences.push_back({i, 1});
   BatchWorkspace workspace;
   DecoderLayer layer = Layer(0.5f);
-  LayerProbe probe(config, rope, layer, sequences,
-                   MatrixView<const float>(rows.data(), kTokens, kHidden), workspace);
+  LayerProbe probe(layer, rope, sequences, MatrixView<const float>(rows.data(), kTokens, kHidden),
+                   workspace);
   layer.Linear(LinearGroup::kAttentionOutput) = Diagonal(0.75f, 1);
   probe.Step(LinearGroup::kAttentionOutput);
   probe.Step(LinearGroup::kGateUp);  // changes nothing

@@ -103,18 +103,18 @@ std::vector<LinearFacts> QuantizeGroup(LoadedLayer& layer, LinearGroup group,
 
 class LayerQuantizer {
  public:
-  LayerQuantizer(LoadedLayer& layer, const DecoderConfig& config, LayerStatistics& statistics,
+  LayerQuantizer(LoadedLayer& layer, LayerStatistics& statistics,
                  const LayerQuantizationOptions& options)
       : layer_(layer),
-        config_(config),
+        heads_(layer.spec().attention.heads),
         statistics_(statistics),
         options_(options),
         scheme_(*options.scheme) {}
 
   LayerFacts Run(const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
     std::optional<HessianAccumulator>& attended = Hessian(LinearGroup::kAttentionOutput);
-    basis_ = ChooseBasis(layer_, config_, statistics_.basis, attended ? &*attended : nullptr);
-    statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, config_.heads);
+    basis_ = ChooseBasis(layer_, statistics_.basis, attended ? &*attended : nullptr);
+    statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, heads_);
     LayerFacts facts;
     for (const LinearGroup group : kLinearGroups) {
       // In the order of the forward step: what comes after q/k/v is not quantized yet.
@@ -149,14 +149,14 @@ class LayerQuantizer {
   void QuantizeOne(LinearGroup group, const CodeSink& sink, const FactorSink& factored,
                    std::vector<LinearFacts>& facts) {
     const RowsRewriter change = [&](int64_t first_row, MatrixView<float> rows) {
-      ChangeWeights(basis_, config_.heads, layer_.Linears(group), first_row, rows);
+      ChangeWeights(basis_, heads_, layer_.Linears(group), first_row, rows);
     };
     const GroupDecision decision = Decide(group, change);
     std::optional<CompensationFactor> factor;
     if (options_.rounding == RoundingAlgorithm::kCompensated) {
       std::optional<HessianAccumulator> hessian = std::exchange(Hessian(group), std::nullopt);
       const bool mixed = group == LinearGroup::kAttentionOutput && basis_.Changes(group);
-      if (mixed) ChangeMoments(basis_, config_.heads, *hessian);
+      if (mixed) ChangeMoments(basis_, heads_, *hessian);
       factor.emplace(*std::move(hessian), kDamping, decision.column_energy);
     }
     if (factored) factored(group);
@@ -207,7 +207,7 @@ class LayerQuantizer {
   }
 
   LoadedLayer& layer_;
-  const DecoderConfig& config_;
+  const AttentionHeads& heads_;
   LayerStatistics& statistics_;
   const LayerQuantizationOptions& options_;
   const QuantizationScheme& scheme_;
@@ -228,8 +228,7 @@ int64_t CompensationBytes(const std::vector<GroupSpec>& groups, int64_t block_co
 
 }  // namespace
 
-LayerCalibration MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
-                                 const LayerQuantizationOptions& options) {
+LayerCalibration MakeCalibration(const LayerSpec& spec, const LayerQuantizationOptions& options) {
   LayerHessians hessians;
   std::array<bool, kLinearGroupCount> quantized = {};
   for (const GroupSpec& group : GroupsOf(spec)) {
@@ -240,30 +239,28 @@ LayerCalibration MakeCalibration(const LayerSpec& spec, const DecoderConfig& con
       hessians[g].emplace(group.columns, options.hessian_block_columns);
     }
   }
-  // Rows with a bias keep their basis.
-  const bool biased =
-      std::ranges::any_of(GroupOf(spec, LinearGroup::kQueryKeyValue).linears,
-                          [](const LinearSpec& linear) { return linear.bias == Bias::kPresent; });
   constexpr auto kQueryKeyValue = static_cast<std::size_t>(LinearGroup::kQueryKeyValue);
   constexpr auto kAttended = static_cast<std::size_t>(LinearGroup::kAttentionOutput);
+  const AttentionHeads& heads = spec.attention.heads;
   BasisStatistics basis;
-  if (options.head_basis == HeadBasis::kFitted && CanChangeBasis(config.heads) && !biased &&
-      quantized[kQueryKeyValue]) {
-    if (options.cache == CacheScheme::kFp8) basis.keys.emplace(config.heads);
-    if (quantized[kAttended]) {
-      basis.values.emplace(config.key_value_width(), config.heads.head_size);
+  if (options.head_basis == HeadBasis::kFitted && quantized[kQueryKeyValue]) {
+    const BasisFreedom freedom = FreedomToFit(spec);
+    if (freedom.keys && options.cache == CacheScheme::kFp8) basis.keys.emplace(heads);
+    if (freedom.values && quantized[kAttended]) {
+      basis.values.emplace(heads.key_value_width(), heads.head_size);
       std::optional<HessianAccumulator>& attended = hessians[kAttended];
-      if (!attended) attended.emplace(config.query_width(), config.heads.head_size);
+      if (!attended) attended.emplace(heads.query_width(), heads.head_size);
     }
   }
   return LayerCalibration(spec, std::move(hessians), std::move(basis));
 }
 
-QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& heads,
-                                  const LayerQuantizationOptions& options, int64_t batch_rows,
-                                  ComputeType compute, int64_t threads) {
+QuantizationBytes BytesToQuantize(const LayerSpec& spec, const LayerQuantizationOptions& options,
+                                  int64_t batch_rows, ComputeType compute, int64_t threads) {
   const bool compensated = options.rounding == RoundingAlgorithm::kCompensated;
-  const bool fitted = options.head_basis == HeadBasis::kFitted && CanChangeBasis(heads);
+  const AttentionHeads& heads = spec.attention.heads;
+  const BasisFreedom freedom = FreedomToFit(spec);
+  const bool fitted = options.head_basis == HeadBasis::kFitted && (freedom.keys || freedom.values);
   QuantizationBytes bytes;
   std::vector<GroupSpec> observed = GroupsOf(spec);
   if (compensated) {
@@ -286,10 +283,10 @@ QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& h
   return bytes;
 }
 
-LayerFacts QuantizeLayer(LoadedLayer& layer, const DecoderConfig& config,
-                         LayerStatistics statistics, const LayerQuantizationOptions& options,
-                         const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
-  return LayerQuantizer(layer, config, statistics, options).Run(sink, step, factored);
+LayerFacts QuantizeLayer(LoadedLayer& layer, LayerStatistics statistics,
+                         const LayerQuantizationOptions& options, const CodeSink& sink,
+                         const StepSink& step, const FactorSink& factored) {
+  return LayerQuantizer(layer, statistics, options).Run(sink, step, factored);
 }
 
 }  // namespace narrow

@@ -82,8 +82,7 @@ using StepSink = std::function<void(std::optional<LinearGroup> group)>;
 using FactorSink = std::function<void(LinearGroup group)>;
 
 // Accumulators for what quantizing a layer with these options needs to know.
-LayerCalibration MakeCalibration(const LayerSpec& spec, const DecoderConfig& config,
-                                 const LayerQuantizationOptions& options);
+LayerCalibration MakeCalibration(const LayerSpec& spec, const LayerQuantizationOptions& options);
 
 // Memory that quantizing a layer takes beside the layer, with nothing excluded.
 struct QuantizationBytes {
@@ -91,17 +90,15 @@ struct QuantizationBytes {
   int64_t batch = 0;  // of a batch, for the sums; or the weights of o, for the basis of the heads
   int64_t basis = 0;  // sums for it
 };
-QuantizationBytes BytesToQuantize(const LayerSpec& spec, const AttentionHeads& heads,
-                                  const LayerQuantizationOptions& options, int64_t batch_rows,
-                                  ComputeType compute, int64_t threads);
+QuantizationBytes BytesToQuantize(const LayerSpec& spec, const LayerQuantizationOptions& options,
+                                  int64_t batch_rows, ComputeType compute, int64_t threads);
 
 // Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
 // cache scales, with a call of `step` (may be empty) after each and one of `factored` before each
 // group is rounded. The second-order statistics are used up group by group. REQUIRES: excluded
 // modules are whole groups.
-LayerFacts QuantizeLayer(LoadedLayer& layer, const DecoderConfig& config,
-                         LayerStatistics statistics, const LayerQuantizationOptions& options,
-                         const CodeSink& sink, const StepSink& step = {},
-                         const FactorSink& factored = {});
+LayerFacts QuantizeLayer(LoadedLayer& layer, LayerStatistics statistics,
+                         const LayerQuantizationOptions& options, const CodeSink& sink,
+                         const StepSink& step = {}, const FactorSink& factored = {});
 
 }  // namespace narrow

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "model/roles.h"
+#include "model/spec.h"
 
 namespace narrow {
 

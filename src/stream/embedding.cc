@@ -14,7 +14,7 @@ namespace {
 
 // Rows of the embedding from `first`, to where their tokens are in a text.
 void EmbedRows(const TokenPositions& positions, Dtype dtype, int64_t first,
-               std::span<const std::byte> rows, const EmbeddingRequest::Text& text) {
+               std::span<const std::byte> rows, float scale, const EmbeddingRequest::Text& text) {
   const int64_t row_bytes = text.hidden->width() * ElementBytes(dtype);
   const std::span<const int64_t> places = positions.Of(first, std::ssize(rows) / row_bytes);
   text.hidden->Fill(places, [&](std::size_t i, std::span<float> hidden) {
@@ -23,6 +23,8 @@ void EmbedRows(const TokenPositions& positions, Dtype dtype, int64_t first,
                rows.subspan(static_cast<std::size_t>((token - first) * row_bytes),
                             static_cast<std::size_t>(row_bytes)),
                hidden);
+    if (scale == 1.0f) return;
+    for (float& value : hidden) value *= scale;
   });
 }
 
@@ -43,7 +45,7 @@ std::optional<PackedWeights> Embed(const EmbeddingRequest& request) {
     ThrowIfStopRequested(request.how_to_continue);
     CheckFinite(dtype, rows, name);
     for (const auto& text : request.texts) {
-      EmbedRows(positions.at(text.tokens), dtype, first, rows, text);
+      EmbedRows(positions.at(text.tokens), dtype, first, rows, model.embedding_scale, text);
     }
     if (head) head->Add(rows);
   };

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "io/file.h"
-#include "model/roles.h"
+#include "model/spec.h"
 #include "tensor/tensor.h"
 #include "text/token_stream.h"
 

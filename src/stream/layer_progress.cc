@@ -26,9 +26,10 @@ double AsDouble(int64_t value) { return static_cast<double>(value); }
 
 }  // namespace
 
-LayerCosts::LayerCosts(const LayerSpec& spec, const DecoderConfig& config, ComputeType compute,
+LayerCosts::LayerCosts(const LayerSpec& spec, ComputeType compute,
                        const LayerQuantizationOptions* quantization)
-    : heads_(config.heads),
+    : heads_(spec.attention.heads),
+      window_(spec.attention.scores.window),
       linear_flops_(LinearFlopsPerToken(spec)),
       slower_(compute == ComputeType::kBfloat16 ? 1 : 2) {
   loading_ = AsDouble(PackedLayerBytes(spec, compute)) / kPackingRate;
@@ -63,7 +64,7 @@ void LayerCosts::AddGroup(const GroupSpec& group, const LayerQuantizationOptions
 double LayerCosts::Text(LayerWork work, const Batch& batch) const {
   double flops = AsDouble(batch.rows * linear_flops_);
   for (const Sequence& sequence : batch.sequences) {
-    flops += AsDouble(CausalAttentionFlops(heads_, sequence.count));
+    flops += AsDouble(CausalAttentionFlops(heads_, sequence.count, window_));
   }
   return slower_ * flops / kLayerRate +
          (work == LayerWork::kCalibrating ? AsDouble(batch.rows) * statistics_ : 0);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "model/roles.h"
+#include "model/spec.h"
 #include "quantization/layer_quantizer.h"
 #include "tensor/compute_type.h"
 #include "text/token_stream.h"
@@ -36,7 +36,7 @@ using LayerSeconds = std::array<double, kLayerWorkCount>;
 class LayerCosts {
  public:
   // `quantization`: null when the layer is only evaluated.
-  LayerCosts(const LayerSpec& spec, const DecoderConfig& config, ComputeType compute,
+  LayerCosts(const LayerSpec& spec, ComputeType compute,
              const LayerQuantizationOptions* quantization);
 
   double Loading() const { return loading_; }
@@ -55,6 +55,7 @@ class LayerCosts {
   void AddGroup(const GroupSpec& group, const LayerQuantizationOptions& quantization);
 
   AttentionHeads heads_;
+  int64_t window_ = 0;
   int64_t linear_flops_;  // of a token
   double slower_ = 1;     // products than those in bf16
   double loading_ = 0;

@@ -103,7 +103,7 @@ class LayerProgressTest : public testing::Test {
   }
 
   LayerCosts Costs(const LayerQuantizationOptions* options) const {
-    return {family_->layer(config_, 0), config_, ComputeType::kBfloat16, options};
+    return {family_->layer(config_, 0), ComputeType::kBfloat16, options};
   }
 
   double Planned(LayerWork work, const std::vector<Batch>& text) const {

@@ -51,7 +51,8 @@ class LossPass {
       : request_(request),
         head_(head),
         config_(*request.config),
-        lm_head_(request.family->model(config_).lm_head),
+        model_(request.family->model(config_)),
+        lm_head_(model_.lm_head),
         progress_(progress),
         networks_(request.hidden.size(),
                   std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {
@@ -159,13 +160,13 @@ class LossPass {
       std::vector<std::span<NetworkState>> states;
       for (std::size_t n = 0; n < networks.size(); ++n) {
         const Operands view = all.RowBlock(static_cast<int64_t>(n) * rows, rows);
-        RmsNorm(networks[n].hidden.RowBlock(first, rows), request_.final_norm, config_.norm_epsilon,
-                view);
+        request_.final_norm->Apply(networks[n].hidden.RowBlock(first, rows), view);
         normed.push_back(view);
         states.push_back(networks[n].states.subspan(static_cast<std::size_t>(first),
                                                     static_cast<std::size_t>(rows)));
       }
-      AddLogits(slice, first_token, normed, Targets(batch.first_row + first, rows), states);
+      AddLogits(slice, {model_.logit_scale, model_.logit_softcap}, first_token, normed,
+                Targets(batch.first_row + first, rows), states);
     });
   }
 
@@ -234,7 +235,8 @@ class LossPass {
   const LossRequest& request_;
   const PackedWeights* const head_;  // null: it is read
   const DecoderConfig& config_;
-  const std::string lm_head_;
+  const ModelSpec model_;
+  const std::string& lm_head_;
   ProgressSink& progress_;
   std::vector<std::vector<NetworkState>> networks_;  // by network, then by token
   // Of the partial sequences: the original, then the variants; its sequences lie end to end.

@@ -12,6 +12,7 @@
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
 #include "model/family.h"
+#include "model/norm.h"
 #include "stream/hidden_store.h"
 #include "stream/output_checkpoint.h"
 #include "text/token_stream.h"
@@ -34,7 +35,7 @@ struct LossRequest {
   const ModelFamily* family = nullptr;
   const DecoderConfig* config = nullptr;
   ComputeType compute = ComputeType::kBfloat16;
-  std::span<const float> final_norm;
+  const Norm* final_norm = nullptr;
   OutputCheckpoint* copy_to = nullptr;  // lm_head goes there on the way; null: it does not
   int64_t head_slice_rows = 0;          // at most; does not change a result
   const TokenStream* tokens = nullptr;

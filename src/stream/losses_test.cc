@@ -92,13 +92,13 @@ class LossesTest : public testing::Test {
       request.partial_sequences = partial_windows_;
       request.partial_hidden = {&partial};
     }
-    const std::vector<float> norm =
-        ReadFloats(*model_.checkpoint, model_.family->model(model_.config).final_norm.name);
+    const NormSpec spec = model_.family->model(model_.config).final_norm;
+    const Norm norm = MakeNorm(spec, ReadNorm(*model_.checkpoint, spec));
     request.checkpoint = model_.checkpoint.get();
     request.family = model_.family;
     request.config = &model_.config;
     request.compute = kComputeTypeOf<T>;
-    request.final_norm = norm;
+    request.final_norm = &norm;
     request.head_slice_rows = slice_rows;
     request.tokens = &tokens_;
     request.batches = batches;
@@ -166,7 +166,7 @@ void ExpectSameBits(const Losses& a, const Losses& b) {
 TEST_F(LossesTest, AreThoseOfPlainArithmetic) {
   const ModelSpec spec = model_.family->model(model_.config);
   const std::vector<float> head = ReadFloats(*model_.checkpoint, spec.lm_head);
-  const std::vector<float> norm = ReadFloats(*model_.checkpoint, spec.final_norm.name);
+  const std::vector<float> norm = ReadFloats(*model_.checkpoint, spec.final_norm.weight);
   const Losses losses = Compute<float>(2048);
   ASSERT_EQ(losses.window_nll.size(), std::size_t{kWindows});
   for (std::size_t window = 0; window < losses.window_nll.size(); ++window) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "model/cache_scales.h"
+
 namespace narrow {
 namespace {
 
@@ -26,26 +28,31 @@ QuantizedLinear Describe(const LinearSpec& linear) {
 AttentionModule DescribeAttention(const LayerSpec& layer) {
   AttentionModule attention;
   attention.name = layer.attention_module;
-  for (const LinearSpec& linear : layer.linears) {
-    if (linear.role == WeightRole::kQuery) attention.query_projection = linear.module;
-    if (linear.role == WeightRole::kKey) attention.key_projection = linear.module;
-    if (linear.role == WeightRole::kValue) attention.value_projection = linear.module;
-  }
+  attention.query_projection = ModuleOf(layer, WeightRole::kQuery);
+  attention.key_projection = ModuleOf(layer, WeightRole::kKey);
+  attention.value_projection = ModuleOf(layer, WeightRole::kValue);
   return attention;
 }
 
 // What fits the linear of this role in every layer: the last part of its name.
 std::string PatternOf(const LayerSpec& layer, WeightRole role) {
-  const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);
-  NARROW_CHECK(linear != layer.linears.end());
-  return fmt::format("*{}", linear->module.substr(linear->module.rfind('.') + 1));
+  const std::string module = ModuleOf(layer, role);
+  return fmt::format("*{}", module.substr(module.rfind('.') + 1));
 }
 
 // The linears that an inference engine fuses, in Quark's order.
 WeightMergeGroups FusedGroups(const LayerSpec& layer) {
-  const auto pattern = [&](WeightRole role) { return PatternOf(layer, role); };
-  return {{pattern(WeightRole::kUp), pattern(WeightRole::kGate)},
-          {pattern(WeightRole::kQuery), pattern(WeightRole::kKey), pattern(WeightRole::kValue)}};
+  WeightMergeGroups groups;
+  for (const LinearGroup id : {LinearGroup::kGateUp, LinearGroup::kQueryKeyValue}) {
+    const GroupSpec group = GroupOf(layer, id);
+    if (group.linears.size() == 1) continue;
+    std::vector<std::string>& patterns = groups.emplace_back();
+    for (const LinearSpec& linear : group.linears) {
+      patterns.push_back(PatternOf(layer, linear.role));
+    }
+    if (id == LinearGroup::kGateUp) std::ranges::reverse(patterns);
+  }
+  return groups;
 }
 
 TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
@@ -59,7 +66,13 @@ int64_t RowCount(const SafetensorsEntry& entry) { return entry.shape.empty() ? 1
 std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const LayerSpec& layer,
                                      const LayerQuantizationOptions& quantization,
                                      const ExportFormat& format) {
-  std::vector<TensorSpec> tensors = {SameTensor(source, layer.attention_norm.name)};
+  std::vector<TensorSpec> tensors;
+  const auto add_norms = [&](std::span<const NormPlace> places) {
+    for (const NamedVector& norm : NormTensors(layer, places)) {
+      tensors.push_back(SameTensor(source, norm.name));
+    }
+  };
+  add_norms(kAttentionNorms);
   for (const LinearSpec& linear : layer.linears) {
     if (quantization.excluded.contains(linear.module)) {
       tensors.push_back(SameTensor(source, linear.weight()));
@@ -77,7 +90,7 @@ std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const Layer
     tensors.push_back(std::move(scales.key_scale));
     tensors.push_back(std::move(scales.value_scale));
   }
-  tensors.push_back(SameTensor(source, layer.mlp_norm.name));
+  add_norms(kMlpNorms);
   return tensors;
 }
 
@@ -92,7 +105,9 @@ std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelF
       tensors.push_back(std::move(tensor));
     }
   }
-  tensors.push_back(SameTensor(source, model.final_norm.name));
+  for (const NamedVector& norm : FinalNormTensors(model)) {
+    tensors.push_back(SameTensor(source, norm.name));
+  }
   if (model.lm_head != model.embedding) tensors.push_back(SameTensor(source, model.lm_head));
   return tensors;
 }

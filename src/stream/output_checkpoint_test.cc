@@ -83,8 +83,8 @@ class OutputCheckpointTest : public testing::Test {
   }
   void WriteLayer(OutputCheckpoint& output, int64_t i) const {
     const LayerSpec layer = Layer(i);
-    output.Copy(layer.attention_norm.name, nullptr);
-    output.Copy(layer.mlp_norm.name, nullptr);
+    output.Copy(layer.Norm(NormPlace::kBeforeAttention)->weight, nullptr);
+    output.Copy(layer.Norm(NormPlace::kBeforeMlp)->weight, nullptr);
     for (const LinearSpec& linear : layer.linears) {
       if (linear.bias == Bias::kPresent) output.Copy(linear.bias_name(), nullptr);
       if (quantization_.excluded.contains(linear.module)) {
@@ -100,7 +100,7 @@ class OutputCheckpointTest : public testing::Test {
     output.WriteScales(layer, FactsOf(layer));
   }
   void WriteRest(OutputCheckpoint& output) const {
-    output.Copy(Outside().final_norm.name, nullptr);
+    output.Copy(Outside().final_norm.weight, nullptr);
     if (Outside().lm_head != Outside().embedding) output.Copy(Outside().lm_head, nullptr);
   }
 
@@ -115,7 +115,7 @@ class OutputCheckpointTest : public testing::Test {
     same(Outside().embedding);
     for (int64_t i = 0; i < model_.config.layers; ++i) {
       const LayerSpec layer = Layer(i);
-      same(layer.attention_norm.name);
+      same(layer.Norm(NormPlace::kBeforeAttention)->weight);
       for (const LinearSpec& linear : layer.linears) {
         if (quantization_.excluded.contains(linear.module)) {
           same(linear.weight());
@@ -135,9 +135,9 @@ class OutputCheckpointTest : public testing::Test {
         scale(quark ? LinearOf(layer, WeightRole::kValue).module + ".output_scale"
                     : layer.attention_module + ".v_scale");
       }
-      same(layer.mlp_norm.name);
+      same(layer.Norm(NormPlace::kBeforeMlp)->weight);
     }
-    same(Outside().final_norm.name);
+    same(Outside().final_norm.weight);
     if (Outside().lm_head != Outside().embedding) same(Outside().lm_head);
     return tensors;
   }
@@ -318,8 +318,8 @@ TEST_F(OutputCheckpointTest, WhatAnEarlierRunWroteIsTakenOver) {
   second.AssumeWritten(1);
   ExpectError(ErrorCode::kInternal, Outside().embedding,
               [&] { second.Copy(Outside().embedding, nullptr); });
-  ExpectError(ErrorCode::kInternal, Layer(0).mlp_norm.name,
-              [&] { second.Copy(Layer(0).mlp_norm.name, nullptr); });
+  ExpectError(ErrorCode::kInternal, Layer(0).Norm(NormPlace::kBeforeMlp)->weight,
+              [&] { second.Copy(Layer(0).Norm(NormPlace::kBeforeMlp)->weight, nullptr); });
   WriteLayer(second, 1);
   ExpectError(ErrorCode::kInternal, "was never written completely", [&] { second.Finish(); });
   WriteRest(second);
@@ -359,7 +359,7 @@ TEST_F(OutputCheckpointTest, WhatIsCopiedIsSeenOnTheWay) {
   output.CopyRows(name, {100, rows - 100}, tap);
   EXPECT_EQ(next, rows);
   EXPECT_EQ(seen, Stored(name));
-  const std::string norm = Outside().final_norm.name;
+  const std::string norm = Outside().final_norm.weight;
   const std::string bytes = Stored(norm);
   const auto part = std::as_bytes(std::span(bytes));
   output.WriteUnchanged(norm, 0, part.first(10));

@@ -43,7 +43,7 @@ class Pass {
         config_(request.config),
         progress_(progress),
         steps_(progress, &LayerProgress::SteadySeconds),
-        rope_(config_.rope, config_.heads.head_size, LongestSequence(request)) {}
+        rope_(LayersOf(*request.family, config_), LongestSequence(request)) {}
 
   PassResult Run() {
     OpenStreams();
@@ -119,7 +119,7 @@ class Pass {
   void BeginSteps(int64_t layer) {
     std::vector<LayerProgress::Text> texts;
     for (const Stream& stream : streams_) texts.push_back({stream.work(), &stream.batches});
-    steps_.BeginLayer(LayerCosts(request_.family->layer(config_, layer), config_, request_.compute,
+    steps_.BeginLayer(LayerCosts(request_.family->layer(config_, layer), request_.compute,
                                  quantizing() ? &*request_.quantization : nullptr),
                       texts);
   }
@@ -272,9 +272,9 @@ class Pass {
     LayerStatistics statistics;
     if (Stream* calibration = Find(Use::kCalibration)) {
       const PhaseTimer timer(result_.calibration_seconds);
-      LayerCalibration observer =
-          quantizing() ? MakeCalibration(layer.spec(), config_, *request_.quantization)
-                       : LayerCalibration(layer.spec(), {}, {});
+      LayerCalibration observer = quantizing()
+                                      ? MakeCalibration(layer.spec(), *request_.quantization)
+                                      : LayerCalibration(layer.spec(), {}, {});
       result_.calibration_flops += Forward(layer, *calibration, &observer);
       statistics = observer.Take(layer.spec());
       if (!calibration_finite_) FailStates(layer.spec(), calibration->name);
@@ -302,7 +302,7 @@ class Pass {
     if (probed == nullptr) return Quantize(layer, std::move(statistics), {});
     const Batch& batch = probed->batches.front();
     const MatrixView<float> rows = probed->hidden.Take(batch);
-    LayerProbe probe(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_);
+    LayerProbe probe(layer.runnable(), rope_, batch.sequences, rows, workspace_);
     steps_.Passed(LayerWork::kProbing, batch);
     Quantize(layer, std::move(statistics), [&](std::optional<LinearGroup> part) {
       probe.Step(part);
@@ -323,8 +323,8 @@ class Pass {
       if (request_.output != nullptr) request_.output->WriteCodes(linear, first_row, codes);
       steps_.Rounded(linear.group, std::ssize(codes) / linear.columns);
     };
-    result_.layers.push_back(QuantizeLayer(layer, config_, std::move(statistics),
-                                           *request_.quantization, sink, step,
+    result_.layers.push_back(QuantizeLayer(layer, std::move(statistics), *request_.quantization,
+                                           sink, step,
                                            [this](LinearGroup group) { steps_.Factored(group); }));
     if (request_.output == nullptr) return;
     request_.output->WriteScales(layer.spec(), result_.layers.back());
@@ -346,7 +346,7 @@ class Pass {
       ThrowIfStopRequested(HowToContinue());
       if (observer != nullptr) observer->BeginBatch(request_.compute, batch.first_row, batch.rows);
       const MatrixView<float> rows = stream.hidden.Take(batch);
-      ForwardLayer(config_, rope_, layer.runnable(), batch.sequences, rows, workspace_, observer);
+      ForwardLayer(layer.runnable(), rope_, batch.sequences, rows, workspace_, observer);
       if (observer != nullptr) observer->EndBatch();
       if (!AreFinite(rows)) {
         if (observer == nullptr) FailStates(layer.spec(), stream.name);
@@ -355,7 +355,7 @@ class Pass {
       stream.hidden.Put(batch);
       flops += batch.rows * LinearFlopsPerToken(layer.spec());
       for (const Sequence& sequence : batch.sequences) {
-        flops += CausalAttentionFlops(config_.heads, sequence.count);
+        flops += AttentionFlops(layer.spec(), sequence.count);
       }
       steps_.Passed(stream.work(), batch);
     }
@@ -368,27 +368,28 @@ class Pass {
     std::erase_if(streams_, [](const Stream& stream) { return !stream.evaluates(); });
     workspace_ = {};
     const ModelSpec model = request_.family->model(config_);
-    const StoredVector norm = ReadVector(*request_.checkpoint, model.final_norm.name);
+    const StoredNorm norm = ReadNorm(*request_.checkpoint, model.final_norm);
     if (request_.output != nullptr) {
-      request_.output->WriteUnchanged(norm.name, 0, norm.bytes.span());
+      request_.output->WriteUnchanged(norm.weight.name, 0, norm.weight.bytes.span());
+      if (norm.bias) request_.output->WriteUnchanged(norm.bias->name, 0, norm.bias->bytes.span());
     }
     const bool copies_head = request_.output != nullptr && model.lm_head != model.embedding;
     if (!streams_.empty()) {
-      EvaluateStreams(norm.values, copies_head);
+      EvaluateStreams(MakeNorm(model.final_norm, norm), copies_head);
     } else if (copies_head) {
       CopyChecked(model.lm_head);
     }
   }
 
   // Losses of every evaluated token, and what quantization did to them.
-  void EvaluateStreams(std::span<const float> final_norm, bool copies_head) {
+  void EvaluateStreams(const Norm& final_norm, bool copies_head) {
     const PhaseTimer timer(result_.evaluation_seconds);
     LossRequest losses;
     losses.checkpoint = request_.checkpoint;
     losses.family = request_.family;
     losses.config = &config_;
     losses.compute = request_.compute;
-    losses.final_norm = final_norm;
+    losses.final_norm = &final_norm;
     losses.copy_to = copies_head ? request_.output : nullptr;
     losses.head_slice_rows = request_.plan.head_slice_rows;
     losses.tokens = request_.evaluation;
@@ -416,7 +417,7 @@ class Pass {
   const DecoderConfig& config_;
   ProgressSink& progress_;
   LayerProgress steps_;
-  RopeTable rope_;
+  RopeTables rope_;
   BatchWorkspace workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::list<Stream> streams_;

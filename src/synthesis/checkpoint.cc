@@ -53,15 +53,18 @@ class TensorList {
     const Shape shape = {config.vocabulary, config.hidden};
     tensors_.push_back({Spec(model.embedding, shape), TensorKind::kEmbedding});
     // No outliers: nothing that reads the final norm is quantized.
-    tensors_.push_back({Spec(model.final_norm.name, {model.final_norm.size}), TensorKind::kNorm});
+    for (const NamedVector& norm : FinalNormTensors(model)) {
+      tensors_.push_back({Spec(norm.name, {norm.size}), KindOf(norm, model.final_norm)});
+    }
     if (model.lm_head != model.embedding) {
       tensors_.push_back({Spec(model.lm_head, shape), TensorKind::kMatrix});
     }
   }
 
   void Add(const LayerSpec& layer) {
-    Norm(layer.attention_norm);
-    Norm(layer.mlp_norm);
+    for (const std::optional<NormSpec>& norm : layer.norms) {
+      if (norm) Norm(*norm);
+    }
     for (const LinearSpec& linear : layer.linears) Linear(layer, linear);
   }
 
@@ -72,21 +75,34 @@ class TensorList {
     return {name, Dtype::kBF16, std::move(shape)};
   }
 
-  void Norm(const NamedVector& norm) {
-    TensorToFill tensor{Spec(norm.name, {norm.size}), TensorKind::kNorm};
-    tensor.output_place = norm.name;
+  static TensorKind KindOf(const NamedVector& tensor, const NormSpec& norm) {
+    if (tensor.name == norm.bias) return TensorKind::kBias;
+    return norm.offset == 0.0f ? TensorKind::kNorm : TensorKind::kNormLessOne;
+  }
+
+  void Norm(const NormSpec& norm) {
+    TensorToFill tensor{Spec(norm.weight, {norm.size}), KindOf({norm.weight, norm.size}, norm)};
+    tensor.output_place = norm.weight;
     tensors_.push_back(std::move(tensor));
+    if (!norm.bias.empty()) {
+      tensors_.push_back({Spec(norm.bias, {norm.size}), TensorKind::kBias});
+    }
+  }
+
+  // The tensor of the norm that a block reads through; "" where there is none.
+  static std::string Place(const LayerSpec& layer, NormPlace place) {
+    return layer.Norm(place) ? layer.Norm(place)->weight : "";
   }
 
   void Linear(const LayerSpec& layer, const LinearSpec& linear) {
     TensorToFill weight{Spec(linear.weight(), {linear.rows, linear.columns})};
-    const std::string product = layer.mlp_norm.name + " gated";  // SiLU(gate) * up
+    const std::string product = Place(layer, NormPlace::kBeforeMlp) + " gated";  // SiLU(gate) * up
     switch (linear.group) {
       case LinearGroup::kQueryKeyValue:
-        weight.input_place = layer.attention_norm.name;
+        weight.input_place = Place(layer, NormPlace::kBeforeAttention);
         break;
       case LinearGroup::kGateUp:
-        weight.input_place = layer.mlp_norm.name;
+        weight.input_place = Place(layer, NormPlace::kBeforeMlp);
         // The product is linear in up, so larger rows of up are larger inputs of down.
         if (linear.role == WeightRole::kUp) weight.output_place = product;
         break;

@@ -120,7 +120,7 @@ TEST(Synthesize, PresetsAreThePublishedModels) {
     int64_t layer = 0;
     const LayerSpec spec = family.layer(config, 0);
     for (const LinearSpec& linear : spec.linears) layer += linear.rows * linear.columns;
-    layer += spec.attention_norm.size + spec.mlp_norm.size;
+    for (const NamedVector& norm : NormTensors(spec)) layer += norm.size;
     EXPECT_EQ(2 * config.vocabulary * config.hidden + config.hidden + config.layers * layer,
               parameters)
         << name;
@@ -223,7 +223,7 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   HiddenStates hidden(kTokens, config.hidden);
   std::copy_n(embedding.begin(), kTokens * config.hidden, hidden.data.data());
   EXPECT_NEAR(RootMeanSquare(hidden.data.span()), 0.02, 0.005);
-  const RopeTable rope(config.rope, config.heads.head_size, kTokens);
+  const RopeTables rope(LayersOf(*model.family, config), kTokens);
   const Sequence sequences[] = {{0, kTokens}};
   BatchWorkspace workspace;
   double previous = 0.02;
@@ -232,7 +232,7 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
     const LoadedLayer layer(OpenLayer(*model.checkpoint, *model.family, config, i, 1 << 30),
                             ComputeType::kFloat32);
     ChannelSizes sizes;
-    ForwardLayer(config, rope, layer.runnable(), sequences, hidden.view(), workspace, &sizes);
+    ForwardLayer(layer.runnable(), rope, sequences, hidden.view(), workspace, &sizes);
     const double size = RootMeanSquare(hidden.data.span());
     ASSERT_LT(size, previous + 0.25) << "layer " << i;
     previous = size;

@@ -97,6 +97,7 @@ WeightGenerator::WeightGenerator(const TensorToFill& tensor, uint64_t seed)
       SetColumns(tensor, seed, kSmallDeviation, kColumnSpread);
       break;
     case TensorKind::kNorm:
+    case TensorKind::kNormLessOne:
       SetColumns(tensor, seed, kNormalUnit, 0.0);
       break;
     case TensorKind::kBias:
@@ -120,7 +121,7 @@ void WeightGenerator::SetColumns(const TensorToFill& tensor, uint64_t seed, doub
     }
   }
   if (tensor.output_place.empty()) return;
-  const bool vector = kind_ == TensorKind::kNorm || kind_ == TensorKind::kBias;
+  const bool vector = kind_ != TensorKind::kMatrix && kind_ != TensorKind::kEmbedding;
   row_outliers_ = OutlierChannels(seed, tensor.output_place, vector ? columns : rows_);
   if (!vector) return;
   for (const OutlierChannel& outlier : row_outliers_) {
@@ -130,7 +131,7 @@ void WeightGenerator::SetColumns(const TensorToFill& tensor, uint64_t seed, doub
 }
 
 void WeightGenerator::FillRow(int64_t row, std::span<Bfloat16> out) const noexcept {
-  if (kind_ == TensorKind::kNorm) return FillNorm(out);
+  if (kind_ == TensorKind::kNorm || kind_ == TensorKind::kNormLessOne) return FillNorm(out);
   const auto position = static_cast<uint64_t>(row);
   const double spread = SpreadFactor(RandomWords(DeriveKey(key_, kRows))[position], row_spread_);
   const float factor = static_cast<float>(spread) * FactorOf(row_outliers_, row);

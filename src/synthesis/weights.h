@@ -17,8 +17,9 @@ namespace narrow {
 //               at any width. Tensors, rows and columns differ by log-normal factors, as they do in
 //               trained models; it is what sets one scale per tensor apart from many.
 //   kEmbedding  Standard deviation 0.02, the usual initialisation. Rows (tokens) and columns
-//   differ. kNorm       Log-normal around 1. kBias       Standard deviation 0.02.
-enum class TensorKind { kMatrix, kEmbedding, kNorm, kBias };
+//   differ. kNorm       Log-normal around 1. kNormLessOne  The same less 1. kBias       Standard
+//   deviation 0.02.
+enum class TensorKind { kMatrix, kEmbedding, kNorm, kNormLessOne, kBias };
 
 struct TensorToFill {
   TensorSpec spec;  // BF16; [rows, columns] for a matrix or embedding, else [size]

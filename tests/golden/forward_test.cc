@@ -105,7 +105,7 @@ class ForwardReference : public testing::TestWithParam<const char*> {
 
 TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) {
   const DecoderConfig& config = source_.config;
-  const RopeTable rope(config.rope, config.heads.head_size, stream_.longest());
+  const RopeTables rope(LayersOf(*source_.family, config), stream_.longest());
   HiddenStates hidden = Embedded();
   BatchWorkspace workspace;
   for (int64_t i = 0; i < config.layers; ++i) {
@@ -114,7 +114,7 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
         OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30),
         ComputeType::kFloat32);
     LayerCalibration calibration(loaded.spec(), {}, {});
-    ForwardLayer(config, rope, loaded.runnable(), stream_.sequences, hidden.view(), workspace,
+    ForwardLayer(loaded.runnable(), rope, stream_.sequences, hidden.view(), workspace,
                  &calibration);
     ExpectRanges(loaded.spec(), calibration.Take(loaded.spec()).ranges, layer);
     for (std::size_t shown = 0; shown < reference_["hidden_of"].size(); ++shown) {
@@ -126,7 +126,7 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
     }
   }
   const ModelSpec model = source_.family->model(config);
-  const std::vector<float> norm = Stored(model.final_norm.name), head = Stored(model.lm_head);
+  const std::vector<float> norm = Stored(model.final_norm.weight), head = Stored(model.lm_head);
   for (std::size_t window = 0; window < stream_.sequences.size(); ++window) {
     const int64_t last = stream_.sequences[window].first + stream_.sequences[window].count - 1;
     std::vector<float> normed(static_cast<std::size_t>(config.hidden));

@@ -141,9 +141,11 @@ int64_t BasisChoiceBytes(const AttentionHeads& heads) {
   return HessianAccumulator::Bytes(heads.query_width(), heads.head_size, ComputeType::kFloat32);
 }
 
-bool CanChangeBasis(const AttentionHeads& heads) {
-  return heads.head_size % 2 == 0 && kRoundingChunkRows % heads.head_size == 0 &&
-         kHessianColumnMultiple % heads.head_size == 0;
+BasisFreedom FreedomToFit(const LayerSpec& layer) {
+  const int64_t size = layer.attention.heads.head_size;
+  const bool whole =
+      size % 2 == 0 && kRoundingChunkRows % size == 0 && kHessianColumnMultiple % size == 0;
+  return whole ? FreedomOf(layer) : BasisFreedom{};
 }
 
 bool LayerBasis::Changes(LinearGroup group) const {
@@ -151,14 +153,15 @@ bool LayerBasis::Changes(LinearGroup group) const {
   return group == LinearGroup::kQueryKeyValue && (!keys.empty() || !values.empty());
 }
 
-LayerBasis ChooseBasis(const LoadedLayer& layer, const DecoderConfig& config,
-                       BasisStatistics& statistics, HessianAccumulator* attended) {
+LayerBasis ChooseBasis(const LoadedLayer& layer, BasisStatistics& statistics,
+                       HessianAccumulator* attended) {
   LayerBasis basis;
   if (statistics.keys) basis.keys = statistics.keys->Choose();
   if (statistics.values) {
     NARROW_CHECK(attended != nullptr);
-    HessianAccumulator weights = OutputWeightMoments(layer, config.heads);
-    basis.values = ChooseValueBasis(config.heads, *statistics.values, *attended, weights);
+    const AttentionHeads& heads = layer.spec().attention.heads;
+    HessianAccumulator weights = OutputWeightMoments(layer, heads);
+    basis.values = ChooseValueBasis(heads, *statistics.values, *attended, weights);
   }
   return basis;
 }

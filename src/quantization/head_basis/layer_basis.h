@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "device/compensation/hessian.h"
-#include "model/config.h"
 #include "model/loaded_layer.h"
 #include "quantization/head_basis/key_basis.h"
 #include "quantization/head_basis/value_basis.h"
@@ -21,8 +20,9 @@ enum class HeadBasis {
   kFitted,  // to the rounding errors of E4M3
 };
 
-// Heads whose basis can change: rows of whole heads are rewritten together.
-bool CanChangeBasis(const AttentionHeads& heads);
+// What of the basis can change: where the layer stays the same function (FreedomOf) and rows of
+// whole heads are rewritten together.
+BasisFreedom FreedomToFit(const LayerSpec& layer);
 
 // What calibration sums up for the choice. Absent where nothing is to be chosen.
 struct BasisStatistics {
@@ -43,8 +43,8 @@ struct LayerBasis {
 
 // `attended`: second moments of the input of o, to which nothing is added afterwards; may be null
 // where statistics.values is absent. Reads the weights of o.
-LayerBasis ChooseBasis(const LoadedLayer& layer, const DecoderConfig& config,
-                       BasisStatistics& statistics, HessianAccumulator* attended);
+LayerBasis ChooseBasis(const LoadedLayer& layer, BasisStatistics& statistics,
+                       HessianAccumulator* attended);
 
 // Memory of that for the weights of o, for budgets.
 int64_t BasisChoiceBytes(const AttentionHeads& heads);

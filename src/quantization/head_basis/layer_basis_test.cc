@@ -7,6 +7,7 @@
 #include <random>
 
 #include "io/scratch_directory.h"
+#include "model/decoder_layout.h"
 #include "model/model_source.h"
 #include "model/rope.h"
 #include "model/stored_layer.h"
@@ -45,14 +46,14 @@ class HeadBasisTest : public testing::Test {
     std::normal_distribution<float> normal;
     HiddenStates hidden(kTokens, config().hidden);
     for (float& value : hidden.data.span()) value = normal(generator);
-    const RopeTable rope(config().rope, config().heads.head_size, kTokens);
+    const RopeTables rope(LayersOf(*model_->family, config()), kTokens);
     const Sequence sequences[] = {{0, kTokens}};
-    ForwardLayer(config(), rope, layer.runnable(), sequences, hidden.view(), workspace_, observer);
+    ForwardLayer(layer.runnable(), rope, sequences, hidden.view(), workspace_, observer);
     return hidden;
   }
 
   LayerStatistics Calibrate(const LoadedLayer& layer, const LayerQuantizationOptions& options) {
-    LayerCalibration calibration = MakeCalibration(layer.spec(), config(), options);
+    LayerCalibration calibration = MakeCalibration(layer.spec(), options);
     calibration.BeginBatch(ComputeType::kFloat32, 0, kTokens);
     Forward(layer, &calibration);
     calibration.EndBatch();
@@ -173,7 +174,7 @@ TEST_F(HeadBasisTest, FittedBasisLowersErrors) {
     options.head_basis = choice;
     LoadedLayer layer = Load();
     HiddenStates before(0, 0), after(0, 0), attended(0, 0);
-    QuantizeLayer(layer, config(), Calibrate(layer, options), options, {},
+    QuantizeLayer(layer, Calibrate(layer, options), options, {},
                   [&](std::optional<LinearGroup> part) {
                     if (part == LinearGroup::kQueryKeyValue) before = Forward(layer);
                     if (!part) after = Forward(layer);
@@ -192,7 +193,7 @@ TEST_F(HeadBasisTest, ExcludedLinearsAndBiasesKeepTheirBasis) {
   options.cache = CacheScheme::kFp8;
   LayerSpec spec = Load().spec();
   const auto statistics = [&] {
-    LayerCalibration calibration = MakeCalibration(spec, config(), options);
+    LayerCalibration calibration = MakeCalibration(spec, options);
     return calibration.Take(spec).basis;
   };
   EXPECT_TRUE(statistics().keys && statistics().values);
@@ -204,15 +205,24 @@ TEST_F(HeadBasisTest, ExcludedLinearsAndBiasesKeepTheirBasis) {
   options.excluded = {spec.linears[0].module, spec.linears[1].module, spec.linears[2].module};
   EXPECT_FALSE(statistics().keys || statistics().values);
   options.excluded.clear();
-  spec.linears[1].bias = Bias::kPresent;
+  spec.linears[1].bias = Bias::kPresent;  // k
+  EXPECT_TRUE(!statistics().keys && statistics().values);
+  spec.linears[2].bias = Bias::kPresent;  // v
   EXPECT_FALSE(statistics().keys || statistics().values);
 }
 
 TEST(HeadBasis, HeadsOfSizesThatAreNotPowersOfTwoKeepTheirBasis) {
-  EXPECT_TRUE(CanChangeBasis({32, 8, 128}));
-  EXPECT_TRUE(CanChangeBasis({9, 3, 64}));
-  EXPECT_FALSE(CanChangeBasis({32, 32, 100}));
-  EXPECT_FALSE(CanChangeBasis({32, 32, 256}));
+  const auto freedom = [&](const AttentionHeads& heads) {
+    DecoderConfig config;
+    config.hidden = config.intermediate = 64;
+    config.heads = heads;
+    const LayerSpec layer = DecoderLayout(config, 0);
+    return FreedomToFit(layer);
+  };
+  EXPECT_TRUE(freedom({32, 8, 128}).keys && freedom({32, 8, 128}).values);
+  EXPECT_TRUE(freedom({9, 3, 64}).keys && freedom({9, 3, 64}).values);
+  EXPECT_FALSE(freedom({32, 32, 100}).keys || freedom({32, 32, 100}).values);
+  EXPECT_FALSE(freedom({32, 32, 256}).keys || freedom({32, 32, 256}).values);
 }
 
 TEST(WeightScales, OwnScalesOfPowersOfTwoCoverTheirRange) {
