@@ -158,7 +158,8 @@ PassFigures MeasurePass(const char* what, PassRequest pass, const TokenStream* c
 void ReportModel(const std::string& directory, int64_t windows, ComputeType compute,
                  double peak_before) {
   const ModelSource model = OpenModel(directory, WeightState::kOriginal);
-  ModelTokenizer tokenizer(directory, model.config.vocabulary, model.checkpoint->config());
+  ModelTokenizer tokenizer(directory, model.config.vocabulary, model.checkpoint->config(),
+                           model.family->begins_windows);
   CalibrationOptions calibration_options;
   EvaluationOptions evaluation_options;
   evaluation_options.windows = windows;
