@@ -1,0 +1,333 @@
+#include "formats/quantized_weight.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+#include "kernels/group_codes.h"
+#include "quantization/block_scales.h"
+#include "tensor/scalar_types.h"
+
+namespace narrow {
+namespace {
+
+using Location = CheckpointReader::TensorLocation;
+
+// Scales of one weight are read whole; a checkpoint with more is damaged.
+constexpr int64_t kMaxScaleBytes = int64_t{1} << 32;
+
+std::vector<std::byte> ReadBytes(const CheckpointReader& checkpoint, const Location& location) {
+  if (location.entry.bytes() > kMaxScaleBytes) {
+    Fail(ErrorCode::kCorruptInput, "{}: {} bytes of scales are more than a weight can have",
+         Quoted(location.entry.name), location.entry.bytes());
+  }
+  std::vector<std::byte> bytes(static_cast<std::size_t>(location.entry.bytes()));
+  checkpoint.Read(location, bytes);
+  return bytes;
+}
+
+template <typename T>
+T Element(std::span<const std::byte> bytes, std::size_t i) {
+  T value;
+  std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
+  return value;
+}
+
+// Any floating scale as f32; U8 and F8_E8M0 as powers of two.
+std::vector<float> ReadScales(const CheckpointReader& checkpoint, const Location& location) {
+  const std::vector<std::byte> bytes = ReadBytes(checkpoint, location);
+  const Dtype type = location.entry.dtype;
+  const std::size_t count = bytes.size() / static_cast<std::size_t>(ElementBytes(type));
+  std::vector<float> scales(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    switch (type) {
+      case Dtype::kF32:
+        scales[i] = Element<float>(bytes, i);
+        break;
+      case Dtype::kBF16:
+        scales[i] = ToFloat(Element<Bfloat16>(bytes, i));
+        break;
+      case Dtype::kF16:
+        scales[i] = ToFloat(Element<Float16>(bytes, i));
+        break;
+      case Dtype::kF8E4M3:
+        scales[i] = ToFloat(Element<Float8E4M3>(bytes, i));
+        break;
+      case Dtype::kU8:
+        scales[i] = PowerOfTwo(Element<uint8_t>(bytes, i));
+        break;
+      default:
+        Fail(ErrorCode::kUnsupported, "{}: scales of type {} are not known",
+             Quoted(location.entry.name), Name(type));
+    }
+  }
+  return scales;
+}
+
+}  // namespace
+
+struct QuantizedWeight::State {
+  const CheckpointReader* checkpoint = nullptr;
+  const Location* codes = nullptr;
+  TensorScheme scheme;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t block_rows = 0;  // rows of one row of scales
+  int64_t group = 0;       // columns of one scale
+  int64_t scale_columns = 0;
+  std::vector<float> scales;  // [ceil(rows / block_rows), scale_columns]
+  std::vector<float> zeros;   // the same for each row, or none
+
+  int64_t row_bytes() const { return columns * CodeBits(scheme.code) / 8; }
+};
+
+namespace {
+
+// Finds out how a module is kept.
+class Opener {
+ public:
+  Opener(const CheckpointReader& checkpoint, std::string module, const QuantizedWeightHints& hints)
+      : checkpoint_(checkpoint), module_(std::move(module)), hints_(hints) {}
+
+  const Location* Find(std::string_view leaf) const {
+    return checkpoint_.Find(fmt::format("{}.{}", module_, leaf));
+  }
+  const Location& Get(std::string_view leaf) const {
+    const Location* location = Find(leaf);
+    if (location == nullptr) {
+      Fail(ErrorCode::kCorruptInput, "{} is quantized, but has no {}", Quoted(module_), leaf);
+    }
+    return *location;
+  }
+
+  // The codes' rows and columns, with `per_element` codes an element.
+  template <class State>
+  void SetCodes(State& state, const Location& codes, Code code, int64_t per_element) const {
+    const Shape& shape = codes.entry.shape;
+    const std::optional<int64_t> columns =
+        shape.size() == 2 ? CheckedMultiply(shape[1], per_element) : std::nullopt;
+    if (!columns || shape[0] <= 0 || *columns <= 0) FailShape(codes, "two dimensions");
+    state.codes = &codes;
+    state.rows = shape[0];
+    state.columns = *columns;
+    state.scheme.code = code;
+  }
+
+  [[noreturn]] static void FailShape(const Location& location, std::string_view expected) {
+    Fail(ErrorCode::kCorruptInput, "{}: expected {}, found shape [{}]", Quoted(location.entry.name),
+         expected, fmt::join(location.entry.shape, ", "));
+  }
+
+  // Scales of whole groups of columns for each row: [rows, columns / group].
+  template <class State>
+  void SetGroups(State& state, const Location& scale) const {
+    const Shape& shape = scale.entry.shape;
+    if (shape.size() != 2 || shape[0] != state.rows || shape[1] <= 0 ||
+        state.columns % shape[1] != 0 || (state.columns / shape[1]) % 16 != 0) {
+      FailShape(scale, fmt::format("groups of the {} x {} numbers of its weight", state.rows,
+                                   state.columns));
+    }
+    state.group = state.columns / shape[1];
+    state.scale_columns = shape[1];
+    state.block_rows = 1;
+    state.scheme.block = {1, state.group};
+    state.scales = ReadScales(checkpoint_, scale);
+  }
+
+  // One scale, one a row, or one a block.
+  template <class State>
+  void SetFloatScales(State& state, const Location& scale) const {
+    const Shape& shape = scale.entry.shape;
+    int64_t elements = 1;
+    for (const int64_t size : shape) elements *= size;  // the header's product does not overflow
+    state.scales = ReadScales(checkpoint_, scale);
+    state.scale_columns = 1;
+    state.group = state.columns;
+    const bool per_row =
+        (shape.size() == 1 || (shape.size() == 2 && shape[1] == 1)) && shape[0] == state.rows;
+    const BlockShape& block = hints_.block;
+    if (elements == 1) {
+      state.block_rows = state.rows;
+      state.scheme.block = {0, 0};
+    } else if (per_row) {
+      state.block_rows = 1;
+      state.scheme.block = {1, 0};
+    } else if (shape.size() == 2 && block.rows > 0 && block.columns > 0 &&
+               block.columns % 16 == 0 && shape[0] == (state.rows + block.rows - 1) / block.rows &&
+               shape[1] == (state.columns + block.columns - 1) / block.columns) {
+      state.block_rows = block.rows;
+      state.group = block.columns;
+      state.scale_columns = shape[1];
+      state.scheme.block = block;
+    } else {
+      FailShape(scale, fmt::format("one scale, {}, or one for each block of {} x {}", state.rows,
+                                   block.rows, block.columns));
+    }
+  }
+
+  // A multiplier or a divisor of all scales.
+  template <class State>
+  void ApplyGlobal(State& state, const Location& global, bool divides) const {
+    const std::vector<float> values = ReadScales(checkpoint_, global);
+    if (values.size() != 1) FailShape(global, "one number");
+    for (float& scale : state.scales) scale = divides ? scale / values[0] : scale * values[0];
+    state.scheme.scale = ScaleFormat::kE4M3WithGlobal;
+  }
+
+  // I32 [ceil(rows / 8), groups], z + 8 of row 8k + j in bits 4j .. 4j + 3 of word k.
+  template <class State>
+  void SetZeros(State& state, const Location& zeros) const {
+    const Shape expected = {(state.rows + 7) / 8, state.scale_columns};
+    if (zeros.entry.dtype != Dtype::kI32 || zeros.entry.shape != expected) {
+      FailShape(zeros, fmt::format("I32 [{}]", fmt::join(expected, ", ")));
+    }
+    const std::vector<std::byte> bytes = ReadBytes(checkpoint_, zeros);
+    state.scheme.symmetric = false;
+    state.zeros.resize(static_cast<std::size_t>(state.rows * state.scale_columns));
+    for (int64_t r = 0; r < state.rows; ++r) {
+      for (int64_t g = 0; g < state.scale_columns; ++g) {
+        const auto word =
+            Element<uint32_t>(bytes, static_cast<std::size_t>(r / 8 * state.scale_columns + g));
+        state.zeros[static_cast<std::size_t>(r * state.scale_columns + g)] =
+            static_cast<float>((word >> (4 * (r % 8))) & 0xF) - 8.0f;
+      }
+    }
+  }
+
+  // FP4: two codes a byte.
+  template <class State>
+  void OpenFourBitFloats(State& state, const Location& codes) const {
+    SetCodes(state, codes, Code::kE2M1, 2);
+    const Location& scale = Get("weight_scale");
+    SetGroups(state, scale);
+    if (scale.entry.dtype == Dtype::kU8) {
+      state.scheme.scale = ScaleFormat::kPowerOfTwo;
+    } else if (const Location* global = Find("weight_global_scale")) {
+      ApplyGlobal(state, *global, true);
+    } else {
+      ApplyGlobal(state, Get("weight_scale_2"), false);
+    }
+  }
+
+  // INT4 in words of eight columns, the last of a row padded.
+  template <class State>
+  void OpenFourBitIntegers(State& state, const Location& codes) const {
+    SetCodes(state, codes, Code::kInt4, 8);
+    SetGroups(state, Get("weight_scale"));
+    if (const Location* zeros = Find("weight_zero_point")) SetZeros(state, *zeros);
+  }
+
+  template <class State>
+  void OpenBytes(State& state, const Location& codes, Code code) const {
+    SetCodes(state, codes, code, 1);
+    const Location* inverse = Find("weight_scale_inv");
+    const Location& scale = inverse != nullptr ? *inverse : Get("weight_scale");
+    if (scale.entry.dtype == Dtype::kU8) {
+      SetGroups(state, scale);
+      state.scheme.scale = ScaleFormat::kPowerOfTwo;
+    } else {
+      SetFloatScales(state, scale);
+    }
+  }
+
+  // False when the module is not quantized.
+  template <class State>
+  bool Open(State& state) const {
+    state.checkpoint = &checkpoint_;
+    if (const Location* packed = Find("weight_packed")) {
+      if (packed->entry.dtype == Dtype::kI32) {
+        OpenFourBitIntegers(state, *packed);
+      } else {
+        OpenFourBitFloats(state, *packed);
+      }
+      return true;
+    }
+    const Location* weight = Find("weight");
+    if (weight == nullptr) return false;
+    switch (weight->entry.dtype) {
+      case Dtype::kF8E4M3:
+        OpenBytes(state, *weight, Code::kE4M3);
+        return true;
+      case Dtype::kI8:
+        OpenBytes(state, *weight, Code::kInt8);
+        return true;
+      case Dtype::kU8:
+        OpenFourBitFloats(state, *weight);
+        return true;
+      case Dtype::kI32:
+        Fail(ErrorCode::kUnsupported,
+             "{} is kept in 32-bit words in an order that this build does not read",
+             Quoted(weight->entry.name));
+      default:
+        return false;
+    }
+  }
+
+ private:
+  const CheckpointReader& checkpoint_;
+  std::string module_;
+  const QuantizedWeightHints& hints_;
+};
+
+}  // namespace
+
+QuantizedWeight::QuantizedWeight(std::unique_ptr<State> state) : state_(std::move(state)) {}
+QuantizedWeight::~QuantizedWeight() = default;
+QuantizedWeight::QuantizedWeight(QuantizedWeight&&) noexcept = default;
+QuantizedWeight& QuantizedWeight::operator=(QuantizedWeight&&) noexcept = default;
+
+int64_t QuantizedWeight::rows() const { return state_->rows; }
+int64_t QuantizedWeight::columns() const { return state_->columns; }
+const TensorScheme& QuantizedWeight::scheme() const { return state_->scheme; }
+
+std::optional<QuantizedWeight> QuantizedWeight::Open(const CheckpointReader& checkpoint,
+                                                     const std::string& module,
+                                                     const QuantizedWeightHints& hints) {
+  auto state = std::make_unique<State>();
+  if (!Opener(checkpoint, module, hints).Open(*state)) return std::nullopt;
+  return QuantizedWeight(std::move(state));
+}
+
+void QuantizedWeight::ReadRows(int64_t first, std::span<float> values) const {
+  const State& state = *state_;
+  const int64_t count = static_cast<int64_t>(values.size()) / state.columns;
+  NARROW_CHECK(count * state.columns == static_cast<int64_t>(values.size()));
+  NARROW_CHECK(first >= 0 && count <= state.rows - first);
+  std::vector<std::byte> codes(static_cast<std::size_t>(count * state.row_bytes()));
+  state.checkpoint->ReadPart(*state.codes, first * state.row_bytes(), codes);
+  const auto groups = static_cast<std::size_t>(state.scale_columns);
+  for (int64_t r = 0; r < count; ++r) {
+    const auto row =
+        std::span<const std::byte>(codes).subspan(static_cast<std::size_t>(r * state.row_bytes()),
+                                                  static_cast<std::size_t>(state.row_bytes()));
+    const auto to = values.subspan(static_cast<std::size_t>(r * state.columns),
+                                   static_cast<std::size_t>(state.columns));
+    const std::size_t at = static_cast<std::size_t>((first + r) / state.block_rows) * groups;
+    const GroupScales scales{std::span(state.scales).subspan(at, groups), state.group};
+    switch (state.scheme.code) {
+      case Code::kE4M3:
+        DecodeE4M3(row, scales, to);
+        break;
+      case Code::kInt8:
+        DecodeInt8(row, scales, to);
+        break;
+      case Code::kE2M1:
+        DecodeE2M1(row, scales, to);
+        break;
+      case Code::kInt4:
+        DecodeInt4(row, scales,
+                   state.zeros.empty()
+                       ? std::span<const float>()
+                       : std::span(state.zeros)
+                             .subspan(static_cast<std::size_t>(first + r) * groups, groups),
+                   to);
+        break;
+    }
+  }
+}
+
+}  // namespace narrow

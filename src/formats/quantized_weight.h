@@ -1,0 +1,54 @@
+// A linear's weight as any of the readable formats keeps it, as rows of numbers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/checkpoint_reader.h"
+#include "quantization/tensor_scheme.h"
+
+namespace narrow {
+
+// Which rows and columns of an FP8 weight share a scale, where its shapes leave that open
+// ("weight_block_size" or "block_structure" of the config).
+struct QuantizedWeightHints {
+  BlockShape block = {128, 128};
+};
+
+// Codes and scales of one module, read on demand: the scales with the object, codes by rows.
+// Formats: compressed-tensors (FP8 per tensor, channel and block; INT8; INT4 with and without zero
+// points; MXFP4, MXFP8, NVFP4), `fp8` (weight_scale_inv), Quark (FP8, MXFP4, and NVFP4 with
+// weight_scale_2). Which of these it is follows from the names, types and shapes of its tensors.
+// Thread-compatible; `checkpoint` outlives it.
+class QuantizedWeight {
+ public:
+  // Nothing when the module's weight is not quantized (or the module has none). Throws:
+  // kCorruptInput for tensors that do not fit each other, naming them; kUnsupported for codes
+  // whose layout is not known; kIo.
+  static std::optional<QuantizedWeight> Open(const CheckpointReader& checkpoint,
+                                             const std::string& module,
+                                             const QuantizedWeightHints& hints = {});
+  ~QuantizedWeight();
+  QuantizedWeight(QuantizedWeight&&) noexcept;
+  QuantizedWeight& operator=(QuantizedWeight&&) noexcept;
+
+  int64_t rows() const;
+  int64_t columns() const;
+  // How it is kept; the timing means nothing here.
+  const TensorScheme& scheme() const;
+
+  // Rows [first, first + values.size() / columns()) as value = code * scale. A NaN code or scale
+  // gives NaN. Throws: kIo.
+  void ReadRows(int64_t first, std::span<float> values) const;
+
+ private:
+  struct State;
+  explicit QuantizedWeight(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace narrow
