@@ -14,7 +14,8 @@ wheel=$(echo "$build"/packages/narrow-*.whl)
 
 rm -rf "$work"
 mkdir -p "$work/data"
-trap 'rm -rf "$work"' EXIT
+server=
+trap '[ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
 
 # The demo job as words, for a program, a model and an output.
 job() {
@@ -58,6 +59,35 @@ in_root() {
     in_root "$root" "$model" "$work" "$@"
 }
 
+# Serves nothing, on the loopback address, by https with a certificate of its own; sets server and port.
+serve() {
+  openssl req -x509 -newkey rsa:2048 -nodes -keyout "$work/key.pem" -out "$work/cert.pem" -days 2 \
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost 2>/dev/null
+  python3 - "$work" >"$work/server.log" 2>&1 <<'PYTHON' &
+import http.server, os, ssl, sys
+os.chdir(sys.argv[1])
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('cert.pem', 'key.pem')
+server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+with open('port.new', 'w') as file:
+    file.write(str(server.server_port))
+os.rename('port.new', 'port')
+server.serve_forever()
+PYTHON
+  server=$!
+  while [ ! -f "$work/port" ]; do kill -0 "$server"; sleep 0.1; done
+  port=$(cat "$work/port")
+}
+
+# trusts STATUS: what becomes of a download from the server: 6 where its certificate is not known, 3 where it
+# is (there is no such model).
+trusts() {
+  local status=0
+  in_root env HF_ENDPOINT="https://localhost:$port" narrow download org/none >"$work/log" 2>&1 || status=$?
+  [ "$status" -eq "$1" ] || { echo "status $status, expected $1:"; tail -1 "$work/log"; exit 1; }
+}
+
 skip() { echo "Skipped: the Debian package in a clean root ($1)"; exit 0; }
 [ "$(id -u)" -eq 0 ] || skip "needs root"
 command -v debootstrap >/dev/null || skip "needs debootstrap"
@@ -84,6 +114,15 @@ in_root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommen
 job narrow /model /work/deb | in_root xargs -0 env >"$work/log" 2>&1 || { tail -5 "$work/log"; exit 1; }
 grep 'Perplexity' "$work/log"
 compare deb
+serve
+trusts 6
+for path in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+  mkdir -p "$root/$(dirname "$path")"
+  cp "$work/cert.pem" "$root$path"
+  trusts 3
+  rm "$root$path"
+done
+echo "certificates are found where Debian, Fedora and Alpine keep them"
 in_root bash -ec '
   source /usr/share/bash-completion/completions/narrow
   COMP_WORDS=(narrow quantize --model_d) COMP_CWORD=2

@@ -13,7 +13,7 @@ for part in "$@"; do
     build) ;;
     lint) packages+=(clang-format clang-tidy libomp-dev) ;;
     fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
-    package) packages+=(dpkg-dev lintian debootstrap zsh python3-venv) ;;
+    package) packages+=(dpkg-dev lintian debootstrap openssl zsh python3-venv) ;;
     *) echo "setup.sh: unknown part '$part'; expected build, lint, fuzz or package" >&2; exit 2 ;;
   esac
 done

@@ -176,7 +176,8 @@ std::set<std::string> Strays(const fs::path& directory, const Inventory& invento
   fs::directory_iterator entry(directory, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    const bool folder = fs::is_directory(entry->path(), error);
+    std::error_code dangling;
+    const bool folder = fs::is_directory(entry->path(), dangling);
     const bool weights = std::ranges::any_of(
         inventory.tensors, [&](const InspectedTensor& tensor) { return tensor.file == name; });
     const bool expected = std::ranges::count(kExpected, name) > 0 || IsKnownSideFile(name);

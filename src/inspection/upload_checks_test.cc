@@ -88,5 +88,17 @@ TEST(UploadChecks, NamesFilesThatDoNotBelong) {
                           HasSubstr("\"pytorch_model.bin\""), HasSubstr("\"runs\"")));
 }
 
+TEST(UploadChecks, LooksBeyondALinkThatLeadsNowhere) {
+  const TemporaryTree tree;
+  tree.Write("README.md", kCard);
+  tree.Write("generation_config.json", "{}");
+  for (const char* name : {"a", "b", "c", "d"}) {
+    std::filesystem::create_symlink("nowhere", tree.root() / name);
+  }
+  Findings findings;
+  CheckForUpload(tree.root(), {}, findings);
+  EXPECT_EQ(findings.count(), 4);
+}
+
 }  // namespace
 }  // namespace narrow

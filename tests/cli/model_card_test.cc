@@ -15,11 +15,13 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// Runs a script with $NARROW_HUB_PYTHON, else python3.
+// Runs python3 with the packages of tools/prepare_hub_packages.sh, if they are there.
 CommandResult RunPython(std::vector<std::string> arguments) {
-  const char* python = std::getenv("NARROW_HUB_PYTHON");
-  arguments.insert(arguments.begin(), {"/usr/bin/env", python == nullptr ? "python3" : python});
-  return RunCommand(arguments);
+  CommandOptions options;
+  const char* packages = std::getenv("NARROW_HUB_PACKAGES");
+  if (packages != nullptr) options.environment["PYTHONPATH"] = packages;
+  arguments.insert(arguments.begin(), "/usr/bin/python3");
+  return RunCommand(arguments, options);
 }
 
 class ModelCard : public testing::Test {
@@ -53,7 +55,7 @@ class ModelCard : public testing::Test {
 
 TEST_F(ModelCard, IsReadByTheHubsOwnClasses) {
   if (RunPython({"-c", "import huggingface_hub"}).status != 0) {
-    GTEST_SKIP() << "needs a python3 with huggingface_hub (or NARROW_HUB_PYTHON)";
+    GTEST_SKIP() << "needs Python's huggingface_hub (tools/prepare_hub_packages.sh)";
   }
   Quantize("models--org--Tiny/snapshots/0e9e39f", "---\nlicense: apache-2.0\n---\n",
            {"--eval_windows", "2", "--window_tokens", "64"});
