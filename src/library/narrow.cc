@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/version.h"
+#include "jobs/dataset_fetch.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
 
@@ -218,6 +219,7 @@ Result Quantize(const Request& request, Progress* progress) {
   ProgressAdapter sink(progress == nullptr ? silent : *progress);
   try {
     QuantizeRequest job = Translation(request).Take();
+    FetchDatasets(job, sink);
     if (const std::string name = request.model_dir.string(); IsHubModel(name)) {
       job.model_directory = LocateModel(name, ModelPart::kDescription, sink);
       CheckBeforeWeights(job);

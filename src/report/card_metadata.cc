@@ -33,19 +33,25 @@ std::string BaseModel(const SourceFacts& source) {
 
 // A data set as load_dataset() of the package datasets takes it: one of the hub, or the loader of
 // a file.
-std::string DatasetBlock(const std::string& dataset) {
+std::string DatasetBlock(const RunReport::Evaluation& evaluation) {
+  const std::string& dataset = evaluation.dataset;
   const NamedDataset* named = FindNamedDataset(dataset);
-  if (named == nullptr) {
-    const bool lines = dataset.ends_with(".jsonl") || dataset.ends_with(".jsonl.zst");
-    return fmt::format(
-        "      name: {}\n      type: {}\n",
-        YamlString(dataset == kBuiltinDataset ? "built-in corpus of narrow" : dataset),
-        lines ? "json" : "text");
+  std::string name = dataset == kBuiltinDataset ? "built-in corpus of narrow" : dataset;
+  const bool lines = dataset.ends_with(".jsonl") || dataset.ends_with(".jsonl.zst");
+  std::string type = lines ? "json" : "text";
+  std::string more;
+  if (named != nullptr) {
+    name = named->hub.title;
+    type = named->hub.repository;
+    if (!named->hub.config.empty()) more += fmt::format("      config: {}\n", named->hub.config);
+    more += fmt::format("      split: {}\n", named->hub.split);
   }
-  std::string text = fmt::format("      name: {}\n      type: {}\n", YamlString(named->hub.title),
-                                 named->hub.repository);
-  if (!named->hub.config.empty()) text += fmt::format("      config: {}\n", named->hub.config);
-  return text + fmt::format("      split: {}\n", named->hub.split);
+  if (!evaluation.source.empty()) {  // "org/name at COMMIT"
+    type = evaluation.source.substr(0, evaluation.source.find(' '));
+    more += fmt::format("      revision: {}\n",
+                        YamlString(evaluation.source.substr(evaluation.source.rfind(' ') + 1)));
+  }
+  return fmt::format("      name: {}\n      type: {}\n{}", YamlString(name), type, more);
 }
 
 std::string Metric(std::string_view type, std::string_view name, double value) {
@@ -68,7 +74,7 @@ std::string ModelIndex(const RunReport& report, const std::string& output_name) 
   return fmt::format(
       "model-index:\n- name: {}\n  results:\n  - task:\n      type: text-generation\n"
       "    dataset:\n{}    metrics:\n{}",
-      YamlString(output_name), DatasetBlock(report.evaluation->dataset), metrics);
+      YamlString(output_name), DatasetBlock(*report.evaluation), metrics);
 }
 
 }  // namespace

@@ -51,6 +51,19 @@ TEST(CardMetadata, IsWhatTheHubReads) {
             "---\n");
 }
 
+TEST(CardMetadata, NamesTheRevisionOfADataSetOfTheHub) {
+  RunReport report = FullReport();
+  report.evaluation->source = "Salesforce/wikitext at b08601e";
+  EXPECT_THAT(RenderCardMetadata(report, {.name = "Tiny", .hub_name = {}, .license = {}}, "x"),
+              HasSubstr("      type: Salesforce/wikitext\n      config: wikitext-2-raw-v1\n"
+                        "      split: test\n      revision: \"b08601e\"\n    metrics:"));
+  report.evaluation->dataset = "org/text:a:test";
+  report.evaluation->source = "org/text at 1234567";
+  EXPECT_THAT(RenderCardMetadata(report, {.name = "Tiny", .hub_name = {}, .license = {}}, "x"),
+              HasSubstr("      name: \"org/text:a:test\"\n      type: org/text\n"
+                        "      revision: \"1234567\"\n"));
+}
+
 TEST(CardMetadata, InventsNothing) {
   RunReport report = FullReport();
   report.evaluation.reset();
