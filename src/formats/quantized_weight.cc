@@ -37,8 +37,9 @@ T Element(std::span<const std::byte> bytes, std::size_t i) {
   return value;
 }
 
-// Any floating scale as f32; U8 and F8_E8M0 as powers of two.
-std::vector<float> ReadScales(const CheckpointReader& checkpoint, const Location& location) {
+}  // namespace
+
+std::vector<float> ReadScaleNumbers(const CheckpointReader& checkpoint, const Location& location) {
   const std::vector<std::byte> bytes = ReadBytes(checkpoint, location);
   const Dtype type = location.entry.dtype;
   const std::size_t count = bytes.size() / static_cast<std::size_t>(ElementBytes(type));
@@ -67,8 +68,6 @@ std::vector<float> ReadScales(const CheckpointReader& checkpoint, const Location
   }
   return scales;
 }
-
-}  // namespace
 
 struct QuantizedWeight::State {
   const CheckpointReader* checkpoint = nullptr;
@@ -135,7 +134,7 @@ class Opener {
     state.scale_columns = shape[1];
     state.block_rows = 1;
     state.scheme.block = {1, state.group};
-    state.scales = ReadScales(checkpoint_, scale);
+    state.scales = ReadScaleNumbers(checkpoint_, scale);
   }
 
   // One scale, one a row, or one a block.
@@ -144,13 +143,16 @@ class Opener {
     const Shape& shape = scale.entry.shape;
     int64_t elements = 1;
     for (const int64_t size : shape) elements *= size;  // the header's product does not overflow
-    state.scales = ReadScales(checkpoint_, scale);
+    state.scales = ReadScaleNumbers(checkpoint_, scale);
     state.scale_columns = 1;
     state.group = state.columns;
     const bool per_row =
         (shape.size() == 1 || (shape.size() == 2 && shape[1] == 1)) && shape[0] == state.rows;
     const BlockShape& block = hints_.block;
-    if (elements == 1) {
+    // A matrix within one block has its scale in two dimensions, a tensor of one scale does not.
+    const bool in_one_block = shape.size() == 2 && elements == 1 && state.rows <= block.rows &&
+                              state.columns <= block.columns && state.rows > 1;
+    if (elements == 1 && !in_one_block) {
       state.block_rows = state.rows;
       state.scheme.block = {0, 0};
     } else if (per_row) {
@@ -172,7 +174,7 @@ class Opener {
   // A multiplier or a divisor of all scales.
   template <class State>
   void ApplyGlobal(State& state, const Location& global, bool divides) const {
-    const std::vector<float> values = ReadScales(checkpoint_, global);
+    const std::vector<float> values = ReadScaleNumbers(checkpoint_, global);
     if (values.size() != 1) FailShape(global, "one number");
     for (float& scale : state.scales) scale = divides ? scale / values[0] : scale * values[0];
     state.scheme.scale = ScaleFormat::kE4M3WithGlobal;

@@ -51,4 +51,9 @@ class QuantizedWeight {
   std::unique_ptr<State> state_;
 };
 
+// The numbers of a tensor of scales: floating ones as they are, U8 as powers of two (E8M0). Throws:
+// kUnsupported for other types; kIo.
+std::vector<float> ReadScaleNumbers(const CheckpointReader& checkpoint,
+                                    const CheckpointReader::TensorLocation& location);
+
 }  // namespace narrow

@@ -11,6 +11,7 @@
 #include "inspection/number_checks.h"
 #include "inspection/quantization_checks.h"
 #include "inspection/scale_checks.h"
+#include "inspection/scheme_checks.h"
 #include "inspection/side_checks.h"
 #include "inspection/upload_checks.h"
 
@@ -50,10 +51,19 @@ InspectionReport Inspect(const std::filesystem::path& directory, const InspectOp
     // The checks below meet the same value and report it.
   }
   const std::optional<ExpectedModel> model = FindExpectedModel(inventory.config, findings);
-  if (model) CheckTensors(*model, inventory, findings);
+  const auto [schemes, unreadable] = FindStoredSchemes(inventory.config, findings);
+  if (schemes) {
+    const Inventory plain = CheckSchemes(directory, inventory, *schemes, findings);
+    if (model) CheckTensors(*model, plain, findings);
+    if (model && schemes->cache_scales()) {
+      CheckKvScales(inventory, *model, KvScales::kPromised, findings);
+    }
+  } else if (model && !unreadable) {
+    CheckTensors(*model, inventory, findings);
+  }
   CheckSideFiles(directory, findings);
   if (auto note = BasisNote(directory)) report.notes.push_back(*std::move(note));
-  CheckQuantization(inventory, model ? &*model : nullptr, findings);
+  if (!schemes && !unreadable) CheckQuantization(inventory, model ? &*model : nullptr, findings);
   if (options.for_upload) {
     const int64_t before = findings.count();
     CheckForUpload(directory, inventory, findings);

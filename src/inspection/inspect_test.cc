@@ -214,7 +214,7 @@ const Case kCases[] = {
      [](Model& m) {
        m.quantization()["weight_block_size"] = {128, 128};
      },
-     "weight_block_size must be absent"},
+     "is FP8 per tensor, but the configuration says FP8 in blocks of 128 x 128"},
     {"Glob", [](Model& m) { m.quantization()["ignored_layers"].push_back("*.gate"); },
      "warning: quantization_config: ignored_layers holds the pattern \"*.gate\""},
     {"IgnoredNotStrings", [](Model& m) { m.quantization()["ignored_layers"].push_back(1); },

@@ -56,12 +56,6 @@ Promise ReadFp8(const Json& config, Findings& findings) {
                                kConfig, Quoted(*activation)));
   }
   if (activation == "static") promise.activation = ActivationScales::kRequired;
-  const auto block = config.find("weight_block_size");
-  if (block != config.end() && !block->is_null()) {
-    findings.Error(kConfigKind, fmt::format("{}: weight_block_size must be absent for per-tensor "
-                                            "scales",
-                                            kConfig));
-  }
   if (OptionalString(config, "kv_cache_scheme", kConfig) == "static") {
     promise.kv = KvScales::kPromised;
   }
