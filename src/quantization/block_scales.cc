@@ -64,15 +64,16 @@ FloatScale MakeFloatScale(Dtype type, Code code, const WeightRule& rule, float a
 
 ZeroPointScale MakeZeroPointScale(Dtype type, float low, float high) {
   const float scale = RoundTo(type, RoundTo(type, high - low) / 15.0f);
-  if (scale == 0.0f) return {Epsilon(type), 0.0f};
+  // lo / 0: no number, which becomes 0, for a group without negative numbers, else -infinity.
+  if (scale == 0.0f) return {Epsilon(type), low < 0.0f ? 7.0f : 0.0f};
   const float zero = RoundTo(type, -8.0f - RoundTo(type, low / scale));
   return {scale, std::nearbyint(std::clamp(zero, -8.0f, 7.0f))};
 }
 
 PowerOfTwoScale MakePowerOfTwoScale(Dtype type, Code code, const WeightRule& rule, float amax) {
   const int exponent = RoundedExponent(type, amax);
-  // F16 scales of such weights are no number, which becomes 1.
-  if (exponent == 0 && type == Dtype::kF16) return {127, std::numeric_limits<float>::infinity()};
+  // The tool's F16 scales of such weights are no number, which becomes 1.
+  if (exponent == 0 && type == Dtype::kF16) return {127, 1.0f};
   if (exponent == 0) return {rule.exponent_of_zeros, PowerOfTwo(rule.exponent_of_zeros)};
   const int largest = code == Code::kE4M3 ? 8 : 2;  // exponent of the largest number
   const auto byte = static_cast<uint8_t>(std::clamp(exponent - largest, 0, 254));

@@ -29,8 +29,7 @@ struct ZeroPointScale {
 };
 ZeroPointScale MakeZeroPointScale(Dtype type, float low, float high);
 
-// The E8M0 byte, and the power of two that the codes are made with (infinity where all codes are to
-// be 0). `amax` is a number of the type.
+// The E8M0 byte, and the power of two that the codes are made with. `amax` is a number of the type.
 struct PowerOfTwoScale {
   uint8_t byte = 0;
   float divisor = 0.0f;
