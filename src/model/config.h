@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "kernels/elementwise.h"
 #include "model/roles.h"
 #include "model/rope_config.h"
+#include "model/spec.h"
 #include "tensor/dtype.h"
 
 namespace narrow {
@@ -23,11 +25,18 @@ struct DecoderConfig {
   int64_t max_positions = 0;
   float norm_epsilon = 1e-6f;
   RopeConfig rope;
-  double rotary_share = 1.0;  // of each head's channels
+  std::optional<RopeConfig> window_rope = {};  // of layers with a window, where it is another one
+  double rotary_share = 1.0;                   // of each head's channels
+  RotaryPairs rotary_pairs = RotaryPairs::kHalves;
   Activation activation = Activation::kSilu;
   // Of each layer; empty: all tokens are seen, and all layers rotate.
   std::vector<int64_t> windows;  // 0: all tokens
   std::vector<bool> rotated;
+  std::optional<QueryTemperature> temperature = {};
+  float score_scale = 0.0f;  // of q k^T; 0: 1 / sqrt(head size)
+  float residual_scale = 1.0f;
+  float embedding_scale = 1.0f;
+  float logit_scale = 1.0f;
   Bias query_key_value_bias = Bias::kNone;
   Bias attention_output_bias = Bias::kNone;
   Bias mlp_bias = Bias::kNone;

@@ -166,7 +166,8 @@ constexpr Refusal kQwen2Refusals[] = {
      "dual_chunk_attention_config"},
     {R"({"head_dim": 32})", ErrorCode::kUnsupported, "head_dim"},
     {R"({"partial_rotary_factor": 0.5})", ErrorCode::kUnsupported, "Qwen2 does"},
-    {R"({"rope_scaling": {"type": "yarn", "factor": 4.0}})", ErrorCode::kUnsupported, "yarn"},
+    {R"({"rope_scaling": {"type": "yarn", "factor": 4.0}})", ErrorCode::kCorruptInput,
+     "max_position_embeddings"},
     {R"({"num_key_value_heads": 4})", ErrorCode::kCorruptInput, "key-value heads"},
 };
 

@@ -22,12 +22,18 @@ LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
   spec.attention_module = attention;
   spec.hidden = hidden;
   spec.attention.heads = config.heads;
-  spec.attention.scores.scale = 1.0f / std::sqrt(static_cast<float>(config.heads.head_size));
+  spec.attention.scores.scale = config.score_scale != 0.0f
+                                    ? config.score_scale
+                                    : 1.0f / std::sqrt(static_cast<float>(config.heads.head_size));
   spec.attention.scores.window = config.window(layer);
   if (config.rotates(layer)) {
     const double width = static_cast<double>(config.heads.head_size) * config.rotary_share;
-    spec.attention.rotary = {config.rope, static_cast<int64_t>(width)};
+    const bool local = config.window_rope && config.window(layer) > 0;
+    spec.attention.rotary = {local ? *config.window_rope : config.rope, static_cast<int64_t>(width),
+                             config.rotary_pairs};
   }
+  spec.attention.temperature = config.temperature;
+  spec.attention.residual_scale = spec.mlp.residual_scale = config.residual_scale;
   spec.mlp.activation = config.activation;
   spec.mlp.width = config.intermediate;
   spec.Norm(NormPlace::kBeforeAttention) = DecoderNorm(config, prefix + "input_layernorm");
@@ -55,9 +61,27 @@ ModelSpec DecoderModel(const DecoderConfig& config) {
   ModelSpec spec;
   spec.embedding = "model.embed_tokens.weight";
   spec.final_norm = DecoderNorm(config, "model.norm");
+  spec.embedding_scale = config.embedding_scale;
+  spec.logit_scale = config.logit_scale;
   spec.lm_head_module = "lm_head";
   spec.lm_head = config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding : "lm_head.weight";
   return spec;
+}
+
+void NormAfterBlocks(const DecoderConfig& config, int64_t layer, LayerSpec& spec) {
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  spec.Norm(NormPlace::kBeforeAttention) = spec.Norm(NormPlace::kBeforeMlp) = std::nullopt;
+  spec.Norm(NormPlace::kAfterAttention) = DecoderNorm(config, prefix + "post_attention_layernorm");
+  spec.Norm(NormPlace::kAfterMlp) = DecoderNorm(config, prefix + "post_feedforward_layernorm");
+}
+
+void NormHeads(const DecoderConfig& config, std::string_view query, std::string_view key,
+               LayerSpec& spec) {
+  for (const auto& [place, name] : {std::pair(NormPlace::kQuery, query), {NormPlace::kKey, key}}) {
+    NormSpec norm = DecoderNorm(config, spec.attention_module + '.' + std::string(name));
+    norm.size = config.heads.head_size;
+    spec.Norm(place) = norm;
+  }
 }
 
 void StoreTogether(LayerSpec& spec, LinearGroup group, WeightRole role, std::string_view name) {

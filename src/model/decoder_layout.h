@@ -18,6 +18,15 @@ ModelSpec DecoderModel(const DecoderConfig& config);
 // The RMS norm of that module, of a hidden state.
 NormSpec DecoderNorm(const DecoderConfig& config, const std::string& module);
 
+// No norm before the blocks, but one after each: post_attention_layernorm and
+// post_feedforward_layernorm.
+void NormAfterBlocks(const DecoderConfig& config, int64_t layer, LayerSpec& spec);
+
+// An RMS norm of every head of Q and of K by weights that the heads share; `query` and `key` are
+// the last parts of their modules.
+void NormHeads(const DecoderConfig& config, std::string_view query, std::string_view key,
+               LayerSpec& spec);
+
 // Makes the linears of a group one that is stored as one matrix, their rows in the same order:
 // `name` is the last part of its module.
 void StoreTogether(LayerSpec& spec, LinearGroup group, WeightRole role, std::string_view name);

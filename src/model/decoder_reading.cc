@@ -70,16 +70,86 @@ void RefusePartialRotation(const Json& object, std::string_view what, std::strin
   }
 }
 
-void ParseScaling(const Json& config, const Json& scaling, std::string_view what,
-                  std::string_view family, RopeConfig& rope) {
-  for (const auto& [name, member] : scaling.items()) {
-    if (!member.is_object()) continue;
-    Fail(ErrorCode::kUnsupported,
-         "{}: the rotary embedding has parameters of its own for {}; expected one set for all "
-         "layers",
-         what, Quoted(name));
+// Nothing, or a number: null and 0 count as nothing, as `or` has it in Python.
+double NumberOr(const Json& scaling, std::string_view key, std::string_view what, double absent) {
+  const double value = OptionalNumber(scaling, key, what).value_or(0.0);
+  return value == 0.0 ? absent : value;
+}
+
+double YarnScale(double factor, double strength) {
+  return factor <= 1.0 ? 1.0 : 0.1 * strength * std::log(factor) + 1.0;
+}
+
+void ParseYarn(const Json& config, const Json& scaling, std::string_view what, RopeConfig& rope) {
+  rope.kind = RopeConfig::Kind::kYarn;
+  rope.original_positions = OriginalPositions(config, scaling, what);
+  const bool stated = scaling.contains("factor") && !scaling["factor"].is_null();
+  rope.factor = stated
+                    ? Positive(scaling, "factor", what)
+                    : Positive(config, "max_position_embeddings", what) / rope.original_positions;
+  rope.beta_fast = NumberOr(scaling, "beta_fast", what, 32.0);
+  rope.beta_slow = NumberOr(scaling, "beta_slow", what, 1.0);
+  rope.truncated = OptionalBool(scaling, "truncate", what).value_or(true);
+  const double strength = NumberOr(scaling, "mscale", what, 0.0);
+  const double all = NumberOr(scaling, "mscale_all_dim", what, 0.0);
+  const double by_factor = strength != 0.0 && all != 0.0
+                               ? YarnScale(rope.factor, strength) / YarnScale(rope.factor, all)
+                               : YarnScale(rope.factor, 1.0);
+  rope.attention_factor = OptionalNumber(scaling, "attention_factor", what).value_or(by_factor);
+}
+
+std::vector<double> Factors(const Json& scaling, std::string_view key, std::string_view what,
+                            int64_t frequencies) {
+  const Json* array = OptionalArray(scaling, key, what);
+  if (array == nullptr || std::ssize(*array) != frequencies) {
+    Fail(ErrorCode::kCorruptInput,
+         "{}: \"{}\" has {} numbers, expected one for each of the {} "
+         "frequencies",
+         what, key, array == nullptr ? 0 : std::ssize(*array), frequencies);
   }
-  RefusePartialRotation(scaling, what, family);
+  std::vector<double> factors;
+  for (const Json& factor : *array) {
+    if (!factor.is_number() || !(factor.get<double>() > 0)) {
+      Fail(ErrorCode::kCorruptInput, "{}: \"{}\" holds {}, expected positive numbers", what, key,
+           factor.dump());
+    }
+    factors.push_back(factor.get<double>());
+  }
+  return factors;
+}
+
+// vLLM serves the long factors where its max_model_len, by default max_position_embeddings, exceeds
+// the original length. Source: vLLM 0.32, rotary_embedding/phi3_long_rope_scaled_rope.py.
+void ParseLongRope(const Json& config, const Json& scaling, std::string_view what,
+                   int64_t frequencies, RopeConfig& rope) {
+  rope.kind = RopeConfig::Kind::kLongRope;
+  rope.original_positions = OriginalPositions(config, scaling, what);
+  const double whole = Positive(config, "max_position_embeddings", what);
+  rope.factors = Factors(scaling, "long_factor", what, frequencies);
+  rope.short_factors = Factors(scaling, "short_factor", what, frequencies);
+  if (whole <= rope.original_positions) rope.factors = rope.short_factors;
+  const double factor =
+      OptionalNumber(scaling, "factor", what).value_or(whole / rope.original_positions);
+  const double by_length =
+      factor <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(factor) / std::log(rope.original_positions));
+  rope.attention_factor = OptionalNumber(scaling, "attention_factor", what).value_or(by_length);
+}
+
+void ParseLlama3(const Json& config, const Json& scaling, std::string_view what, RopeConfig& rope) {
+  rope.kind = RopeConfig::Kind::kLlama3;
+  rope.factor = Positive(scaling, "factor", what);
+  rope.low_frequency_factor = Positive(scaling, "low_freq_factor", what);
+  rope.high_frequency_factor = Positive(scaling, "high_freq_factor", what);
+  rope.original_positions = OriginalPositions(config, scaling, what);
+  if (rope.high_frequency_factor <= rope.low_frequency_factor) {
+    Fail(ErrorCode::kCorruptInput, "{}: high_freq_factor {} must exceed low_freq_factor {}", what,
+         rope.high_frequency_factor, rope.low_frequency_factor);
+  }
+}
+
+// `frequencies`: half of the channels that turn.
+void ParseScaling(const Json& config, const Json& scaling, std::string_view what,
+                  int64_t frequencies, RopeConfig& rope) {
   const std::string kind = ScalingKind(scaling, what);
   if (kind == "default") return;
   if (kind == "linear") {
@@ -87,39 +157,88 @@ void ParseScaling(const Json& config, const Json& scaling, std::string_view what
     rope.factor = Positive(scaling, "factor", what);
     return;
   }
-  if (kind == "llama3") {
-    rope.kind = RopeConfig::Kind::kLlama3;
-    rope.factor = Positive(scaling, "factor", what);
-    rope.low_frequency_factor = Positive(scaling, "low_freq_factor", what);
-    rope.high_frequency_factor = Positive(scaling, "high_freq_factor", what);
-    rope.original_positions = OriginalPositions(config, scaling, what);
-    if (rope.high_frequency_factor <= rope.low_frequency_factor) {
-      Fail(ErrorCode::kCorruptInput, "{}: high_freq_factor {} must exceed low_freq_factor {}", what,
-           rope.high_frequency_factor, rope.low_frequency_factor);
-    }
+  if (kind == "llama3") return ParseLlama3(config, scaling, what, rope);
+  if (kind == "yarn") return ParseYarn(config, scaling, what, rope);
+  if (kind == "longrope") return ParseLongRope(config, scaling, what, frequencies, rope);
+  if (kind == "dynamic") {
+    // The plain frequencies up to that length; beyond, they would depend on the text.
+    rope.longest = static_cast<int64_t>(Positive(config, "max_position_embeddings", what));
     return;
   }
   Fail(ErrorCode::kUnsupported,
-       "{}: rotary embedding type {} is not supported; this build knows default, linear, llama3",
+       "{}: rotary embedding type {} is not supported; this build knows default, linear, llama3, "
+       "yarn, dynamic, longrope",
        what, Quoted(kind));
 }
 
-// As transformers 5 reads it: what rope_scaling says counts before rope_parameters, and within
-// either its own theta before that of the config.
-RopeConfig ParseRope(const Json& config, std::string_view what, std::string_view family) {
-  RopeConfig rope;
-  const Json* parameters = OptionalObject(config, "rope_scaling", what);
-  if (parameters == nullptr || parameters->empty()) {
-    parameters = OptionalObject(config, "rope_parameters", what);
+void RefuseKindsOfLayers(const Json& parameters, std::string_view what) {
+  for (const auto& [name, member] : parameters.items()) {
+    if (!member.is_object()) continue;
+    Fail(ErrorCode::kUnsupported,
+         "{}: the rotary embedding has parameters of its own for {}; expected one set for all "
+         "layers",
+         what, Quoted(name));
   }
+}
+
+double ReadRotaryShare(const Json& config, const Json* parameters, std::string_view what,
+                       const DecoderDefaults& family) {
+  if (family.rotation == DecoderDefaults::Rotation::kWhole) {
+    if (parameters != nullptr) RefusePartialRotation(*parameters, what, family.name);
+    RefusePartialRotation(config, what, family.name);
+    return 1.0;
+  }
+  std::optional<double> share;
+  if (parameters != nullptr) share = OptionalNumber(*parameters, "partial_rotary_factor", what);
+  if (!share) share = OptionalNumber(config, "partial_rotary_factor", what);
+  const double value = share.value_or(family.rotary_share);
+  if (!(value > 0.0 && value <= 1.0)) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"partial_rotary_factor\" is {}, expected 0 to 1", what,
+         value);
+  }
+  return value;
+}
+
+// The rotation that `parameters` (null: none) describe, with theta of their own or of the config.
+RopeConfig ParseRotation(const Json& config, const Json* parameters, std::string_view what,
+                         const DecoderDefaults& family, int64_t frequencies) {
+  RopeConfig rope;
   const Json* theta_holder = parameters != nullptr && parameters->contains("rope_theta")
                                  ? parameters
                              : config.contains("rope_theta") ? &config
                                                              : nullptr;
-  if (theta_holder != nullptr) rope.theta = Positive(*theta_holder, "rope_theta", what);
-  RefusePartialRotation(config, what, family);
-  if (parameters != nullptr) ParseScaling(config, *parameters, what, family, rope);
+  rope.theta = theta_holder != nullptr ? Positive(*theta_holder, "rope_theta", what) : family.theta;
+  if (parameters != nullptr) ParseScaling(config, *parameters, what, frequencies, rope);
   return rope;
+}
+
+// As transformers 5 reads it: what rope_scaling says counts before rope_parameters, and within
+// either its own theta before that of the config. With a rotation for each kind of layer, it is
+// that of full_attention which rope_scaling changes.
+void ParseRope(const Json& config, std::string_view what, const DecoderDefaults& family,
+               DecoderConfig& result) {
+  const Json* scaling = OptionalObject(config, "rope_scaling", what);
+  if (scaling != nullptr && scaling->empty()) scaling = nullptr;
+  const Json* parameters = OptionalObject(config, "rope_parameters", what);
+  const Json* whole = scaling != nullptr ? scaling : parameters;
+  const bool by_layer = family.rotations == DecoderDefaults::Rotations::kByLayer;
+  const Json* local = nullptr;
+  if (by_layer && parameters != nullptr && scaling == nullptr) {
+    local = OptionalObject(*parameters, "sliding_attention", what);
+    if (const Json* full = OptionalObject(*parameters, "full_attention", what)) whole = full;
+  } else if (whole != nullptr) {
+    RefuseKindsOfLayers(*whole, what);
+  }
+  result.rotary_share = ReadRotaryShare(config, whole, what, family);
+  const double turned = static_cast<double>(result.heads.head_size) * result.rotary_share;
+  const int64_t frequencies = static_cast<int64_t>(turned) / 2;
+  if (frequencies == 0 || static_cast<int64_t>(turned) % 2 != 0) {
+    Fail(ErrorCode::kCorruptInput,
+         "{}: {} of {} channels of a head would be rotated, expected an even number", what, turned,
+         result.heads.head_size);
+  }
+  result.rope = ParseRotation(config, whole, what, family, frequencies);
+  if (by_layer) result.window_rope = ParseRotation(config, local, what, family, frequencies);
 }
 
 // Nothing where the weights have to say it.
@@ -171,6 +290,8 @@ DecoderConfig ReadShapes(const Json& config, std::string_view what, const Decode
   }
   if (const auto head_size = OptionalInt(config, "head_dim", what)) {
     result.heads.head_size = *head_size;
+  } else if (family.head_size != 0 && !config.contains("head_dim")) {
+    result.heads.head_size = family.head_size;
   } else if (result.hidden % result.heads.query_heads == 0) {
     result.heads.head_size = result.hidden / result.heads.query_heads;
   }
@@ -181,7 +302,7 @@ DecoderConfig ReadShapes(const Json& config, std::string_view what, const Decode
         "{}: head size {} (head_dim, or hidden_size / num_attention_heads) must be even, 2 to 4096",
         what, result.heads.head_size);
   }
-  result.lm_head = OptionalBool(config, "tie_word_embeddings", what).value_or(false)
+  result.lm_head = OptionalBool(config, "tie_word_embeddings", what).value_or(family.tied)
                        ? DecoderConfig::LmHead::kTied
                        : DecoderConfig::LmHead::kOwn;
   return result;
@@ -196,15 +317,53 @@ void ReadArithmetic(const Json& config, std::string_view what, const DecoderDefa
     Fail(ErrorCode::kCorruptInput, "{}: \"max_position_embeddings\" is {}, expected 1 or more",
          what, result.max_positions);
   }
-  const double epsilon = OptionalNumber(config, "rms_norm_eps", what).value_or(1e-6);
+  const double epsilon = OptionalNumber(config, "rms_norm_eps", what).value_or(family.norm_epsilon);
   if (!(epsilon >= 0 && epsilon < 1)) {
     Fail(ErrorCode::kCorruptInput, "{}: \"rms_norm_eps\" is {}, expected 0 to 1", what, epsilon);
   }
   result.norm_epsilon = static_cast<float>(epsilon);
-  result.rope = ParseRope(config, what, family.name);
+  ParseRope(config, what, family, result);
   if (const std::optional<Dtype> dtype = ParseDtype(config, what)) {
     result.dtype = *dtype;
     result.dtype_stated = true;
+  }
+}
+
+Bias ReadBias(const Json& config, std::string_view key, std::string_view what, bool absent) {
+  return OptionalBool(config, key, what).value_or(absent) ? Bias::kPresent : Bias::kNone;
+}
+
+float ReadFactor(const Json& config, std::string_view key, std::string_view what, double absent) {
+  if (!OptionalNumber(config, key, what)) return static_cast<float>(absent);
+  return static_cast<float>(Positive(config, key, what));
+}
+
+void ReadWindows(const Json& config, std::string_view what, std::optional<int64_t> window,
+                 const std::function<bool(int64_t layer)>& slides, DecoderConfig& result) {
+  if (config.contains("sliding_window")) window = OptionalInt(config, "sliding_window", what);
+  if (window && *window <= 0) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"sliding_window\" is {}, expected 1 or more", what,
+         *window);
+  }
+  const Json* kinds = OptionalArray(config, "layer_types", what);
+  if (kinds != nullptr && std::ssize(*kinds) < result.layers) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"layer_types\" names {} layers, the model has {}", what,
+         std::ssize(*kinds), result.layers);
+  }
+  result.windows.assign(static_cast<std::size_t>(result.layers), 0);
+  for (int64_t layer = 0; layer < result.layers; ++layer) {
+    bool local = slides(layer);
+    if (kinds != nullptr) {
+      const Json& kind = (*kinds)[static_cast<std::size_t>(layer)];
+      local = kind == "sliding_attention";
+      if (!local && kind != "full_attention") {
+        Fail(ErrorCode::kUnsupported,
+             "{}: \"layer_types\" holds {}; expected \"full_attention\" or "
+             "\"sliding_attention\"",
+             what, kind.dump());
+      }
+    }
+    if (local && window) result.windows[static_cast<std::size_t>(layer)] = *window;
   }
 }
 

@@ -5,22 +5,22 @@
 
 #include "io/wrapped_names.h"
 #include "model/cache_scales.h"
-#include "model/decoder_layout.h"
+#include "model/families/families.h"
 #include "model/layer_groups.h"
-#include "model/llama/llama.h"
 #include "model/missing_tensor.h"
-#include "model/qwen2/qwen2.h"
 
 namespace narrow {
 namespace {
 
-constexpr std::array kFamilies = {
-    ModelFamily{"LlamaForCausalLM", "llama",
-                "Llama 2, 3, 3.1 and 3.2, SmolLM2 and other Llama layouts", &llama::ParseShapes,
-                &llama::ParseConfig, &DecoderLayout, &DecoderModel, &IsRotaryTable},
-    ModelFamily{"Qwen2ForCausalLM", "qwen2", "Qwen2 and Qwen2.5", &qwen2::ParseShapes,
-                &qwen2::ParseConfig, &DecoderLayout, &DecoderModel, &IsRotaryTable},
-};
+std::span<const ModelFamily> Families() {
+  static const std::array families = {
+      LlamaFamily(),     Qwen2Family(),      Qwen3Family(),   MistralFamily(),
+      MinistralFamily(), Ministral3Family(), Phi3Family(),    Olmo2Family(),
+      Olmo3Family(),     GraniteFamily(),    Glm4Family(),    SmolLm3Family(),
+      Ernie45Family(),   SeedOssFamily(),    Exaone4Family(), HunYuanDenseFamily(),
+  };
+  return families;
+}
 
 std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
@@ -185,7 +185,7 @@ class WeightCheck {
 const ModelFamily& FindByName(const std::string& name, std::string_view kind,
                               std::string_view ModelFamily::*key, std::string_view what) {
   std::string known;
-  for (const ModelFamily& family : kFamilies) {
+  for (const ModelFamily& family : Families()) {
     if (family.*key == name) return family;
     known += (known.empty() ? "" : ", ") + std::string(family.*key);
   }
@@ -195,7 +195,7 @@ const ModelFamily& FindByName(const std::string& name, std::string_view kind,
 
 }  // namespace
 
-std::span<const ModelFamily> ModelFamilies() { return kFamilies; }
+std::span<const ModelFamily> ModelFamilies() { return Families(); }
 
 std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& config) {
   std::vector<LayerSpec> layers;

@@ -85,6 +85,12 @@ RopeTables::RopeTables(std::span<const LayerSpec> layers, int64_t count) {
   for (const LayerSpec& layer : layers) {
     if (!layer.attention.rotary || Of(layer) != nullptr) continue;
     const RotarySpec& spec = *layer.attention.rotary;
+    if (spec.frequencies.longest > 0 && count > spec.frequencies.longest) {
+      Fail(ErrorCode::kInvalidArgument,
+           "a text has {} tokens, max_position_embeddings is {}: with rope_type \"dynamic\" the "
+           "rotation of longer texts depends on their length; take shorter windows and documents",
+           count, spec.frequencies.longest);
+    }
     entries_.push_back({spec, RopeTable(spec.frequencies, spec.width, count)});
   }
 }

@@ -36,6 +36,7 @@ class RopeTable {
 class RopeTables {
  public:
   RopeTables() = default;
+  // Throws: kInvalidArgument where a text of `count` tokens would be rotated in another way.
   RopeTables(std::span<const LayerSpec> layers, int64_t count);
 
   // Null where the layer does not rotate.

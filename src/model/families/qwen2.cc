@@ -1,8 +1,8 @@
-#include "model/qwen2/qwen2.h"
-
+#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
+#include "model/families/families.h"
 
-namespace narrow::qwen2 {
+namespace narrow {
 namespace {
 
 constexpr DecoderDefaults kDefaults = {.architecture = "Qwen2ForCausalLM",
@@ -52,8 +52,6 @@ void RefuseOtherAttention(const Json& config, const DecoderConfig& read, std::st
   }
 }
 
-}  // namespace
-
 DecoderConfig ParseShapes(const Json& config, std::string_view what) {
   DecoderConfig result = ReadShapes(config, what, kDefaults);
   result.query_key_value_bias = Bias::kPresent;
@@ -68,4 +66,11 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
   return result;
 }
 
-}  // namespace narrow::qwen2
+}  // namespace
+
+ModelFamily Qwen2Family() {
+  return {"Qwen2ForCausalLM", "qwen2",        "Qwen2 and Qwen2.5", &ParseShapes,
+          &ParseConfig,       &DecoderLayout, &DecoderModel,       &IsRotaryTable};
+}
+
+}  // namespace narrow

@@ -1,0 +1,41 @@
+// Source: transformers 5, models/ministral3; vLLM 0.32, model_executor/models/mistral.py.
+#include "model/decoder_layout.h"
+#include "model/decoder_reading.h"
+#include "model/families/families.h"
+
+namespace narrow {
+namespace {
+
+constexpr DecoderDefaults kDefaults = {.architecture = "Ministral3ForCausalLM",
+                                       .name = "Ministral 3",
+                                       .max_positions = 262144,
+                                       .key_value_heads = 8,
+                                       .head_size = 128,
+                                       .norm_epsilon = 1e-5};
+
+DecoderConfig ParseShapes(const Json& config, std::string_view what) {
+  return ReadShapes(config, what, kDefaults);
+}
+
+DecoderConfig ParseConfig(const Json& config, std::string_view what) {
+  DecoderConfig result = ParseShapes(config, what);
+  ReadArithmetic(config, what, kDefaults, result);
+  ReadWindows(
+      config, what, std::nullopt, [](int64_t) { return true; }, result);
+  const Json* rotation = OptionalObject(config, "rope_parameters", what);
+  if (rotation == nullptr) rotation = OptionalObject(config, "rope_scaling", what);
+  if (rotation != nullptr && OptionalNumber(*rotation, "llama_4_scaling_beta", what)) {
+    result.temperature = {ReadFactor(*rotation, "llama_4_scaling_beta", what, 0.0),
+                          RequiredNumber(*rotation, "original_max_position_embeddings", what)};
+  }
+  return result;
+}
+
+}  // namespace
+
+ModelFamily Ministral3Family() {
+  return {"Ministral3ForCausalLM", "ministral3",  "Ministral 3", &ParseShapes, &ParseConfig,
+          &DecoderLayout,          &DecoderModel, &IsRotaryTable};
+}
+
+}  // namespace narrow

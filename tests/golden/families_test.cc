@@ -1,0 +1,119 @@
+// Every dense family against transformers' float32 forward of a random model: losses, and the
+// ranges that calibration sees; then quantized, inspected and evaluated.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "io/json.h"
+#include "io/scratch_directory.h"
+#include "model/loaded_layer.h"
+#include "model/model_source.h"
+#include "quantization/calibration.h"
+#include "tests/shared_data.h"
+#include "tests/support/command.h"
+#include "tests/support/tiny_model.h"
+#include "text/token_stream.h"
+
+namespace narrow {
+namespace {
+
+using testing::DoubleNear;
+using testing::Pointwise;
+
+class Families : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    directory_ = SharedPath(fmt::format("golden/families/tiny-{}", GetParam()));
+    if (directory_.empty()) GTEST_SKIP() << "the shared golden data is not there";
+    reference_ = ReadJsonFile(directory_ + "/reference.json");
+  }
+
+  Json Evaluate(const std::string& directory, const ScratchDirectory& scratch) const {
+    const std::string json = (scratch.path() / "e.json").string();
+    const CommandResult result = EvaluateIds(directory, reference_["tokens"], scratch, json);
+    EXPECT_EQ(result.status, 0) << result.error;
+    return ReadJsonFile(json);
+  }
+
+  void ExpectRanges(const LayerSpec& spec, const LayerRanges& ranges, std::size_t layer) const {
+    for (const LinearSpec& linear : spec.linears) {
+      const auto amax = reference_["input_amax"].at(linear.module).get<float>();
+      EXPECT_NEAR(LargestOf(ranges.Input(linear.group)), amax, 1e-3f * amax) << linear.module;
+    }
+    if (spec.attention.scores.window > 0) return;  // the reference has the last window alone
+    const Json& cache = reference_["cache_amax"][layer];
+    const auto key = cache[0].get<float>(), value = cache[1].get<float>();
+    EXPECT_NEAR(LargestOf(ranges.keys), key, 1e-3f * key) << "layer " << layer;
+    EXPECT_NEAR(LargestOf(ranges.values), value, 1e-3f * value) << "layer " << layer;
+  }
+
+  std::string directory_;
+  Json reference_;
+};
+
+TEST_P(Families, LossesAreThoseOfTransformers) {
+  const ScratchDirectory scratch;
+  EXPECT_THAT(Evaluate(directory_, scratch)["window_nll"].get<std::vector<double>>(),
+              Pointwise(DoubleNear(1e-4), reference_["window_nll"].get<std::vector<double>>()));
+}
+
+TEST_P(Families, RangesAreThoseOfTransformers) {
+  const ModelSource source = OpenModel(directory_, WeightState::kOriginal);
+  TokenStream stream;
+  for (const Json& window : reference_["tokens"]) {
+    stream.Append(window.get<std::vector<int32_t>>());
+  }
+  const ModelSpec model = source.family->model(source.config);
+  const std::vector<float> table = ReadFloats(*source.checkpoint, model.embedding);
+  HiddenStates hidden(stream.size(), source.config.hidden);
+  for (int64_t i = 0; i < hidden.rows; ++i) {
+    const int64_t token = stream.tokens[static_cast<std::size_t>(i)];
+    for (int64_t c = 0; c < hidden.width; ++c) {
+      hidden.view().Row(i)[c] =
+          table[static_cast<std::size_t>(token * hidden.width + c)] * model.embedding_scale;
+    }
+  }
+  const RopeTables rope(LayersOf(*source.family, source.config), stream.longest());
+  BatchWorkspace workspace;
+  for (int64_t i = 0; i < source.config.layers; ++i) {
+    const LoadedLayer loaded(
+        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30),
+        ComputeType::kFloat32);
+    LayerCalibration calibration(loaded.spec(), {}, {});
+    ForwardLayer(loaded.runnable(), rope, stream.sequences, hidden.view(), workspace, &calibration);
+    ExpectRanges(loaded.spec(), calibration.Take(loaded.spec()).ranges,
+                 static_cast<std::size_t>(i));
+  }
+}
+
+TEST_P(Families, IsQuantizedInspectedAndEvaluated) {
+  const ScratchDirectory scratch;
+  const std::string output = (scratch.path() / "fp8").string();
+  const CommandResult quantized =
+      RunNarrow({"quantize", "--model_dir", directory_, "--output_dir", output, "--num_calib_data",
+                 "4", "--seq_len", "64", "--kv_cache_dtype", "fp8", "--eval_windows", "1",
+                 "--custom_mode", "fp8"});
+  ASSERT_EQ(quantized.status, 0) << quantized.error;
+  const CommandResult listed = RunNarrow({"inspect", output, "--json"});
+  ASSERT_EQ(listed.status, 0) << listed.error;
+  const Json problems = ParseJson(listed.output, "inspect")["problems"];
+  EXPECT_TRUE(problems.empty()) << problems.dump(1);
+  const auto before = reference_["window_nll"].get<std::vector<double>>();
+  EXPECT_THAT(Evaluate(output, scratch)["window_nll"].get<std::vector<double>>(),
+              Pointwise(DoubleNear(0.1), before));
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Families,
+                         testing::Values("llama-yarn", "qwen2", "qwen3", "mistral", "ministral",
+                                         "ministral3", "phi3", "olmo2", "olmo3", "granite", "glm4",
+                                         "smollm3", "ernie4-5", "seed-oss", "exaone4",
+                                         "hunyuan-dense"),
+                         [](const testing::TestParamInfo<const char*>& test) {
+                           std::string name = test.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace narrow
