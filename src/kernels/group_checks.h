@@ -18,7 +18,8 @@ inline void CheckByteCodes(int64_t columns, const GroupScales& scales, std::size
 }
 inline void CheckNibbleCodes(int64_t columns, const GroupScales& scales, std::size_t codes) {
   NARROW_CHECK(HoldsGroups(columns, scales.group, scales.scales.size()));
-  NARROW_CHECK(columns % 16 == 0 && scales.group % 16 == 0);
+  // A step is 32 columns where groups are whole steps, else 16.
+  NARROW_CHECK(scales.group % 16 == 0 && columns % (scales.group % 32 == 0 ? 32 : 16) == 0);
   NARROW_CHECK(static_cast<int64_t>(codes) * 2 == columns);
 }
 

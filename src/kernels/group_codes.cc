@@ -109,25 +109,32 @@ struct Encoding {
     });
   }
 
-  // Two columns a byte; encode(group, quotients) gives the low 4 bits of each lane.
-  template <class Encode>
-  HWY_INLINE void Nibbles(const Encode& encode) const {
-    const Pair d;
+  // Two columns a byte; encode(tag, group, quotients) gives the low 4 bits of each lane. Small
+  // groups are one step of narrower vectors.
+  template <class D, class Encode>
+  HWY_INLINE void NibblesBy(D d, const Encode& encode) const {
     const size_t step = 2 * hn::Lanes(d);
     ForGroups(columns, scales.group, [&](size_t g, size_t first, size_t count) HWY_ATTR {
       for (size_t i = first; i < first + count; i += step) {
-        hn::Vec<Pair> even, odd;
+        hn::Vec<D> even, odd;
         rows::LoadEvenOdd(d, row + i, even, odd);
-        const auto both = hn::Or(encode(g, even), hn::ShiftLeft<4>(encode(g, odd)));
-        const hn::Rebind<uint8_t, Pair> bytes;
+        const auto both = hn::Or(encode(d, g, even), hn::ShiftLeft<4>(encode(d, g, odd)));
+        const hn::Rebind<uint8_t, D> bytes;
         hn::StoreU(hn::TruncateTo(bytes, both), bytes, codes + i / 2);
       }
     });
   }
+  template <class Encode>
+  HWY_INLINE void Nibbles(const Encode& encode) const {
+    if (scales.group % 32 == 0) {
+      NibblesBy(Wide(), encode);
+    } else {
+      NibblesBy(Pair(), encode);
+    }
+  }
 
   void E2M1(const CodeRule& rule) const {
-    const Pair d;
-    Nibbles([&](size_t g, hn::Vec<Pair> value) HWY_ATTR {
+    Nibbles([&](auto d, size_t g, auto value) HWY_ATTR {
       const auto q = QuotientOf<T>{rule.quotient, scales.scales[g]}(d, value);
       const auto magnitude = rows::Bits(d, hn::Abs(q));
       const auto code = hn::And(rows::MagnitudeToE2M1(d, magnitude), rows::Constant(d, 0x7));
@@ -136,16 +143,16 @@ struct Encoding {
   }
 
   void Int4(std::span<const float> zeros, Quotient kind) const {
-    const Pair d;
-    Nibbles([&](size_t g, hn::Vec<Pair> value) HWY_ATTR {
+    Nibbles([&](auto d, size_t g, auto value) HWY_ATTR {
+      using D = decltype(d);
       auto q = QuotientOf<T>{kind, scales.scales[g]}(d, value);
       if (!zeros.empty()) {
         q = hn::Add(q, hn::Set(d, zeros[g]));
         if (kind == Quotient::kStored) q = rows::Stored<T>::Round(d, q);
       }
       const auto clamped = hn::Clamp(q, hn::Set(d, -8.0f), hn::Set(d, 7.0f));
-      const auto offset = hn::Add(hn::NearestInt(clamped), hn::Set(hn::Rebind<int32_t, Pair>(), 8));
-      return hn::BitCast(hn::Rebind<uint32_t, Pair>(), offset);
+      const auto offset = hn::Add(hn::NearestInt(clamped), hn::Set(hn::Rebind<int32_t, D>(), 8));
+      return hn::BitCast(hn::Rebind<uint32_t, D>(), offset);
     });
   }
 };

@@ -82,7 +82,8 @@ PowerOfTwoScale MakePowerOfTwoScale(Dtype type, Code code, const WeightRule& rul
 
 float PowerOfTwo(uint8_t byte) {
   if (byte == 255) return std::numeric_limits<float>::quiet_NaN();
-  return std::ldexp(1.0f, byte - 127);
+  // 2^-127 is a subnormal number.
+  return std::bit_cast<float>(byte == 0 ? 0x00400000u : static_cast<uint32_t>(byte) << 23);
 }
 
 float MakeGlobalScale(Dtype type, float amax) {

@@ -153,6 +153,7 @@ WeightEncoder::Scales WeightEncoder::MakeScales(std::span<const std::byte> weigh
     scales.bytes.resize(groups);
     MakeTwoLevelScales(type_, GlobalScale(maximum), maxima, scales.bytes, scales.divisors);
   } else if (scheme_.scale == ScaleFormat::kPowerOfTwo) {
+    scales.bytes.reserve(groups);
     for (std::size_t g = 0; g < groups; ++g) {
       const PowerOfTwoScale scale = MakePowerOfTwoScale(type_, scheme_.code, rule_, maxima[g]);
       scales.bytes.push_back(static_cast<std::byte>(scale.byte));
