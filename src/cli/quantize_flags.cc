@@ -146,6 +146,16 @@ void AddRefusedFlags(CLI::App& command) {
   }
 }
 
+// Empty: neither flag names one.
+const std::string& FormatName(const QuantizeFlags& flags) {
+  if (!flags.format.empty() && !flags.custom_mode.empty() && flags.format != flags.custom_mode) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--format {} and --custom_mode {}, its older name, contradict each other; give one",
+         flags.format, flags.custom_mode);
+  }
+  return flags.format.empty() ? flags.custom_mode : flags.format;
+}
+
 void CheckKeepFlags(const QuantizeFlags& flags) {
   if (flags.keep_layers > 0 && flags.max_kl > 0) {
     Fail(ErrorCode::kInvalidArgument,
@@ -194,7 +204,7 @@ DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags) {
   request.job.head_basis = HeadBasis::kOriginal;
   request.recipe =
       flags.recipe.empty() ? RecipeOfScheme(flags.quant_scheme) : ReadRecipe(flags.recipe);
-  request.format = flags.format;
+  request.format = FormatName(flags);
   request.include_patterns = flags.include_layers;
   request.exact_quotient = flags.exact_quotient;
   return request;
@@ -246,7 +256,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.exclude_patterns = flags.exclude_layers;
   request.keep.groups = flags.keep_layers;
   if (flags.max_kl > 0) request.keep.max_kl = flags.max_kl;
-  request.export_format = flags.format.empty() ? flags.custom_mode : flags.format;
+  if (const std::string format = FormatName(flags); !format.empty()) request.export_format = format;
   request.max_shard_bytes = ParseByteSize(flags.max_shard_size, "--max_shard_size");
   request.calibration.dataset = MakeDatasetRequest(flags.dataset, flags.evaluation.data_dir);
   request.calibration.samples = flags.num_calib_data;

@@ -16,7 +16,7 @@ struct QuantizeFlags {
   std::string model_dir;
   std::string output_dir;
   std::string quant_scheme = "fp8";
-  std::string format;  // empty: that of --custom_mode, or the scheme's best
+  std::string format;  // empty: that of --custom_mode, else the scheme's best
   std::string recipe;
   std::vector<std::string> include_layers;
   bool exact_quotient = false;
@@ -28,7 +28,7 @@ struct QuantizeFlags {
   int64_t seq_len = 512;
   int64_t batch_size = 1;
   std::string model_export = "hf_format";
-  std::string custom_mode = "fp8";
+  std::string custom_mode;  // an older name of --format
   std::string max_shard_size = "5GB";
   std::vector<std::string> exclude_layers;
   int64_t keep_layers = 0;

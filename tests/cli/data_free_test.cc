@@ -83,6 +83,11 @@ TEST_F(DataFree, RefusesWhatNeedsAForwardPass) {
   ExpectRefused({"--skip_calibration", "--quant_scheme", "W4A16", "--format", "quark"},
                 "compressed-tensors", 5);
   ExpectRefused({"--skip_calibration", "--quant_scheme", "int8"}, "means two schemes");
+  ExpectRefused({"--skip_calibration", "--quant_scheme", "W4A16", "--custom_mode", "quark"},
+                "--format quark does not hold", 5);
+  ExpectRefused({"--skip_calibration", "--quant_scheme", "mxfp4", "--custom_mode", "quark",
+                 "--format", "fp8"},
+                "contradict each other");
   ExpectRefused({"--exact_quotient"}, "are for --skip_calibration");
   ExpectRefused({"--recipe", Path("none.json")}, "none.json", 3);
 }
