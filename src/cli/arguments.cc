@@ -119,6 +119,20 @@ DataType ComputeFlags::Apply() const {
   return DataType::kAuto;
 }
 
+void AttentionFlags::AddTo(CLI::App& command) {
+  command
+      .add_option("--attention", attention,
+                  "Attention over an FP8 cache as the evaluation has it: fp8 (queries and "
+                  "probabilities in FP8, too, as on most GPUs), bf16 (the cache dequantized, as on "
+                  "CPUs), or both, of which fp8 is the figure that counts (default: both)")
+      ->check(CLI::IsMember({"fp8", "bf16", "both"}));
+}
+
+AttentionFigures AttentionFlags::Figures() const {
+  if (attention == "fp8") return AttentionFigures::kFloat8;
+  return attention == "bf16" ? AttentionFigures::kDequantized : AttentionFigures::kBoth;
+}
+
 void MemoryFlags::AddTo(CLI::App& command) {
   command.add_option("--memory_budget", memory_budget,
                      "Resident memory to stay under (12GiB); default: 80 % of what is free");
@@ -133,9 +147,17 @@ std::string PerplexityLine(const EvaluateResult& result) {
   const std::string shortest = result.shortest_window_tokens < result.window_tokens
                                    ? fmt::format("{} to ", result.shortest_window_tokens)
                                    : "";
-  return fmt::format("perplexity {:.4f} ({} windows of {}{} tokens of {}{})", result.perplexity,
-                     result.windows, shortest, result.window_tokens, result.dataset,
-                     result.window_bos ? ", begin of text first" : "");
+  std::string line = fmt::format("perplexity {:.4f} ({} windows of {}{} tokens of {}{})",
+                                 result.perplexity, result.windows, shortest, result.window_tokens,
+                                 result.dataset, result.window_bos ? ", begin of text first" : "");
+  if (!result.attention) return line;
+  if (*result.attention == AttentionFigures::kDequantized) {
+    return line + "; attention over the dequantized cache";
+  }
+  line += "; attention in FP8";
+  if (!result.perplexity_bf16_attention) return line;
+  return line +
+         fmt::format(", over the dequantized cache {:.4f}", *result.perplexity_bf16_attention);
 }
 
 DatasetRequest MakeDatasetRequest(const std::string& source, const std::string& data_dir) {

@@ -43,6 +43,14 @@ struct EvaluationFlags {
   }
 };
 
+// Flag of everything that evaluates a network with an FP8 cache.
+struct AttentionFlags {
+  std::string attention = "both";
+
+  void AddTo(CLI::App& command);
+  AttentionFigures Figures() const;
+};
+
 // Flags of everything that computes.
 struct ComputeFlags {
   std::string data_type = "auto";

@@ -59,6 +59,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
     std::string json;
     std::string work_dir;
     EvaluationFlags evaluation;
+    AttentionFlags attention;
     MemoryFlags memory;
     ComputeFlags compute;
   };
@@ -69,6 +70,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       ->required();
   command.add_option("--json", flags->json, "Also write the result to this file");
   flags->evaluation.AddTo(command);
+  flags->attention.AddTo(command);
   flags->memory.AddTo(command);
   command.add_option("--work_dir", flags->work_dir,
                      "Directory for hidden states that do not fit in memory (default: $TMPDIR)");
@@ -80,6 +82,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       request.model_directory = LocateModel(flags->model_dir, ModelPart::kAll, progress);
       request.evaluation = flags->evaluation.Options();
       FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
+      request.attention = flags->attention.Figures();
       request.data_type = flags->compute.Apply();
       request.memory_budget_bytes = flags->memory.Budget();
       if (!flags->work_dir.empty()) request.work_directory = flags->work_dir;
@@ -93,6 +96,13 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       if (!flags->json.empty()) {
         Json json = Json::object();
         json["perplexity"] = result.perplexity;
+        if (result.attention) {
+          json["attention"] = AttentionName(*result.attention);
+          json["perplexity_bf16_attention"] = nullptr;
+          if (result.perplexity_bf16_attention) {
+            json["perplexity_bf16_attention"] = *result.perplexity_bf16_attention;
+          }
+        }
         json["windows"] = result.windows;
         if (result.window_bos) json["window_bos"] = "always";
         json["window_tokens"] = result.window_tokens;

@@ -18,6 +18,7 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
   request.evaluation = flags.evaluation.Options();
   FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
+  request.attention = flags.attention.Figures();
   request.data_type = flags.compute.Apply();
   request.memory_budget_bytes = flags.memory.Budget();
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;

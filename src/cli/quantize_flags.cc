@@ -128,6 +128,7 @@ void AddJobFlags(CLI::App& command, QuantizeFlags& flags) {
                   "apart; 0: none (default: 4)")
       ->check(CLI::Range(int64_t{0}, kMaxWindows));
   flags.evaluation.AddTo(command);
+  flags.attention.AddTo(command);
   flags.compute.AddTo(command);
 }
 
@@ -264,6 +265,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.calibration.special_tokens = flags.evaluation.special_tokens();
   if (!flags.skip_evaluation) request.evaluation = flags.evaluation.Options();
   request.attribution_windows = flags.attribution_windows;
+  request.attention = flags.attention.Figures();
   request.data_type = flags.compute.Apply();
   request.version = kVersion;
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;

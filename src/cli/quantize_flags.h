@@ -47,6 +47,7 @@ struct QuantizeFlags {
   double save_interval = 60;
   int64_t attribution_windows = kDefaultAttributionWindows;
   EvaluationFlags evaluation;
+  AttentionFlags attention;
   ComputeFlags compute;
 };
 

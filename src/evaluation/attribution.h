@@ -9,7 +9,12 @@
 
 namespace narrow {
 
-enum class QuantizedPart { kWeights, kInputs, kCache };
+enum class QuantizedPart {
+  kWeights,
+  kInputs,
+  kCache,
+  kAttention,  // queries and probabilities
+};
 
 // Nats per token, over the same windows for all parts.
 struct PartCost {

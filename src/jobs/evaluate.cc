@@ -65,15 +65,17 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   pass.config = model.config;
   pass.compute = ChooseComputeType(request.data_type);
   pass.evaluation = &text.stream;
+  pass.attention = request.attention;
   // Without it, the plan looks at the disk that is here: nothing may have to spill.
   std::error_code error;
   std::filesystem::path work_directory = request.work_directory.value_or(TemporaryParent());
   if (!request.work_directory && !std::filesystem::is_directory(work_directory, error)) {
     work_directory = std::filesystem::current_path();
   }
-  const JobPlan plan =
-      PlanBeforeWork(request, model, ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream),
-                     text.stream, work_directory);
+  const bool cached = HasFloat8Cache(model);
+  JobShape shape = ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream);
+  if (cached && request.attention == AttentionFigures::kBoth) shape.evaluation_variants = 1;
+  const JobPlan plan = PlanBeforeWork(request, model, shape, text.stream, work_directory);
   pass.plan = plan.memory.plan;
   for (const std::string& line : ShortPlan(plan)) progress.Info(line);
   std::optional<Spill> spill;
@@ -90,6 +92,13 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   evaluation.shortest_window_tokens = text.stream.shortest();
   evaluation.tokens = text.stream.size();
   evaluation.perplexity = Perplexity(result.stored_window_nll, PredictedTokens(text.stream));
+  if (cached) evaluation.attention = request.attention;
+  if (cached && request.attention == AttentionFigures::kDequantized) {
+    evaluation.perplexity_bf16_attention = evaluation.perplexity;
+  }
+  if (result.deployed_bf16_attention) {
+    evaluation.perplexity_bf16_attention = result.deployed_bf16_attention->perplexity;
+  }
   evaluation.window_nll = std::move(result.stored_window_nll);
   evaluation.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -36,6 +36,9 @@ LayerQuantizationOptions QuantizationOptions(const QuantizeRequest& request,
   options.scheme = &FindQuantizationScheme(request.scheme);
   options.weight_scales = request.weight_scales;
   options.cache = request.cache;
+  if (request.attention != AttentionFigures::kDequantized) {
+    options.attention = AttentionArithmetic::kFloat8;
+  }
   options.min_cache_scale = request.min_cache_scale;
   options.rounding = request.rounding;
   options.head_basis = request.head_basis;
@@ -62,6 +65,9 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
   fingerprint["--quant_algo"] =
       request.rounding == RoundingAlgorithm::kCompensated ? "gptq" : "none";
+  if (request.cache == CacheScheme::kFp8) {
+    fingerprint["--attention"] = AttentionName(request.attention);
+  }
   fingerprint["--head_basis"] = request.head_basis == HeadBasis::kFitted ? "fitted" : "none";
   fingerprint["block of second-order statistics (from --memory_budget)"] =
       fmt::format("{}", quantization.hessian_block_columns);
@@ -118,8 +124,13 @@ class KeepChoice {
     measured.mean = result.deployed->kl.mean;
     if (!result.part_costs.empty() && result.part_costs.back().kl.mean > 0.0) {
       const PartCost& last = result.part_costs.back();
-      measured.cache_share =
-          last.part == QuantizedPart::kCache ? last.kl_added.mean / last.kl.mean : 0.0;
+      double added = 0.0;  // by what is no linear
+      for (const PartCost& cost : result.part_costs) {
+        if (cost.part == QuantizedPart::kCache || cost.part == QuantizedPart::kAttention) {
+          added += cost.kl_added.mean;
+        }
+      }
+      measured.cache_share = added / last.kl.mean;
     }
     return measured;
   }
@@ -225,6 +236,7 @@ class QuantizeRun {
     pass_.calibration = &calibration_->stream;
     pass_.evaluation = evaluated();
     pass_.attribution_windows = request_.attribution_windows;
+    pass_.attention = request_.attention;
     pass_.probe = probe_ ? &*probe_ : nullptr;
     if (request_.keep.any() && !job.kept()) {
       PassResult measured = RunPass(job, true);

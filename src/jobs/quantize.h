@@ -33,6 +33,8 @@ struct QuantizeRequest {
   int64_t max_shard_bytes = 5'000'000'000;
   CalibrationOptions calibration;
   std::optional<EvaluationOptions> evaluation;
+  // Arithmetic of attention over an FP8 cache that the evaluation and what follows it goes by.
+  AttentionFigures attention = AttentionFigures::kBoth;
   // Windows of the evaluation on which the cost of weights, inputs and cache is told apart.
   int64_t attribution_windows = kDefaultAttributionWindows;
   DataType data_type = DataType::kAuto;
@@ -60,7 +62,8 @@ RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
 struct EvaluateRequest {
   std::filesystem::path model_directory;
   EvaluationOptions evaluation;
-  std::optional<int64_t> memory_budget_bytes;  // as for quantization
+  AttentionFigures attention = AttentionFigures::kBoth;  // of a checkpoint with an FP8 cache
+  std::optional<int64_t> memory_budget_bytes;            // as for quantization
   // Where hidden states go that do not fit in memory; default: the directory for temporary files.
   std::optional<std::filesystem::path> work_directory;
   DataType data_type = DataType::kAuto;
@@ -73,10 +76,14 @@ struct EvaluateResult {
   bool window_bos = false;    // each was made to begin with the begin of text
   int64_t window_tokens = 0;  // of the longest
   int64_t shortest_window_tokens = 0;
-  int64_t tokens = 0;              // of all windows
-  double perplexity = 0;           // over all predicted tokens
-  std::vector<double> window_nll;  // the mean of each window
-  double seconds = 0;              // of the pass
+  int64_t tokens = 0;  // of all windows
+  // Over all predicted tokens; of a checkpoint with an FP8 cache, with attention in FP8 unless
+  // asked otherwise.
+  double perplexity = 0;
+  std::optional<AttentionFigures> attention;        // nothing without an FP8 cache
+  std::optional<double> perplexity_bf16_attention;  // the cache dequantized, where evaluated
+  std::vector<double> window_nll;                   // the mean of each window
+  double seconds = 0;                               // of the pass
   int64_t flops = 0;
 };
 

@@ -181,10 +181,13 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
   shape.evaluation_tokens = counts.evaluation;
   shape.longest_sequence = std::max(counts.calibration_length, counts.longest_window);
   if (request.task == PlanRequest::Task::kQuantize) {
-    shape.evaluation_variants = job.weight_scales == WeightScales::kPerMatrix ? 2 : 1;
+    shape.own_weight_scales = job.weight_scales == WeightScales::kPerMatrix;
     shape.rounding = job.rounding;
     shape.head_basis = job.head_basis;
     SetMeasurements(job, counts.attribution, shape);
+  } else if (model.checkpoint != nullptr && HasFloat8Cache(model) &&
+             job.attention == AttentionFigures::kBoth) {
+    shape.evaluation_variants = 1;
   }
   std::error_code error;
   if (!std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
@@ -231,10 +234,15 @@ JobDirectories DirectoriesOf(const QuantizeRequest& request) {
 void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape) {
   const bool evaluates = request.evaluation && shape.evaluation_tokens > 0;
   if (evaluates || request.keep.any()) shape.probe_tokens = kProbeSequences * kProbeTokens;
+  const bool cached = request.cache == CacheScheme::kFp8;
+  shape.both_attentions = cached && request.attention == AttentionFigures::kBoth;
+  shape.evaluation_variants =
+      1 + (shape.own_weight_scales ? 1 : 0) + (shape.both_attentions ? 1 : 0);
   if (!evaluates) return;
   shape.attribution_tokens = attribution_tokens;
   if (attribution_tokens == 0) return;
-  shape.attribution_variants = request.cache == CacheScheme::kFp8 ? 2 : 1;
+  shape.attribution_variants =
+      !cached ? 1 : (request.attention == AttentionFigures::kFloat8 ? 3 : 2);
 }
 
 JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,

@@ -116,6 +116,34 @@ TEST(RunPlan, CountsTokensAndHeadersWhereTheyAre) {
               1024);
 }
 
+// The other arithmetic of attention is one network more, and so is the other of weight scales.
+TEST(RunPlan, CountsTheNetworksThatAreEvaluated) {
+  ConfigOnly job("tiny");
+  QuantizeRequest& request = job.request.job;
+  const auto shape = [&](CacheScheme cache, AttentionFigures attention) {
+    request.cache = cache;
+    request.attention = attention;
+    return RunPlan(job.request).work.shape;
+  };
+  request.weight_scales = WeightScales::kPerFusedGroup;
+  EXPECT_EQ(shape(CacheScheme::kNone, AttentionFigures::kBoth).evaluation_variants, 1);
+  EXPECT_EQ(shape(CacheScheme::kFp8, AttentionFigures::kFloat8).evaluation_variants, 1);
+  EXPECT_EQ(shape(CacheScheme::kFp8, AttentionFigures::kFloat8).attribution_variants, 3);
+  EXPECT_EQ(shape(CacheScheme::kFp8, AttentionFigures::kBoth).evaluation_variants, 2);
+  EXPECT_EQ(shape(CacheScheme::kFp8, AttentionFigures::kBoth).attribution_variants, 2);
+  request.weight_scales = WeightScales::kPerMatrix;
+  EXPECT_EQ(shape(CacheScheme::kFp8, AttentionFigures::kBoth).evaluation_variants, 3);
+  EXPECT_EQ(shape(CacheScheme::kFp8, AttentionFigures::kDequantized).evaluation_variants, 2);
+  const auto flags_of = [](const JobPlan& plan) {
+    std::vector<std::string> flags;
+    for (const Alternative& alternative : plan.alternatives) flags.push_back(alternative.flags);
+    return flags;
+  };
+  EXPECT_THAT(flags_of(RunPlan(job.request)), testing::Not(testing::Contains("--attention bf16")));
+  request.attention = AttentionFigures::kBoth;
+  EXPECT_THAT(flags_of(RunPlan(job.request)), testing::Contains("--attention bf16"));
+}
+
 // Lines of token ids need no tokenizer to be counted, and the longest window sets the batches.
 TEST(RunPlan, CountsTokenIdsWithoutATokenizer) {
   ConfigOnly job("tiny");

@@ -81,6 +81,8 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   evaluation.tokens = text.stream.size();
   evaluation.deployed = *result.deployed;
   evaluation.own_scales = result.pseudo;
+  if (request.cache == CacheScheme::kFp8) evaluation.attention = request.attention;
+  evaluation.bf16_attention = result.deployed_bf16_attention;
   for (const HurtToken& hurt : result.deployed->worst) {
     evaluation.worst_tokens.push_back(DescribeHurtToken(hurt, text.stream, tokenizer));
   }

@@ -116,6 +116,14 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   EXPECT_EQ(report.evaluation->pseudo().perplexity, 20.5);
   EXPECT_EQ(report.evaluation->pseudo().kl.mean, 0.0205);
   EXPECT_EQ(report.evaluation->deployed.kl.mean, 0.021);
+  EXPECT_FALSE(report.evaluation->attention);
+  EXPECT_EQ(report.evaluation->dequantized(), nullptr);
+
+  request.cache = CacheScheme::kFp8;
+  result.deployed_bf16_attention = Summary(20.7);
+  FillEvaluation(request, text, &tokenizer, result, report);
+  EXPECT_EQ(report.evaluation->attention, AttentionFigures::kBoth);
+  EXPECT_EQ(report.evaluation->dequantized()->perplexity, 20.7);
 }
 
 TEST(FillLayers, PlacesTheMeasuresOfAContinuedRun) {

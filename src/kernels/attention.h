@@ -6,7 +6,6 @@
 #include <span>
 
 #include "kernels/attention_heads.h"
-#include "kernels/elementwise.h"
 #include "tensor/scalar_types.h"
 #include "tensor/sequence.h"
 #include "tensor/tensor.h"

@@ -26,4 +26,13 @@ struct AttentionScores {
   float softcap;   // 0: none
 };
 
+// What becomes of the probabilities of attention before they meet V.
+enum class ProbabilityRounding {
+  kOperand,  // the operand type
+  // E4M3 at a scale of 2^-8 relative to the running maximum, which is exact in either operand type;
+  // sums stay those of the unrounded ones. Source: FlashAttention 3, hopper/softmax.h (an offset
+  // of 8 in base 2 of the maximum); vLLM 0.32, triton_unified_attention.py (p_scale = 256).
+  kFloat8,
+};
+
 }  // namespace narrow

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/attention_heads.h"
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
 
@@ -42,15 +43,6 @@ void RotateHead(std::span<const T> x, std::span<const float> cosine, std::span<c
 // silu(x) = x / (1 + exp(-x)). All [rows, width].
 template <typename T>  // float or Bfloat16
 void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out);
-
-// What becomes of the probabilities of attention before they meet V.
-enum class ProbabilityRounding {
-  kOperand,  // the operand type
-  // E4M3 at a scale of 2^-8 relative to the running maximum, which is exact in either operand type;
-  // sums stay those of the unrounded ones. Source: FlashAttention 3, hopper/softmax.h (an offset
-  // of 8 in base 2 of the maximum); vLLM 0.32, triton_unified_attention.py (p_scale = 256).
-  kFloat8,
-};
 
 // y[r] = weight * (x[r] - mean) / sqrt(variance + epsilon) + bias, sums in f32, output rounded to
 // T. y may be x. weight, bias: [hidden]; no bias where it is empty. Source: Ba et al., Layer

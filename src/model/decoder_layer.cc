@@ -114,9 +114,12 @@ class LayerStep {
       observer_->OnValues(first, values);
     }
     if (!layer_.cache) return;
+    if (InFloat8()) RoundToFloat8Grid(Queries().RowBlock(first, rows), layer_.cache->query_scale);
     RoundToFloat8Grid(keys, layer_.cache->key_scale);
     RoundToFloat8Grid(values, layer_.cache->value_scale);
   }
+
+  bool InFloat8() const { return layer_.cache && layer_.attention == AttentionArithmetic::kFloat8; }
 
   Operands Queries() const { return query_key_value_.ColumnBlock(0, heads_.query_width()); }
   Operands Keys() const {
@@ -159,8 +162,9 @@ class LayerStep {
       scores.scale *= layer_.cache->key_scale;
       value_scale = layer_.cache->value_scale;
     }
-    CausalAttention(heads_, sequences_, Queries(), Keys(), Values(), scores, value_scale,
-                    attended_);
+    if (InFloat8()) scores.scale *= layer_.cache->query_scale;
+    CausalAttention(heads_, sequences_, Queries(), Keys(), Values(), scores, value_scale, attended_,
+                    InFloat8() ? ProbabilityRounding::kFloat8 : ProbabilityRounding::kOperand);
   }
 
   void AddAttention(int64_t first, int64_t rows) {

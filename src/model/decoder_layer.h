@@ -25,12 +25,20 @@ struct CacheQuantization {
   float query_scale = 1.0f;
 };
 
+// How attention runs over a quantized cache.
+enum class AttentionArithmetic {
+  kDequantized,  // K and V as numbers, all else as without a cache
+  // Queries in E4M3 at their scale and probabilities as ProbabilityRounding::kFloat8 says, too.
+  kFloat8,
+};
+
 // A layer ready to run.
 struct DecoderLayer {
   LayerSpec spec;
   std::array<Norm, kNormPlaceCount> norms;             // where the spec has them
   std::array<FusedLinear, kLinearGroupCount> linears;  // by LinearGroup
   std::optional<CacheQuantization> cache;
+  AttentionArithmetic attention = AttentionArithmetic::kDequantized;  // where there is a cache
   // What every head of attention's output is multiplied by before o: a matrix [head size, head
   // size] for each key-value head. Empty for none.
   std::vector<AlignedBuffer<float>> attended_mixing;

@@ -293,11 +293,12 @@ void LoadedLayer::Requantize(LinearGroup group, const LinearScales& scales,
   requantized_ = true;
 }
 
-void LoadedLayer::Run(LinearInputs inputs, CacheContents cache) {
+void LoadedLayer::Run(LinearInputs inputs, CacheContents cache, AttentionArithmetic attention) {
   for (FusedLinear& linear : runnable_.linears) {
     if (linear.scales()) linear.TakeInputs(inputs);
   }
   runnable_.cache = cache == CacheContents::kQuantized ? cache_ : std::nullopt;
+  runnable_.attention = attention;
 }
 
 }  // namespace narrow

@@ -92,7 +92,8 @@ class LoadedLayer {
 
   // What of quantized linears and of the cache runs quantized from now on; the rest as in the
   // original. Quantized weights always do.
-  void Run(LinearInputs inputs, CacheContents cache);
+  void Run(LinearInputs inputs, CacheContents cache, AttentionArithmetic attention);
+  void SetAttention(AttentionArithmetic attention) { runnable_.attention = attention; }
   bool requantized() const { return requantized_; }
 
  private:

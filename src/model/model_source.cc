@@ -1,6 +1,7 @@
 #include "model/model_source.h"
 
 #include "io/model_directory.h"
+#include "model/cache_scales.h"
 #include "model/head.h"
 #include "model/stored_layer.h"
 
@@ -55,6 +56,10 @@ ModelSource OpenModel(const std::filesystem::path& directory, WeightState weight
     CheckScaleValues(*source.checkpoint, *source.family, source.config);
   }
   return source;
+}
+
+bool HasFloat8Cache(const ModelSource& model) {
+  return FindCacheScales(*model.checkpoint, model.family->layer(model.config, 0)).has_value();
 }
 
 ComputeType ChooseComputeType(DataType data_type) {

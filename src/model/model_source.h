@@ -25,6 +25,10 @@ struct ModelSource {
 // CheckScaleValues do.
 ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights);
 
+// It comes with scales of an FP8 KV cache: in the first layer, hence in all (CheckWeights).
+// REQUIRES: it has a checkpoint.
+bool HasFloat8Cache(const ModelSource& model);
+
 // What --data_type asks for.
 enum class DataType { kAuto, kBfloat16, kFloat32 };
 

@@ -48,7 +48,7 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
     }
   }
   work.layer_bytes += unchanged + read;
-  work.layer_output_bytes += unchanged + codes + 2 * kScaleBytes;  // and those of K and V
+  work.layer_output_bytes += unchanged + codes + 3 * kScaleBytes;  // and those of Q, K and V
 }
 
 double StreamFlops(const JobShape& shape, int64_t tokens, int64_t length) {

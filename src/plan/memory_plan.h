@@ -25,6 +25,8 @@ struct JobShape {
   int64_t evaluation_tokens = 0;
   int64_t longest_sequence = 0;     // of both texts
   int64_t evaluation_variants = 0;  // models evaluated beside the original
+  bool own_weight_scales = false;   // one of them is that with every matrix at its own scale
+  bool both_attentions = false;     // two of them differ in the arithmetic of attention
   // Tokens of the evaluation that go through `attribution_variants` partly quantized models, too.
   int64_t attribution_tokens = 0;
   int64_t attribution_variants = 0;

@@ -92,8 +92,17 @@ std::vector<std::pair<std::string, JobWork>> Variations(const JobWork& work) {
   if (work.quantizes() && shape.rounding == RoundingAlgorithm::kCompensated) {
     vary("--quant_algo none", [](JobWork& w) { w.shape.rounding = RoundingAlgorithm::kNearest; });
   }
-  if (work.quantizes() && shape.evaluation_variants > 1 && shape.evaluation_tokens > 0) {
-    vary("--weight_matrix_merge", [](JobWork& w) { w.shape.evaluation_variants = 1; });
+  if (work.quantizes() && shape.own_weight_scales && shape.evaluation_tokens > 0) {
+    vary("--weight_matrix_merge", [](JobWork& w) {
+      w.shape.own_weight_scales = false;
+      --w.shape.evaluation_variants;
+    });
+  }
+  if (shape.both_attentions && shape.evaluation_tokens > 0) {
+    vary("--attention bf16", [](JobWork& w) {
+      w.shape.both_attentions = false;
+      --w.shape.evaluation_variants;
+    });
   }
   const int64_t documents =
       work.calibration_length > 0 ? shape.calibration_tokens / work.calibration_length : 0;

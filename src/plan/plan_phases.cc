@@ -156,7 +156,7 @@ class PhasePlanner {
     const double weights =
         AsDouble(shape_.config.layers * PackedLayerBytes(layer_, shape_.compute));
     double rewritings = work_.quantizes() ? 1 : 0;
-    if (shape_.evaluation_variants > 1 && shape_.evaluation_tokens > 0) ++rewritings;
+    if (shape_.own_weight_scales && shape_.evaluation_tokens > 0) ++rewritings;
     Add(phase, "packing", Ratio(weights, rates_.packing));
     Add(phase, "unpacking and packing again", Ratio(rewritings * weights, rates_.rewriting));
   }

@@ -203,6 +203,7 @@ class LayerQuantizer {
     cache.query_amax = LargestOf(statistics_.ranges.queries);
     cache.query_scale = ActivationScale(cache.query_amax);
     layer_.SetCache({cache.key_scale, cache.value_scale, cache.query_scale});
+    layer_.SetAttention(options_.attention);
     return cache;
   }
 

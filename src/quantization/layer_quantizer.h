@@ -28,6 +28,8 @@ struct LayerQuantizationOptions {
   const QuantizationScheme* scheme = nullptr;
   WeightScales weight_scales = WeightScales::kPerFusedGroup;
   CacheScheme cache = CacheScheme::kNone;
+  // What the steps of a probe run with once the cache is quantized.
+  AttentionArithmetic attention = AttentionArithmetic::kDequantized;
   float min_cache_scale = 0.0f;
   RoundingAlgorithm rounding = RoundingAlgorithm::kCompensated;
   HeadBasis head_basis = HeadBasis::kFitted;

@@ -71,7 +71,7 @@ void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme&
       if (stored) Deploy(layer, group, *stored, scheme);
     }
   }
-  layer.Run(view.inputs, view.cache);
+  layer.Run(view.inputs, view.cache, view.attention);
 }
 
 }  // namespace narrow

@@ -14,6 +14,7 @@ struct LayerView {
   } weights = Weights::kStored;
   LinearInputs inputs = LinearInputs::kQuantized;
   CacheContents cache = CacheContents::kQuantized;
+  AttentionArithmetic attention = AttentionArithmetic::kDequantized;
 };
 
 // From now on the layer runs as the view says. Deployed weights are what vLLM makes of them at

@@ -134,13 +134,20 @@ std::string EvaluationTable(const RunReport::Evaluation& evaluation) {
     return fmt::format("{:.4f} ({})", of.perplexity,
                        FormatChange(of.original_perplexity, of.perplexity));
   };
+  const auto other = [&](const auto& format) {
+    const auto& of = evaluation.bf16_attention;
+    return of ? format(*of) + " | " : std::string();
+  };
   std::string text = fmt::format(
-      "| {} | Original | As vLLM runs it (deployed) | Pseudo-quantized |\n|---|---|---|---|\n"
-      "| Perplexity | {:.4f} | {} | {} |\n",
-      MarkdownText(DescribeEvaluation(evaluation)), deployed.original_perplexity,
-      perplexity(deployed), perplexity(pseudo));
+      "| {} | Original | As vLLM runs it (deployed) | {}Pseudo-quantized |\n|---|---|---|---|{}\n"
+      "| Perplexity | {:.4f} | {} | {}{} |\n",
+      MarkdownText(DescribeEvaluation(evaluation)),
+      evaluation.bf16_attention ? "With bf16 attention | " : "",
+      evaluation.bf16_attention ? "---|" : "", deployed.original_perplexity, perplexity(deployed),
+      other(perplexity), perplexity(pseudo));
   const auto row = [&](const char* label, const auto& format) {
-    text += fmt::format("| {} | | {} | {} |\n", label, format(deployed), format(pseudo));
+    text += fmt::format("| {} | | {} | {}{} |\n", label, format(deployed), other(format),
+                        format(pseudo));
   };
   row("Loss increase, nats per token",
       [](const DivergenceSummary& of) { return FormatEstimate(of.nll_increase, 4); });
@@ -181,8 +188,13 @@ std::string EvaluationSection(const RunReport& report) {
       "\nDeployed is the arithmetic of vLLM on the bytes of this checkpoint, scales merged as it "
       "does at load. Pseudo-quantized leaves every matrix at its own scale: the figure that is "
       "comparable with Quark's tables.";
+  if (const std::string attention = DescribeAttention(evaluation); !attention.empty()) {
+    text += fmt::format(" {}.", attention);
+  }
+  if (evaluation.bf16_attention) text += " Pseudo-quantized has bf16 attention.";
   if (!evaluation.own_scales) {
-    text += " Here the two are one network, because fused matrices share their scale.";
+    text += fmt::format(" Here {} one network, because fused matrices share their scale.",
+                        evaluation.bf16_attention ? "those two are" : "the two are");
   }
   text +=
       " After ± stands one standard error of the paired difference, with the windows as clusters. "

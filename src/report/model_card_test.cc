@@ -43,19 +43,26 @@ TEST(ModelCard, SaysWhatWasDone) {
 
 TEST(ModelCard, LeadsWithTheDeployedFigures) {
   const std::string card = RenderModelCard(FullReport(), kSource, "Tiny-FP8");
-  EXPECT_THAT(card,
-              HasSubstr("| wikitext2, 8 windows of 2,048 tokens | Original | As vLLM runs it "
-                        "(deployed) | Pseudo-quantized |\n|---|---|---|---|\n"
-                        "| Perplexity | 20.0000 | 20.3000 (+1.50 %) | 20.2000 (+1.00 %) |\n"));
-  EXPECT_THAT(card, HasSubstr("| | 0.0150 ± 0.0010 | 0.0150 ± 0.0010 |\n"));
-  EXPECT_THAT(card, HasSubstr("| | 0.0500 ± 0.0005 | 0.0400 ± 0.0005 |\n"));
-  EXPECT_THAT(card, HasSubstr("| Same most probable token | | 87.50 % | 87.50 % |\n"));
+  EXPECT_THAT(
+      card,
+      HasSubstr("| wikitext2, 8 windows of 2,048 tokens | Original | As vLLM runs it "
+                "(deployed) | With bf16 attention | Pseudo-quantized |\n|---|---|---|---|---|\n"
+                "| Perplexity | 20.0000 | 20.3000 (+1.50 %) | 20.2500 (+1.25 %) | 20.2000 "
+                "(+1.00 %) |\n"));
+  EXPECT_THAT(card, HasSubstr("| | 0.0150 ± 0.0010 | 0.0150 ± 0.0010 | 0.0150 ± 0.0010 |\n"));
+  EXPECT_THAT(card, HasSubstr("| | 0.0500 ± 0.0005 | 0.0450 ± 0.0005 | 0.0400 ± 0.0005 |\n"));
+  EXPECT_THAT(card, HasSubstr("| Same most probable token | | 87.50 % | 87.50 % | 87.50 % |\n"));
   EXPECT_THAT(card, HasSubstr("\nVerdict, as deployed: loss rises by 0.0150"));
   EXPECT_THAT(card, HasSubstr("comparable with Quark's tables"));
   EXPECT_THAT(card, Not(HasSubstr("one network")));
   RunReport shared = FullReport();
   shared.evaluation->own_scales.reset();
+  EXPECT_THAT(card, HasSubstr("Deployed is with attention in FP8, queries and probabilities too"));
+  EXPECT_THAT(RenderModelCard(shared, kSource, "x"), HasSubstr("those two are one network"));
+  shared.evaluation->bf16_attention.reset();
+  shared.evaluation->attention.reset();
   EXPECT_THAT(RenderModelCard(shared, kSource, "x"), HasSubstr("the two are one network"));
+  EXPECT_THAT(RenderModelCard(shared, kSource, "x"), Not(HasSubstr("attention in FP8")));
 }
 
 TEST(ModelCard, SaysWhenCompensationIsLostAtLoad) {

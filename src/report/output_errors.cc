@@ -41,6 +41,8 @@ std::string_view PartId(QuantizedPart part) {
       return "inputs";
     case QuantizedPart::kCache:
       return "kv_cache";
+    case QuantizedPart::kAttention:
+      return "queries_and_probabilities";
   }
   Fail(ErrorCode::kInternal, "no such part: {}", static_cast<int>(part));
 }
@@ -60,9 +62,31 @@ std::string_view PartId(std::optional<LinearGroup> group) {
   Fail(ErrorCode::kInternal, "no such group: {}", static_cast<int>(*group));
 }
 
+std::string DescribeAttention(const RunReport::Evaluation& evaluation) {
+  if (!evaluation.attention) return "";
+  constexpr const char* kFloat8 =
+      "attention in FP8, queries and probabilities too, as vLLM computes it on most GPUs "
+      "(FlashAttention 3, Triton, MI300, Blackwell)";
+  constexpr const char* kDequantized =
+      "attention over the dequantized cache, as on CPUs, with FlashAttention 4 on Hopper and on "
+      "RDNA 3";
+  switch (*evaluation.attention) {
+    case AttentionFigures::kFloat8:
+      return fmt::format("Deployed is with {}", kFloat8);
+    case AttentionFigures::kDequantized:
+      return fmt::format("Deployed is with {}", kDequantized);
+    case AttentionFigures::kBoth:
+      return fmt::format("Deployed is with {}; bf16 attention is with {}", kFloat8, kDequantized);
+  }
+  Fail(ErrorCode::kInternal, "no such figures: {}", static_cast<int>(*evaluation.attention));
+}
+
 std::string PartName(std::string_view id) {
   static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-      {"qkv", "q/k/v"}, {"gate_up", "gate/up"}, {"kv_cache", "KV cache"}};
+      {"qkv", "q/k/v"},
+      {"gate_up", "gate/up"},
+      {"kv_cache", "KV cache"},
+      {"queries_and_probabilities", "queries and probabilities"}};
   for (const auto& [part, name] : kNames) {
     if (part == id) return std::string(name);
   }

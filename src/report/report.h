@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "evaluation/attention_figures.h"
 #include "evaluation/attribution.h"
 #include "evaluation/divergence.h"
 #include "formats/description.h"
@@ -52,21 +53,33 @@ struct RunReport {
   struct Evaluation {
     std::string dataset;
     int64_t windows = 0;
-    bool window_bos = false;             // each was made to begin with the begin of text
-    int64_t window_tokens = 0;           // of the longest
-    int64_t shortest_window_tokens = 0;  // the same but for windows given as token ids
-    int64_t tokens = 0;                  // in all windows together
-    std::string source{};                // repository and commit, where it came from the hub
-    DivergenceSummary deployed;          // as vLLM runs the checkpoint
-    // Every matrix at its own scale, as Quark's tables have it; nothing: scales are shared, and the
-    // two are one network.
+    bool window_bos = false;                    // each was made to begin with the begin of text
+    int64_t window_tokens = 0;                  // of the longest
+    int64_t shortest_window_tokens = 0;         // the same but for windows given as token ids
+    int64_t tokens = 0;                         // in all windows together
+    std::string source{};                       // repository and commit, where it came from the hub
+    DivergenceSummary deployed;                 // as vLLM runs the checkpoint
+    std::optional<AttentionFigures> attention;  // of it; nothing without an FP8 cache
+    // Beside it, over a cache that is dequantized; nothing where not evaluated, or where that is
+    // what `deployed` has.
+    std::optional<DivergenceSummary> bf16_attention;
+    // Every matrix at its own scale and the cache dequantized, as Quark's tables have it; nothing:
+    // scales are shared, and it is one network with another.
     std::optional<DivergenceSummary> own_scales;
     int64_t attributed_windows = 0;
     std::vector<PartCost> part_costs;      // the last is the deployed network; may be empty
     std::vector<WorstToken> worst_tokens;  // of the deployed network, the worst first
     std::optional<std::string> notice;
 
-    const DivergenceSummary& pseudo() const { return own_scales ? *own_scales : deployed; }
+    const DivergenceSummary& pseudo() const {
+      if (own_scales) return *own_scales;
+      return bf16_attention ? *bf16_attention : deployed;
+    }
+    // With the cache dequantized; null without an FP8 cache and where not evaluated.
+    const DivergenceSummary* dequantized() const {
+      if (bf16_attention) return &*bf16_attention;
+      return attention == AttentionFigures::kDequantized ? &deployed : nullptr;
+    }
   };
   struct Seconds {
     double total = 0;
@@ -171,6 +184,9 @@ std::string DescribeGroup(const LayerGroup& group);
 std::string DescribeLimit(const RunReport& report);
 // "pileval, 128 samples, 46,026 tokens"; "2 of 128 samples" where there were fewer than asked for.
 std::string DescribeCalibration(const RunReport::Calibration& calibration);
+// Where the figures of attention in FP8 and of a dequantized cache hold; empty without an FP8
+// cache.
+std::string DescribeAttention(const RunReport::Evaluation& evaluation);
 // "wikitext2, 8 windows of 2,048 tokens"; "8 windows of 12 to 2,048 tokens".
 std::string DescribeEvaluation(const RunReport::Evaluation& evaluation);
 

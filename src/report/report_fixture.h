@@ -72,6 +72,8 @@ inline RunReport FullReport() {
   evaluation.window_tokens = evaluation.shortest_window_tokens = 2048;
   evaluation.tokens = 16384;
   evaluation.deployed = FixtureDivergence(20.3, 0.05);
+  evaluation.attention = AttentionFigures::kBoth;
+  evaluation.bf16_attention = FixtureDivergence(20.25, 0.045);
   evaluation.own_scales = FixtureDivergence(20.2, 0.04);
   evaluation.worst_tokens = {{{1, 16, 6.5, 4.0}, " cat", "the dog and the"}};
   evaluation.attributed_windows = 8;

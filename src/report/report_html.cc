@@ -27,6 +27,12 @@ std::string Tiles(const RunReport& report) {
                  fmt::format("{} from {:.3f}",
                              FormatChange(deployed.original_perplexity, deployed.perplexity),
                              deployed.original_perplexity));
+    if (const auto& other = report.evaluation->bf16_attention) {
+      html += Tile(
+          "With bf16 attention", fmt::format("{:.3f}", other->perplexity),
+          fmt::format("{}, KL {:.4f}", FormatChange(other->original_perplexity, other->perplexity),
+                      other->kl.mean));
+    }
     const Estimate& kl = deployed.kl;
     html += Tile("KL from the original", fmt::format("{:.4f}", kl.mean),
                  kl.standard_error ? fmt::format("± {:.4f} nats per token", *kl.standard_error)

@@ -94,8 +94,9 @@ TEST(ReportHtml, ShowsTheFigures) {
   const std::string page = RenderReportHtml(FullReport());
   for (const char* figure :
        {"<h1>Tiny Llama</h1>",
-        "<td>20.0000</td><td>20.3000 (+1.50 %)</td><td>20.2000 (+1.00 %)</td>",
-        "<td>0.0500 ± 0.0005</td><td>0.0400 ± 0.0005</td>",
+        "<td>20.0000</td><td>20.3000 (+1.50 %)</td><td>20.2500 (+1.25 %)</td><td>20.2000 (+1.00 %)",
+        "<td>0.0500 ± 0.0005</td><td>0.0450 ± 0.0005</td><td>0.0400 ± 0.0005</td>",
+        "bf16 attention is with attention over the dequantized cache",
         "Verdict, as deployed: loss rises by 0.0150 ± 0.0010",
         "Perplexity, change</td><td></td><td>1.51 % ± 0.10</td>",
         "<td>87.50 % ± 1.00</td>",

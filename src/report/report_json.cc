@@ -94,9 +94,18 @@ void AddNetworks(const RunReport& report, Json* json) {
   (*json)["kl"] = {{"deployed", deployed.kl.mean}, {"pseudo", pseudo.kl.mean}};
   (*json)["divergence"] = {{"deployed", DivergenceJson(deployed, DeployedVerdict(report))},
                            {"pseudo", DivergenceJson(pseudo, Verdict(pseudo))}};
+  if (evaluation.attention) {
+    constexpr const char* kName = "deployed_bf16_attention";
+    const DivergenceSummary* other = evaluation.dequantized();
+    (*json)["attention"] = AttentionName(*evaluation.attention);
+    (*json)["perplexity"][kName] = other != nullptr ? Json(other->perplexity) : Json(nullptr);
+    (*json)["kl"][kName] = other != nullptr ? Json(other->kl.mean) : Json(nullptr);
+    (*json)["divergence"][kName] =
+        other != nullptr ? DivergenceJson(*other, Verdict(*other)) : Json(nullptr);
+  }
   (*json)["window_nll"] = {{"original", deployed.original_window_nll},
                            {"quantized", deployed.window_nll}};
-  (*json)["pseudo_is_deployed"] = !evaluation.own_scales;
+  (*json)["pseudo_is_deployed"] = &pseudo == &deployed;
 }
 
 Json PartCostJson(const PartCost& cost) {

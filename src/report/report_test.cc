@@ -57,8 +57,8 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                     "notice": "Small built-in text."},
     "evaluation": {"dataset": "wikitext2", "windows": 8, "window_tokens": 2048, "shortest_window_tokens": 2048, "tokens": 16384,
                    "perplexity": {"original": 20.0, "quantized": 20.3, "deployed": 20.3,
-                                  "pseudo": 20.2},
-                   "kl": {"deployed": 0.05, "pseudo": 0.04},
+                                  "pseudo": 20.2, "deployed_bf16_attention": 20.25},
+                   "kl": {"deployed": 0.05, "pseudo": 0.04, "deployed_bf16_attention": 0.045},
                    "divergence": {
                      "deployed": {"verdict": "loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %",
                        "nll_increase": {"mean": 0.015, "standard_error": 0.001},
@@ -79,7 +79,18 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                        "top1_in_top5": {"mean": 0.995, "standard_error": 0.001},
                        "top5_overlap": {"mean": 0.75, "standard_error": 0.02},
                        "probability_change": {"mean": -0.0025, "standard_error": 0.0005},
+                       "probability_change_rms": 0.03125, "window_nll": [2.75, 3.25]},
+                     "deployed_bf16_attention": {"verdict": "loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %",
+                       "nll_increase": {"mean": 0.015, "standard_error": 0.001},
+                       "perplexity_change": {"mean": 0.015113064615718978, "standard_error": 0.001015113064615719},
+                       "kl": {"mean": 0.045, "standard_error": 0.0005},
+                       "kl_median": 0.01, "kl_99": 0.5, "kl_999": 1.5, "kl_maximum": 4.0,
+                       "top1_agreement": {"mean": 0.875, "standard_error": 0.01},
+                       "top1_in_top5": {"mean": 0.995, "standard_error": 0.001},
+                       "top5_overlap": {"mean": 0.75, "standard_error": 0.02},
+                       "probability_change": {"mean": -0.0025, "standard_error": 0.0005},
                        "probability_change_rms": 0.03125, "window_nll": [2.75, 3.25]}},
+                   "attention": "both",
                    "window_nll": {"original": [2.5, 3.5], "quantized": [2.75, 3.25]},
                    "pseudo_is_deployed": false,
                    "attribution": {"windows": 8, "parts": [
@@ -137,6 +148,14 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
 TEST(ReportJson, NetworksThatAreOneAreShownAsSuch) {
   RunReport report = FullReport();
   report.evaluation->own_scales.reset();
+  const auto evaluation = [&] {
+    return ParseJson(RenderReportJson(report), "report").at("evaluation");
+  };
+  EXPECT_EQ(evaluation().at("pseudo_is_deployed"), false);  // it is the one with bf16 attention
+  EXPECT_EQ(evaluation().at("perplexity").at("pseudo"), 20.25);
+  report.evaluation->bf16_attention.reset();
+  report.evaluation->attention.reset();
+  EXPECT_FALSE(evaluation().at("perplexity").contains("deployed_bf16_attention"));
   report.kept->max_kl = 0.025;
   const Json json = ParseJson(RenderReportJson(report), "report").at("evaluation");
   EXPECT_EQ(json.at("pseudo_is_deployed"), true);
@@ -225,27 +244,28 @@ TEST(ReportJson, ScalesSurviveToTheLastBit) {
 
 TEST(SummaryTable, ShowsEveryFigure) {
   EXPECT_EQ(RenderSummaryTable(FullReport()), std::string(R"(
-+----------------------+-------------------------------------------------------------------------------------+
-| Model                | Tiny Llama                                                                          |
-| Strategy             | FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache, error-compensated rounding |
-| Calibrated on        | builtin, 128 samples, 46,026 tokens                                                 |
-| Perplexity, original | 20.0000                                                                             |
-| Perplexity, deployed | 20.3000 (+1.50 %), as vLLM runs it                                                  |
-| Perplexity, pseudo   | 20.2000 (+1.00 %), comparable with Quark's tables                                   |
-| KL from original     | 0.0500 ± 0.0005 nats per token (pseudo 0.0400)                                      |
-| KL by part           | weights +0.0200, inputs +0.0200, KV cache +0.0100, over 8 windows                   |
-| Verdict              | loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %                     |
-| Measured on          | wikitext2, 8 windows of 2,048 tokens                                                |
-| Worst layers         | 0 (100.0 %, q/k/v most)                                                             |
-| Kept as they are     | 1 group of linears, 2.00 MiB more (+11.1 %)                                         |
-| Limit                | KL 0.0500 is within --max_kl 0.0600; 0.0800 with all quantized, 0.0550 predicted    |
-| Measuring pass       | 20.0 s                                                                              |
-| Calibration          | 12.2 s                                                                              |
-| Quantization         | 3.00 s                                                                              |
-| Evaluation           | 40.0 s                                                                              |
-| Total time           | 1 min 02 s                                                                          |
-| Peak memory          | 612.3 MiB                                                                           |
-+----------------------+-------------------------------------------------------------------------------------+
++----------------------------+-------------------------------------------------------------------------------------+
+| Model                      | Tiny Llama                                                                          |
+| Strategy                   | FP8 E4M3 weights and inputs (w_fp8_a_fp8), FP8 KV cache, error-compensated rounding |
+| Calibrated on              | builtin, 128 samples, 46,026 tokens                                                 |
+| Perplexity, original       | 20.0000                                                                             |
+| Perplexity, deployed       | 20.3000 (+1.50 %), as vLLM runs it on most GPUs: FP8 attention                      |
+| Perplexity, bf16 attention | 20.2500 (+1.25 %), elsewhere (CPUs, RDNA 3): cache dequantized                      |
+| Perplexity, pseudo         | 20.2000 (+1.00 %), comparable with Quark's tables                                   |
+| KL from original           | 0.0500 ± 0.0005 nats per token (bf16 attention 0.0450, pseudo 0.0400)               |
+| KL by part                 | weights +0.0200, inputs +0.0200, KV cache +0.0100, over 8 windows                   |
+| Verdict                    | loss rises by 0.0150 ± 0.0010 nats per token: perplexity +1.5 %                     |
+| Measured on                | wikitext2, 8 windows of 2,048 tokens                                                |
+| Worst layers               | 0 (100.0 %, q/k/v most)                                                             |
+| Kept as they are           | 1 group of linears, 2.00 MiB more (+11.1 %)                                         |
+| Limit                      | KL 0.0500 is within --max_kl 0.0600; 0.0800 with all quantized, 0.0550 predicted    |
+| Measuring pass             | 20.0 s                                                                              |
+| Calibration                | 12.2 s                                                                              |
+| Quantization               | 3.00 s                                                                              |
+| Evaluation                 | 40.0 s                                                                              |
+| Total time                 | 1 min 02 s                                                                          |
+| Peak memory                | 612.3 MiB                                                                           |
++----------------------------+-------------------------------------------------------------------------------------+
 )")
                                                   .substr(1));
 }
@@ -253,6 +273,9 @@ TEST(SummaryTable, ShowsEveryFigure) {
 TEST(SummaryTable, DoesNotShowOneNetworkTwice) {
   RunReport report = FullReport();
   report.evaluation->own_scales.reset();
+  EXPECT_THAT(RenderSummaryTable(report),
+              HasSubstr("| Perplexity, pseudo         | that with bf16 attention: scales are"));
+  report.evaluation->bf16_attention.reset();
   const std::string table = RenderSummaryTable(report);
   EXPECT_THAT(table, HasSubstr("| Perplexity, pseudo   | the same: scales are shared"));
   EXPECT_THAT(table, HasSubstr("| 0.0500 ± 0.0005 nats per token  "));

@@ -49,14 +49,28 @@ void AddEvaluation(const RunReport& report, Rows* rows) {
   };
   rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", deployed.original_perplexity));
   rows->emplace_back("Perplexity, deployed",
-                     with_change(deployed.perplexity) + ", as vLLM runs it");
+                     with_change(deployed.perplexity) + ", as vLLM runs it" +
+                         (evaluation.bf16_attention ? " on most GPUs: FP8 attention" : ""));
+  if (evaluation.bf16_attention) {
+    rows->emplace_back("Perplexity, bf16 attention",
+                       with_change(evaluation.bf16_attention->perplexity) +
+                           ", elsewhere (CPUs, RDNA 3): cache dequantized");
+  }
+  const char* same = evaluation.bf16_attention ? "that with bf16 attention" : "the same";
   rows->emplace_back(
       "Perplexity, pseudo",
       evaluation.own_scales
           ? with_change(evaluation.own_scales->perplexity) + ", comparable with Quark's tables"
-          : "the same: scales are shared; comparable with Quark's tables");
+          : fmt::format("{}: scales are shared; comparable with Quark's tables", same));
+  std::vector<std::string> beside;
+  if (evaluation.bf16_attention) {
+    beside.push_back(fmt::format("bf16 attention {:.4f}", evaluation.bf16_attention->kl.mean));
+  }
+  if (evaluation.own_scales) {
+    beside.push_back(fmt::format("pseudo {:.4f}", evaluation.own_scales->kl.mean));
+  }
   std::string kl = FormatEstimate(deployed.kl, 4) + " nats per token";
-  if (evaluation.own_scales) kl += fmt::format(" (pseudo {:.4f})", evaluation.own_scales->kl.mean);
+  if (!beside.empty()) kl += fmt::format(" ({})", fmt::join(beside, ", "));
   rows->emplace_back("KL from original", kl);
   AddAttribution(evaluation, rows);
   rows->emplace_back("Verdict", DeployedVerdict(report));

@@ -211,7 +211,10 @@ class LossPass {
       losses.partial.push_back(
           SummarizeVariant(partial_.networks[0], partial_.networks[n], partial_.sequences));
     }
-    losses.partial.push_back(SummarizeVariant(networks_[0], networks_.back(), whole));
+    const std::size_t last = networks_.size() - static_cast<std::size_t>(request_.partial_of_last);
+    for (std::size_t n = last; n < networks_.size(); ++n) {
+      losses.partial.push_back(SummarizeVariant(networks_[0], networks_[n], whole));
+    }
   }
 
   Losses Summarize() const {

@@ -44,13 +44,14 @@ struct LossRequest {
   // Variants that saw some of the sequences alone, which lie end to end in their hidden states.
   std::vector<int64_t> partial_sequences;  // of `tokens`, increasing
   std::vector<HiddenStore*> partial_hidden;
+  int64_t partial_of_last = 1;  // of `hidden`, which are summarized over the same sequences, too
   const char* how_to_continue = "";  // of a run that a signal stops
 };
 
 struct Losses {
   std::vector<double> window_nll;           // means of the original, nats per token
   std::vector<DivergenceSummary> variants;  // in the order of `hidden`
-  // Over the partial sequences alone: of `partial_hidden`, then of the last of `hidden`.
+  // Over the partial sequences alone: of `partial_hidden`, then of the last ones of `hidden`.
   std::vector<DivergenceSummary> partial;
   int64_t flops = 0;
 };

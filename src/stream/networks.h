@@ -20,20 +20,36 @@ struct Network {
   std::string_view name;          // of the hidden states of evaluated texts
   std::optional<LayerView> view;  // of every layer; nothing: as the source has it
   std::optional<DivergenceSummary> PassResult::*summary = nullptr;  // over a whole text
+  // Of a layer that is as the source has it.
+  AttentionArithmetic source_attention = AttentionArithmetic::kDequantized;
 };
 inline constexpr Network kOriginal = {"original", {}};
 inline constexpr Network kPseudo = {"pseudo", LayerView{LayerView::Weights::kStored},
                                     &PassResult::pseudo};
-// Deployed weights alone, then inputs, then the KV cache: the stages of the attribution.
+// Of a source with an FP8 cache: what is no original, but as it is served.
+inline constexpr Network kSourceInFloat8 = {"float8", {}, nullptr, AttentionArithmetic::kFloat8};
+inline constexpr Network kSourceDequantized = {
+    "dequantized", {}, &PassResult::deployed_bf16_attention};
+// Deployed weights alone, then inputs, then the KV cache, then the rest of attention: the stages of
+// the attribution.
 inline constexpr Network kWeightsOnly = {
     "weights",
     LayerView{LayerView::Weights::kDeployed, LinearInputs::kOriginal, CacheContents::kOriginal}};
 inline constexpr Network kWithInputs = {
     "inputs",
     LayerView{LayerView::Weights::kDeployed, LinearInputs::kQuantized, CacheContents::kOriginal}};
+inline constexpr Network kWithCache = {"cache", LayerView{LayerView::Weights::kDeployed}};
+// As engines run it that dequantize the cache; where nothing else is evaluated, `kDeployed`.
+inline constexpr Network kDeployedDequantized = {
+    "dequantized", LayerView{LayerView::Weights::kDeployed}, &PassResult::deployed_bf16_attention};
 inline constexpr Network kDeployed = {"deployed", LayerView{LayerView::Weights::kDeployed},
                                       &PassResult::deployed};
+inline constexpr Network kDeployedInFloat8 = {
+    "deployed",
+    LayerView{LayerView::Weights::kDeployed, LinearInputs::kQuantized, CacheContents::kQuantized,
+              AttentionArithmetic::kFloat8},
+    &PassResult::deployed};
 inline constexpr std::array kStages = {QuantizedPart::kWeights, QuantizedPart::kInputs,
-                                       QuantizedPart::kCache};
+                                       QuantizedPart::kCache, QuantizedPart::kAttention};
 
 }  // namespace narrow

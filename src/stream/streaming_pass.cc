@@ -11,6 +11,7 @@
 
 #include "base/interrupt.h"
 #include "base/memory_use.h"
+#include "model/cache_scales.h"
 #include "model/loaded_layer.h"
 #include "quantization/calibration.h"
 #include "quantization/layer_probe.h"
@@ -177,8 +178,8 @@ class Pass {
     const auto evaluate = [&](Use use, const Network& network, const TokenStream& tokens) {
       OpenStream(use, network, tokens, std::string(network.name), rows);
     };
+    if (!quantizing()) return OpenSource(evaluate);
     evaluate(Use::kEvaluation, kOriginal, *request_.evaluation);
-    if (!quantizing()) return;
     // With shared scales vLLM's requantization changes nothing: the two models are one.
     if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
       evaluate(Use::kEvaluation, kPseudo, *request_.evaluation);
@@ -191,9 +192,37 @@ class Pass {
       evaluate(Use::kAttribution, kWeightsOnly, attributed_tokens_);
       if (request_.quantization->cache == CacheScheme::kFp8) {
         evaluate(Use::kAttribution, kWithInputs, attributed_tokens_);
+        if (Figures() == AttentionFigures::kFloat8) {
+          evaluate(Use::kAttribution, kWithCache, attributed_tokens_);
+        }
       }
     }
-    evaluate(Use::kEvaluation, kDeployed, *request_.evaluation);
+    if (Figures() == AttentionFigures::kBoth) {
+      evaluate(Use::kEvaluation, kDeployedDequantized, *request_.evaluation);
+    }
+    evaluate(Use::kEvaluation,
+             Figures() == AttentionFigures::kDequantized ? kDeployed : kDeployedInFloat8,
+             *request_.evaluation);
+  }
+
+  // Without an FP8 cache there is but one arithmetic.
+  AttentionFigures Figures() const {
+    return request_.quantization->cache == CacheScheme::kFp8 ? request_.attention
+                                                             : AttentionFigures::kDequantized;
+  }
+
+  // A checkpoint that is evaluated as it is.
+  template <typename Evaluate>
+  void OpenSource(const Evaluate& evaluate) {
+    const LayerSpec first = request_.family->layer(config_, 0);
+    if (request_.attention == AttentionFigures::kDequantized ||
+        !FindCacheScales(*request_.checkpoint, first)) {
+      return evaluate(Use::kEvaluation, kOriginal, *request_.evaluation);
+    }
+    evaluate(Use::kEvaluation, kSourceInFloat8, *request_.evaluation);
+    if (request_.attention == AttentionFigures::kBoth) {
+      evaluate(Use::kEvaluation, kSourceDequantized, *request_.evaluation);
+    }
   }
 
   // Takes over what an earlier run computed; returns the layer to go on with.
@@ -280,7 +309,9 @@ class Pass {
       if (!calibration_finite_) FailStates(layer.spec(), calibration->name);
     }
     for (Stream& stream : streams_) {
-      if (stream.evaluates() && !stream.network->view) Evaluate(layer, stream);
+      if (!stream.evaluates() || stream.network->view) continue;
+      layer.SetAttention(stream.network->source_attention);
+      Evaluate(layer, stream);
     }
     if (!quantizing()) return;
     QuantizeAndProbe(layer, std::move(statistics));
@@ -398,6 +429,7 @@ class Pass {
     losses.hidden = HiddenOf(Use::kEvaluation);
     losses.partial_sequences = attributed_windows_;
     losses.partial_hidden = HiddenOf(Use::kAttribution);
+    if (quantizing() && Figures() == AttentionFigures::kBoth) losses.partial_of_last = 2;
     Losses found = ComputeLosses(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
     result_.stored_window_nll = std::move(found.window_nll);
     result_.evaluation_flops += found.flops;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "evaluation/attention_figures.h"
 #include "evaluation/attribution.h"
 #include "evaluation/divergence.h"
 #include "io/checkpoint_reader.h"
@@ -46,6 +47,8 @@ struct PassRequest {
   // Windows of the evaluation, spread over it, on which quantization is evaluated part by part; 0:
   // none.
   int64_t attribution_windows = 0;
+  // Of a network with an FP8 cache: one that is made, or the source.
+  AttentionFigures attention = AttentionFigures::kDequantized;
   // Where quantization changes each layer's output is measured on this text (ProbeOf); null: not.
   const TokenStream* probe = nullptr;
   std::optional<LayerQuantizationOptions> quantization;
@@ -68,12 +71,16 @@ struct PassRequest {
 
 struct PassResult {
   std::vector<LayerFacts> layers;
-  // Mean loss of each evaluation window, in nats per token, of the checkpoint as it lies on disk.
+  // Mean loss of each evaluation window, in nats per token, of the checkpoint as it lies on disk;
+  // of one with an FP8 cache, in the arithmetic of attention that was asked for, or FP8 of both.
   std::vector<double> stored_window_nll;
   // The quantized model beside it: with every matrix at its own scale, and as vLLM runs it. Absent
   // where not computed; `pseudo` is absent when it is `deployed`, because scales were shared.
   std::optional<DivergenceSummary> pseudo;
   std::optional<DivergenceSummary> deployed;
+  // With the cache dequantized, where `deployed` has attention in FP8 and both were asked for. Of a
+  // source with an FP8 cache, beside the network of stored_window_nll, not an original.
+  std::optional<DivergenceSummary> deployed_bf16_attention;
   // Of the deployed model, over the windows of the attribution; empty where there is none.
   std::vector<PartCost> part_costs;
   int64_t attributed_windows = 0;

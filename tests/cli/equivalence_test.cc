@@ -51,10 +51,21 @@ class Equivalence : public testing::Test {
   }
 
   // Losses of the windows of a directory, as narrow evaluate finds them.
-  std::vector<double> Evaluate(const std::string& directory, const std::string& data_type) const {
-    const CommandResult result = RunNarrow(
-        {"evaluate", "--model_dir", Path(directory), "--eval_windows", "2", "--window_tokens",
-         "512", "--data_type", data_type, "--json", Path("evaluation.json")});
+  std::vector<double> Evaluate(const std::string& directory, const std::string& data_type,
+                               const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {"evaluate",
+                                          "--model_dir",
+                                          Path(directory),
+                                          "--eval_windows",
+                                          "2",
+                                          "--window_tokens",
+                                          "512",
+                                          "--data_type",
+                                          data_type,
+                                          "--json",
+                                          Path("evaluation.json")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const CommandResult result = RunNarrow(arguments);
     EXPECT_EQ(result.status, 0) << result.error;
     const Json json = ReadJsonFile(Path("evaluation.json"));
     EXPECT_EQ(json["windows"], 2);
@@ -74,6 +85,28 @@ class Equivalence : public testing::Test {
       EXPECT_NEAR(original[i], nll["original"][i].get<double>(), 1e-6);
       EXPECT_NE(quantized[i], original[i]);
     }
+    ExpectBothArithmetics(data_type);
+  }
+
+  // The attention of what was read back: both at once and each alone, as in the job's own report.
+  void ExpectBothArithmetics(const std::string& data_type) const {
+    const auto evaluate = [&](const char* attention) {
+      Evaluate("output", data_type, {"--attention", attention});
+      return ReadJsonFile(Path("evaluation.json"));
+    };
+    const Json perplexity = Report("output")["evaluation"]["perplexity"];
+    const Json both = evaluate("both"), fp8 = evaluate("fp8"), bf16 = evaluate("bf16");
+    EXPECT_NEAR(both["perplexity"].get<double>(), perplexity["deployed"].get<double>(), 1e-3);
+    EXPECT_NEAR(both["perplexity_bf16_attention"].get<double>(),
+                perplexity["deployed_bf16_attention"].get<double>(), 1e-3);
+    EXPECT_NE(both["perplexity"], both["perplexity_bf16_attention"]);
+    EXPECT_EQ(fp8["perplexity"], both["perplexity"]);
+    EXPECT_TRUE(fp8["perplexity_bf16_attention"].is_null());
+    EXPECT_EQ(bf16["perplexity"], both["perplexity_bf16_attention"]);
+    EXPECT_EQ(bf16["perplexity_bf16_attention"], bf16["perplexity"]);
+    EXPECT_EQ(both["attention"], "both");
+    Evaluate("source", data_type);
+    EXPECT_FALSE(ReadJsonFile(Path("evaluation.json")).contains("attention"));
   }
 
   ScratchDirectory scratch_;

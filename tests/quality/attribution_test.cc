@@ -62,13 +62,45 @@ TEST_F(Attribution, EndsWithTheDeployedNetwork) {
     const Json& deployed = report["evaluation"]["divergence"]["deployed"];
     EXPECT_EQ(attribution["windows"], kWindows);
     const Json& last = attribution["parts"].back();
-    EXPECT_EQ(attribution["parts"].size(), flags.empty() ? 2u : 3u);
-    EXPECT_EQ(last["part"], flags.empty() ? "inputs" : "kv_cache");
+    EXPECT_EQ(attribution["parts"].size(), flags.empty() ? 2u : 4u);
+    EXPECT_EQ(last["part"], flags.empty() ? "inputs" : "queries_and_probabilities");
     EXPECT_EQ(last["kl"], deployed["kl"]);
     EXPECT_EQ(last["nll_increase"], deployed["nll_increase"]);
     double kl = 0;
     for (const Json& part : attribution["parts"]) kl += part["kl_added"]["mean"].get<double>();
     EXPECT_NEAR(kl, deployed["kl"]["mean"].get<double>(), 1e-12);
+  }
+}
+
+// Each arithmetic of attention is the same network whether the other is evaluated or not, and the
+// cache's part ends with the one that dequantizes it.
+TEST_F(Attribution, ArithmeticsOfAttentionAreNetworksOfTheirOwn) {
+  for (const std::vector<std::string>& flags :
+       {kCache, With(kCache, {"--no_weight_matrix_merge"})}) {
+    const auto evaluation = [&](const char* attention) {
+      return Quantize("output", With(flags, {"--overwrite", "--attention", attention}))
+          .at("evaluation");
+    };
+    const Json both = evaluation("both"), fp8 = evaluation("fp8"), bf16 = evaluation("bf16");
+    const Json& divergence = both["divergence"];
+    EXPECT_NE(both["kl"]["deployed"], both["kl"]["deployed_bf16_attention"]);
+    EXPECT_EQ(fp8["divergence"]["deployed"], divergence["deployed"]);
+    EXPECT_TRUE(fp8["divergence"]["deployed_bf16_attention"].is_null());
+    EXPECT_TRUE(fp8["perplexity"]["deployed_bf16_attention"].is_null());
+    for (const char* name : {"deployed", "deployed_bf16_attention"}) {
+      EXPECT_EQ(bf16["divergence"][name], divergence["deployed_bf16_attention"]);
+      EXPECT_EQ(bf16["perplexity"][name], both["perplexity"]["deployed_bf16_attention"]);
+      EXPECT_EQ(bf16["kl"][name], both["kl"]["deployed_bf16_attention"]);
+    }
+    EXPECT_EQ(bf16["divergence"]["pseudo"], divergence["pseudo"]);
+    EXPECT_EQ(both["perplexity"]["quantized"], both["perplexity"]["deployed"]);
+    EXPECT_EQ(both["window_nll"]["quantized"], divergence["deployed"]["window_nll"]);
+    EXPECT_EQ(fp8["attribution"], both["attribution"]);
+    EXPECT_EQ(bf16["attribution"]["parts"].size(), 3u);
+    const Json& cache = both["attribution"]["parts"][2];
+    EXPECT_EQ(cache["part"], "kv_cache");
+    EXPECT_EQ(cache["kl"], divergence["deployed_bf16_attention"]["kl"]);
+    EXPECT_EQ(bf16["attribution"]["parts"][2], cache);
   }
 }
 

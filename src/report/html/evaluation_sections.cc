@@ -20,8 +20,11 @@ std::string Percent(const Estimate& estimate) {
 Rows EvaluationRows(const RunReport::Evaluation& evaluation) {
   Rows rows;
   const auto row = [&](const char* label, const std::string& of_original, const auto& format) {
-    rows.push_back({label, of_original, EscapeHtml(format(evaluation.deployed)),
-                    EscapeHtml(format(evaluation.pseudo()))});
+    rows.push_back({label, of_original, EscapeHtml(format(evaluation.deployed))});
+    if (evaluation.bf16_attention) {
+      rows.back().push_back(EscapeHtml(format(*evaluation.bf16_attention)));
+    }
+    rows.back().push_back(EscapeHtml(format(evaluation.pseudo())));
   };
   row("Perplexity", fmt::format("{:.4f}", evaluation.deployed.original_perplexity),
       [](const Divergence& of) {
@@ -80,8 +83,11 @@ std::string AttributionTable(const RunReport::Evaluation& evaluation) {
                    rows, 1) +
          fmt::format(
              "<p class=\"note\">Deployed weights alone, then with their inputs quantized, "
-             "then with the KV cache, over {} of the windows; the last line is the deployed "
+             "then with the KV cache{}, over {} of the windows; the last line is the deployed "
              "network.</p>\n",
+             evaluation.part_costs.back().part == QuantizedPart::kAttention
+                 ? ", then with queries and probabilities in FP8, too"
+                 : "",
              evaluation.attributed_windows);
 }
 
@@ -124,15 +130,23 @@ std::string EvaluationSections(const RunReport& report) {
     return Section("Evaluation", "No evaluation was made in this run.", "");
   }
   const RunReport::Evaluation& evaluation = *report.evaluation;
-  std::string html = HtmlTable({"", "Original", "Deployed<small>as vLLM runs it</small>",
-                                "Pseudo<small>comparable with Quark's tables</small>"},
-                               EvaluationRows(evaluation), 1);
+  std::vector<std::string> titles = {"", "Original", "Deployed<small>as vLLM runs it</small>"};
+  if (evaluation.bf16_attention) {
+    titles.emplace_back("bf16 attention<small>the cache dequantized</small>");
+  }
+  titles.emplace_back("Pseudo<small>comparable with Quark's tables</small>");
+  std::string html = HtmlTable(titles, EvaluationRows(evaluation), 1);
   html +=
       "<p class=\"note\">After ± stands one standard error of the paired difference, with the "
       "windows as clusters. ";
+  if (const std::string attention = DescribeAttention(evaluation); !attention.empty()) {
+    html += EscapeHtml(attention) + ". ";
+  }
   html += !evaluation.own_scales
-              ? "Pseudo is the same network as deployed here: fused matrices share their scale, so "
-                "merging at load changes nothing."
+              ? fmt::format(
+                    "Pseudo is the same network as {} here: fused matrices share their "
+                    "scale, so merging at load changes nothing.",
+                    evaluation.bf16_attention ? "bf16 attention" : "deployed")
               : "Pseudo leaves every matrix at its own scale; vLLM merges the scales of fused "
                 "matrices at load.";
   html += "</p>\n";
