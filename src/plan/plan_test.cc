@@ -65,9 +65,9 @@ TEST(JobWork, WeightsOf405BAreThoseOfItsModelCard) {
   EXPECT_EQ(work.weights() + (2 * 126 + 1) * 16384, 405'853'388'800);  // with the norms
   EXPECT_EQ(work.embedding_bytes + work.head_bytes + work.layer_bytes + work.other_bytes,
             2 * 405'853'388'800);
-  // A code for each weight, two scales for each linear, and two for K and V.
+  // A code for each weight, two scales for each linear, and those of Q, K and V.
   EXPECT_EQ(work.layer_output_bytes,
-            126 * (LayerWeightCount(work.shape.layer()) + 7 * 8 + 8 + 2 * 16384 * 2));
+            126 * (LayerWeightCount(work.shape.layer()) + 7 * 8 + 12 + 2 * 16384 * 2));
 }
 
 TEST(JobWork, RoundingCountsBlocks) {

@@ -301,8 +301,8 @@ TEST(SummaryTable, KeepsItsShapeWithForeignNames) {
   RunReport report = FullReport();
   report.model = "Modèle\n\x1b[31m";
   const std::string table = RenderSummaryTable(report);
-  EXPECT_THAT(table,
-              HasSubstr("| Model                | Modèle??[31m" + std::string(72, ' ') + "|\n"));
+  EXPECT_THAT(table, HasSubstr("| Model                      | Modèle??[31m" +
+                               std::string(72, ' ') + "|\n"));
 }
 
 }  // namespace
