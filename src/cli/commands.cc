@@ -53,6 +53,27 @@ void CheckNotOutput(const std::string& input) {
   }
 }
 
+void WriteEvaluation(const EvaluateResult& result, const std::string& path) {
+  Json json = Json::object();
+  json["perplexity"] = result.perplexity;
+  if (result.attention) {
+    json["attention"] = AttentionName(*result.attention);
+    json["perplexity_bf16_attention"] = nullptr;
+    if (result.perplexity_bf16_attention) {
+      json["perplexity_bf16_attention"] = *result.perplexity_bf16_attention;
+    }
+  }
+  json["windows"] = result.windows;
+  if (result.window_bos) json["window_bos"] = "always";
+  json["window_tokens"] = result.window_tokens;
+  json["shortest_window_tokens"] = result.shortest_window_tokens;
+  json["tokens"] = result.tokens;
+  json["dataset"] = result.dataset;
+  json["window_nll"] = result.window_nll;
+  json["seconds"] = result.seconds;
+  WriteNamedFile(path, json.dump(1) + "\n");
+}
+
 void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
   struct Flags {
     std::string model_dir;
@@ -93,26 +114,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       const EvaluateResult result = RunEvaluate(request, progress);
       PrintLine(PerplexityLine(result));
       FlushOutput();
-      if (!flags->json.empty()) {
-        Json json = Json::object();
-        json["perplexity"] = result.perplexity;
-        if (result.attention) {
-          json["attention"] = AttentionName(*result.attention);
-          json["perplexity_bf16_attention"] = nullptr;
-          if (result.perplexity_bf16_attention) {
-            json["perplexity_bf16_attention"] = *result.perplexity_bf16_attention;
-          }
-        }
-        json["windows"] = result.windows;
-        if (result.window_bos) json["window_bos"] = "always";
-        json["window_tokens"] = result.window_tokens;
-        json["shortest_window_tokens"] = result.shortest_window_tokens;
-        json["tokens"] = result.tokens;
-        json["dataset"] = result.dataset;
-        json["window_nll"] = result.window_nll;
-        json["seconds"] = result.seconds;
-        WriteNamedFile(flags->json, json.dump(1) + "\n");
-      }
+      if (!flags->json.empty()) WriteEvaluation(result, flags->json);
       return 0;
     };
   });

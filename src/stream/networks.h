@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "evaluation/attribution.h"
 #include "quantization/layer_view.h"
@@ -51,5 +52,16 @@ inline constexpr Network kDeployedInFloat8 = {
     &PassResult::deployed};
 inline constexpr std::array kStages = {QuantizedPart::kWeights, QuantizedPart::kInputs,
                                        QuantizedPart::kCache, QuantizedPart::kAttention};
+
+// The streams of the evaluation and of its attribution, in the order in which a layer becomes their
+// networks; the last of the evaluation is the deployed one. REQUIRES: there is an evaluation.
+struct EvaluatedNetwork {
+  Use use = Use::kEvaluation;
+  const Network* network = nullptr;
+};
+std::vector<EvaluatedNetwork> EvaluatedNetworks(const PassRequest& request);
+
+// How many of the last ones that see all of the evaluation are stages of the attribution.
+int64_t StagesAmongEvaluated(const PassRequest& request);
 
 }  // namespace narrow

@@ -11,7 +11,6 @@
 
 #include "base/interrupt.h"
 #include "base/memory_use.h"
-#include "model/cache_scales.h"
 #include "model/loaded_layer.h"
 #include "quantization/calibration.h"
 #include "quantization/layer_probe.h"
@@ -175,53 +174,15 @@ class Pass {
       OpenStream(Use::kProbe, kOriginal, *request_.probe, "probe", request_.probe->size());
     }
     if (request_.evaluation == nullptr) return;
-    const auto evaluate = [&](Use use, const Network& network, const TokenStream& tokens) {
-      OpenStream(use, network, tokens, std::string(network.name), rows);
-    };
-    if (!quantizing()) return OpenSource(evaluate);
-    evaluate(Use::kEvaluation, kOriginal, *request_.evaluation);
-    // With shared scales vLLM's requantization changes nothing: the two models are one.
-    if (request_.quantization->weight_scales == WeightScales::kPerMatrix) {
-      evaluate(Use::kEvaluation, kPseudo, *request_.evaluation);
-    }
-    // The deployed model is the last stage: it goes through the attributed windows anyway.
-    if (request_.attribution_windows > 0) {
+    if (quantizing() && request_.attribution_windows > 0) {
       attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
       attributed_tokens_ = SelectSequences(*request_.evaluation, attributed_windows_,
                                            request_.evaluation->longest());
-      evaluate(Use::kAttribution, kWeightsOnly, attributed_tokens_);
-      if (request_.quantization->cache == CacheScheme::kFp8) {
-        evaluate(Use::kAttribution, kWithInputs, attributed_tokens_);
-        if (Figures() == AttentionFigures::kFloat8) {
-          evaluate(Use::kAttribution, kWithCache, attributed_tokens_);
-        }
-      }
     }
-    if (Figures() == AttentionFigures::kBoth) {
-      evaluate(Use::kEvaluation, kDeployedDequantized, *request_.evaluation);
-    }
-    evaluate(Use::kEvaluation,
-             Figures() == AttentionFigures::kDequantized ? kDeployed : kDeployedInFloat8,
-             *request_.evaluation);
-  }
-
-  // Without an FP8 cache there is but one arithmetic.
-  AttentionFigures Figures() const {
-    return request_.quantization->cache == CacheScheme::kFp8 ? request_.attention
-                                                             : AttentionFigures::kDequantized;
-  }
-
-  // A checkpoint that is evaluated as it is.
-  template <typename Evaluate>
-  void OpenSource(const Evaluate& evaluate) {
-    const LayerSpec first = request_.family->layer(config_, 0);
-    if (request_.attention == AttentionFigures::kDequantized ||
-        !FindCacheScales(*request_.checkpoint, first)) {
-      return evaluate(Use::kEvaluation, kOriginal, *request_.evaluation);
-    }
-    evaluate(Use::kEvaluation, kSourceInFloat8, *request_.evaluation);
-    if (request_.attention == AttentionFigures::kBoth) {
-      evaluate(Use::kEvaluation, kSourceDequantized, *request_.evaluation);
+    for (const auto& [use, network] : EvaluatedNetworks(request_)) {
+      OpenStream(use, *network,
+                 use == Use::kAttribution ? attributed_tokens_ : *request_.evaluation,
+                 std::string(network->name), rows);
     }
   }
 
@@ -429,7 +390,7 @@ class Pass {
     losses.hidden = HiddenOf(Use::kEvaluation);
     losses.partial_sequences = attributed_windows_;
     losses.partial_hidden = HiddenOf(Use::kAttribution);
-    if (quantizing() && Figures() == AttentionFigures::kBoth) losses.partial_of_last = 2;
+    losses.partial_of_last = StagesAmongEvaluated(request_);
     Losses found = ComputeLosses(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
     result_.stored_window_nll = std::move(found.window_nll);
     result_.evaluation_flops += found.flops;
