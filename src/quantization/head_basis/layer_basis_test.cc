@@ -104,7 +104,7 @@ void Change(LoadedLayer& layer, LinearGroup group, const LayerBasis& basis,
   layer.Quantize(group, ones, [&](int64_t first_row, MatrixView<float> rows) {
     ChangeWeights(basis, heads, linears, first_row, rows);
   });
-  layer.Run(LinearInputs::kOriginal, CacheContents::kOriginal);
+  layer.Run(LinearInputs::kOriginal, CacheContents::kOriginal, AttentionArithmetic::kDequantized);
 }
 
 double RootMeanSquareDifference(const HiddenStates& a, const HiddenStates& b) {
