@@ -99,6 +99,11 @@ void ComputeFlags::AddTo(CLI::App& command) {
                   "Type of the matrix products: auto (bfloat16 where the CPU has it), bfloat16, "
                   "float32; float16 is refused")
       ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}));
+  command
+      .add_option("--rope_factors", rope_factors,
+                  "Factors of a longrope model, in every text: short or long (default: what vLLM "
+                  "serves, long where max_position_embeddings exceeds the original length)")
+      ->check(CLI::IsMember({"short", "long"}));
   command.add_option("--device", device, "cpu is the only device of this build");
   command.add_option("--threads", threads, "Threads; 0 means one per core (default: 0)")
       ->check(CLI::Range(0, 4096));
@@ -131,6 +136,11 @@ void AttentionFlags::AddTo(CLI::App& command) {
 AttentionFigures AttentionFlags::Figures() const {
   if (attention == "fp8") return AttentionFigures::kFloat8;
   return attention == "bf16" ? AttentionFigures::kDequantized : AttentionFigures::kBoth;
+}
+
+RopeFactors ComputeFlags::RopeFactorsAsked() const {
+  if (rope_factors == "short") return RopeFactors::kShort;
+  return rope_factors == "long" ? RopeFactors::kLong : RopeFactors::kServed;
 }
 
 void MemoryFlags::AddTo(CLI::App& command) {

@@ -55,11 +55,13 @@ struct AttentionFlags {
 struct ComputeFlags {
   std::string data_type = "auto";
   std::string device = "cpu";
+  std::string rope_factors;
   int threads = 0;
 
   void AddTo(CLI::App& command);
   // Sets the number of threads.
   DataType Apply() const;
+  RopeFactors RopeFactorsAsked() const;
 };
 
 // Resident memory a job may take.

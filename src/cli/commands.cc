@@ -65,6 +65,7 @@ void WriteEvaluation(const EvaluateResult& result, const std::string& path) {
   }
   json["windows"] = result.windows;
   if (result.window_bos) json["window_bos"] = "always";
+  if (!result.rope_factors.empty()) json["rope_factors"] = result.rope_factors;
   json["window_tokens"] = result.window_tokens;
   json["shortest_window_tokens"] = result.shortest_window_tokens;
   json["tokens"] = result.tokens;
@@ -105,6 +106,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
       request.attention = flags->attention.Figures();
       request.data_type = flags->compute.Apply();
+      request.rope_factors = flags->compute.RopeFactorsAsked();
       request.memory_budget_bytes = flags->memory.Budget();
       if (!flags->work_dir.empty()) request.work_directory = flags->work_dir;
       if (!flags->json.empty()) {

@@ -20,6 +20,7 @@ int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
   FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
   request.attention = flags.attention.Figures();
   request.data_type = flags.compute.Apply();
+  request.rope_factors = flags.compute.RopeFactorsAsked();
   request.memory_budget_bytes = flags.memory.Budget();
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   const EvaluateResult result = RunEvaluate(request, progress);

@@ -267,6 +267,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.attribution_windows = flags.attribution_windows;
   request.attention = flags.attention.Figures();
   request.data_type = flags.compute.Apply();
+  request.rope_factors = flags.compute.RopeFactorsAsked();
   request.version = kVersion;
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
   request.memory_budget_bytes = flags.memory.Budget();

@@ -49,7 +49,8 @@ class Spill {
 
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress) {
   CheckPaths(request);
-  const ModelSource model = OpenModel(request.model_directory, WeightState::kQuantizedToo);
+  const ModelSource model =
+      OpenModel(request.model_directory, WeightState::kQuantizedToo, request.rope_factors);
   for (const std::string& warning : model.warnings) progress.Warning(warning);
   ModelTokenizer tokenizer(request.model_directory, model.config.vocabulary,
                            model.checkpoint->config(), model.family->begins_windows);
@@ -88,6 +89,7 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   evaluation.notice = text.notice;
   evaluation.windows = static_cast<int64_t>(result.stored_window_nll.size());
   evaluation.window_bos = text.window_bos;
+  evaluation.rope_factors = RopeFactorsInUse(model.config);
   evaluation.window_tokens = text.stream.longest();
   evaluation.shortest_window_tokens = text.stream.shortest();
   evaluation.tokens = text.stream.size();

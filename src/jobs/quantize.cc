@@ -72,6 +72,8 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["block of second-order statistics (from --memory_budget)"] =
       fmt::format("{}", quantization.hessian_block_columns);
   fingerprint["data type"] = compute == ComputeType::kBfloat16 ? "bfloat16" : "float32";
+  const std::string factors = RopeFactorsInUse(model.config);
+  if (!factors.empty()) fingerprint["--rope_factors"] = factors;
   fingerprint["instruction set"] = InstructionSetName();
   const std::string config = model.checkpoint->config().dump();
   AddHash(fingerprint, "config.json", std::as_bytes(std::span(config)));
@@ -146,7 +148,7 @@ class QuantizeRun {
   QuantizeRun(const QuantizeRequest& request, ProgressSink& progress)
       : request_(request),
         progress_(progress),
-        model_(OpenModel(request.model_directory, WeightState::kOriginal)),
+        model_(OpenModel(request.model_directory, WeightState::kOriginal, request.rope_factors)),
         source_facts_(ReadSourceFacts(request.model_directory)),
         quantization_(QuantizationOptions(request, model_)),
         output_options_{&FindExportFormat(request.export_format), request.max_shard_bytes},
@@ -292,7 +294,10 @@ class QuantizeRun {
     FillLayers(result, report_);
     const TokenVariety variety = CountVariety(calibration_->stream, model_.config.vocabulary);
     for (const std::string& warning : QuantizationWarnings(result.layers, variety)) Warn(warning);
-    if (evaluation_) FillEvaluation(request_, *evaluation_, words_, result, report_);
+    if (evaluation_) {
+      FillEvaluation(request_, *evaluation_, words_, result, report_);
+      report_.evaluation->rope_factors = RopeFactorsInUse(model_.config);
+    }
     if (request_.keep.any()) {
       FillKept(request_.keep, job.kept(), checkpoint_bytes_, report_);
     }

@@ -38,6 +38,7 @@ struct QuantizeRequest {
   // Windows of the evaluation on which the cost of weights, inputs and cache is told apart.
   int64_t attribution_windows = kDefaultAttributionWindows;
   DataType data_type = DataType::kAuto;
+  RopeFactors rope_factors = RopeFactors::kServed;
   // State, spilled hidden states and log; default: ".<output>.narrow-work" beside the output.
   std::optional<std::filesystem::path> work_directory;
   enum class Resume { kAuto, kNever } resume = Resume::kAuto;
@@ -67,6 +68,7 @@ struct EvaluateRequest {
   // Where hidden states go that do not fit in memory; default: the directory for temporary files.
   std::optional<std::filesystem::path> work_directory;
   DataType data_type = DataType::kAuto;
+  RopeFactors rope_factors = RopeFactors::kServed;
 };
 
 struct EvaluateResult {
@@ -74,6 +76,7 @@ struct EvaluateResult {
   std::optional<std::string> notice;
   int64_t windows = 0;
   bool window_bos = false;    // each was made to begin with the begin of text
+  std::string rope_factors;   // "short" or "long" of a longrope model
   int64_t window_tokens = 0;  // of the longest
   int64_t shortest_window_tokens = 0;
   int64_t tokens = 0;  // of all windows

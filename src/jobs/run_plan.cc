@@ -273,7 +273,8 @@ JobPlan RunPlan(const PlanRequest& request) {
   const bool has_weights = HasWeights(job.model_directory);
   const ModelSource model =
       has_weights ? OpenModel(job.model_directory,
-                              quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo)
+                              quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo,
+                              job.rope_factors)
                   : DescribedModel(job.model_directory);
   if (!has_weights) {
     assumptions.push_back(fmt::format("no weight files: sizes are those of config.json, in {}",

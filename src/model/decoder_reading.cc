@@ -125,7 +125,7 @@ void ParseLongRope(const Json& config, const Json& scaling, std::string_view wha
   rope.kind = RopeConfig::Kind::kLongRope;
   rope.original_positions = OriginalPositions(config, scaling, what);
   const double whole = Positive(config, "max_position_embeddings", what);
-  rope.factors = Factors(scaling, "long_factor", what, frequencies);
+  rope.factors = rope.long_factors = Factors(scaling, "long_factor", what, frequencies);
   rope.short_factors = Factors(scaling, "short_factor", what, frequencies);
   if (whole <= rope.original_positions) rope.factors = rope.short_factors;
   const double factor =

@@ -28,9 +28,25 @@ Json WithoutQuantization(const Json& config, const std::string& what) {
   return plain;
 }
 
+void ChooseFactors(RopeFactors factors, RopeConfig& rope) {
+  if (factors == RopeFactors::kServed) return;
+  if (rope.kind != RopeConfig::Kind::kLongRope) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--rope_factors: the model's rotation has no short and long factors (rope_type "
+         "\"longrope\"); leave the flag out");
+  }
+  rope.factors = factors == RopeFactors::kShort ? rope.short_factors : rope.long_factors;
+}
+
 }  // namespace
 
-ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights) {
+std::string RopeFactorsInUse(const DecoderConfig& config) {
+  if (config.rope.kind != RopeConfig::Kind::kLongRope) return "";
+  return config.rope.factors == config.rope.short_factors ? "short" : "long";
+}
+
+ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights,
+                      RopeFactors factors) {
   ModelSource source;
   source.checkpoint = std::make_unique<CheckpointReader>(directory);
   const std::string what = "config.json of " + directory.string();
@@ -39,6 +55,7 @@ ModelSource OpenModel(const std::filesystem::path& directory, WeightState weight
       weights == WeightState::kQuantizedToo ? WithoutQuantization(config, what) : config;
   source.family = &FindModelFamily(plain, what);
   source.config = source.family->parse_config(plain, what);
+  ChooseFactors(factors, source.config.rope);
   const auto warn = [&](const std::vector<std::string>& warnings) {
     source.warnings.insert(source.warnings.end(), warnings.begin(), warnings.end());
   };

@@ -20,10 +20,19 @@ struct ModelSource {
   std::vector<std::string> warnings;  // about the directory, a sentence each
 };
 
+// Which factors a longrope model rotates by, in every text: those that vLLM serves by default, or
+// those of texts within, or beyond, the original length.
+enum class RopeFactors { kServed, kShort, kLong };
+
 // Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
 // before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead, CheckWeights and
-// CheckScaleValues do.
-ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights);
+// CheckScaleValues do; kInvalidArgument for factors
+// that a model has not.
+ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights,
+                      RopeFactors factors = RopeFactors::kServed);
+
+// "short" or "long", where the model is a longrope one; "" otherwise.
+std::string RopeFactorsInUse(const DecoderConfig& config);
 
 // It comes with scales of an FP8 KV cache: in the first layer, hence in all (CheckWeights).
 // REQUIRES: it has a checkpoint.

@@ -18,6 +18,7 @@ struct RopeConfig {
   double beta_slow = 1.0;                  // yarn
   bool truncated = true;                   // yarn: corrections begin and end at whole dimensions
   std::vector<double> factors = {};        // longrope: of each frequency, as served
+  std::vector<double> long_factors = {};   // longrope: of texts beyond them
   std::vector<double> short_factors = {};  // longrope: of texts within the original positions
   int64_t longest = 0;            // texts beyond would be rotated in another way; 0: none would
   double attention_factor = 1.0;  // of sines and cosines

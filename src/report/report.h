@@ -54,6 +54,7 @@ struct RunReport {
     std::string dataset;
     int64_t windows = 0;
     bool window_bos = false;                    // each was made to begin with the begin of text
+    std::string rope_factors{};                 // "short" or "long" of a longrope model
     int64_t window_tokens = 0;                  // of the longest
     int64_t shortest_window_tokens = 0;         // the same but for windows given as token ids
     int64_t tokens = 0;                         // in all windows together

@@ -133,6 +133,7 @@ Json EvaluationJson(const RunReport& report) {
   if (!evaluation.source.empty()) json["source"] = evaluation.source;
   json["windows"] = evaluation.windows;
   if (evaluation.window_bos) json["window_bos"] = "always";
+  if (!evaluation.rope_factors.empty()) json["rope_factors"] = evaluation.rope_factors;
   json["window_tokens"] = evaluation.window_tokens;
   json["shortest_window_tokens"] = evaluation.shortest_window_tokens;
   json["tokens"] = evaluation.tokens;

@@ -104,6 +104,27 @@ TEST_P(Families, IsQuantizedInspectedAndEvaluated) {
               Pointwise(DoubleNear(0.1), before));
 }
 
+// transformers takes the short factors for texts within the original 64 tokens, the long ones
+// beyond; vLLM the long ones for all.
+TEST(LongRope, FactorsAreThoseOfTheServerUnlessAskedFor) {
+  const std::string directory = SharedPath("golden/families/tiny-phi3");
+  if (directory.empty()) GTEST_SKIP() << "the shared golden data is not there";
+  const ScratchDirectory scratch;
+  const Json reference = ReadJsonFile(directory + "/reference.json");
+  const auto evaluate = [&](const std::vector<std::string>& flags) {
+    const std::string json = (scratch.path() / "e.json").string();
+    const CommandResult result = EvaluateIds(directory, reference["tokens"], scratch, json, flags);
+    EXPECT_EQ(result.status, 0) << result.error;
+    return ReadJsonFile(json);
+  };
+  const Json served = evaluate({}), asked = evaluate({"--rope_factors", "long"});
+  EXPECT_EQ(served["rope_factors"], "long");
+  EXPECT_EQ(served["window_nll"], asked["window_nll"]);
+  const Json other = evaluate({"--rope_factors", "short"});
+  EXPECT_EQ(other["rope_factors"], "short");
+  EXPECT_NE(other["window_nll"], served["window_nll"]);
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, Families,
                          testing::Values("llama-yarn", "qwen2", "qwen3", "mistral", "ministral",
                                          "ministral3", "phi3", "olmo2", "olmo3", "granite", "glm4",

@@ -90,6 +90,7 @@ std::vector<std::string> QuantizeArguments(const std::string& model, const std::
 // `narrow evaluate` in float32 of windows of token ids (an array of arrays), which takes no
 // tokenizer; its figures go to the file `json`.
 CommandResult EvaluateIds(const std::string& model, const Json& windows,
-                          const ScratchDirectory& scratch, const std::string& json);
+                          const ScratchDirectory& scratch, const std::string& json,
+                          const std::vector<std::string>& flags = {});
 
 }  // namespace narrow

