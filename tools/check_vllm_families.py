@@ -19,7 +19,7 @@ import tempfile
 
 from check_vllm_scales import held_scales, stored_scales
 
-TOLERANCE = 0.02  # bf16 between layers moves random models by this much (spec of the families)
+TOLERANCE = 0.03  # random models in bf16: up to 0.017 without quantization, and codes that fall to the other side
 CALIBRATION = ('--num_calib_data', '8', '--seq_len', '128', '--dataset', 'builtin', '--skip_evaluation')
 
 
