@@ -13,7 +13,7 @@
 namespace narrow {
 
 // Keys whose scores exist together. GPUs take 32 (Triton's unified attention) to some 200
-// (FlashAttention 3, from the last block to the first); what that changes is in docs/accuracy.md.
+// (FlashAttention 3, from the last block to the first).
 inline constexpr int64_t kAttentionKeyBlock = 512;
 
 // out = softmax(score(q, k), causal) v * value_scale, per head and sequence.
