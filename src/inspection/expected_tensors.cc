@@ -10,6 +10,7 @@
 #include "io/wrapped_names.h"
 #include "model/family.h"
 #include "model/layer_groups.h"
+#include "model/wrapper.h"
 
 namespace narrow {
 namespace {
@@ -56,9 +57,14 @@ ExpectedLayer Modules(const LayerSpec& spec) {
   return layer;
 }
 
-ExpectedModel Expected(const ModelFamily& family, const Json& json) {
-  const DecoderConfig config = family.parse_shapes(json, "config.json");
+ExpectedModel Expected(const ModelFamily& family, const Json& json,
+                       const std::optional<TensorNames>& names) {
+  DecoderConfig config = family.parse_shapes(json, "config.json");
   ExpectedModel expected;
+  if (names) {
+    config.names = *names;
+    expected.body = names->body;
+  }
   expected.outside = family.model(config);
   expected.tied = config.lm_head == DecoderConfig::LmHead::kTied;
   expected.head = expected.outside.lm_head_module + ".weight";
@@ -151,6 +157,8 @@ void CheckUnknown(const ExpectedModel& expected, const InspectedTensor& tensor,
   if (ignored) {
     findings.Warning("tensors that vLLM ignores",
                      fmt::format("tensor {} is ignored by vLLM", Quoted(tensor.name)));
+  } else if (expected.body && !tensor.name.starts_with(*expected.body)) {
+    // Beside the decoder.
   } else if (tensor.name != expected.head) {  // a tied model may still carry its copy
     const bool probability = tensor.name.ends_with(".prob_scale");
     findings.Error(
@@ -163,9 +171,14 @@ void CheckUnknown(const ExpectedModel& expected, const InspectedTensor& tensor,
 
 }  // namespace
 
-std::optional<ExpectedModel> FindExpectedModel(const Json& config, Findings& findings) {
+std::optional<ExpectedModel> FindExpectedModel(const Inventory& inventory, Findings& findings) {
+  const auto has = [&](const std::string& name) { return inventory.Find(name) != nullptr; };
   try {
-    if (const ModelFamily* family = FamilyOf(config)) return Expected(*family, config);
+    const std::optional<Json> language = LanguagePart(inventory.config, "config.json");
+    std::optional<TensorNames> names;
+    if (language) names = LanguageNames(has, "the checkpoint");
+    const Json& config = language ? *language : inventory.config;
+    if (const ModelFamily* family = FamilyOf(config)) return Expected(*family, config, names);
     findings.Warning(
         "limits", "not a model family this build knows: tensor names and shapes are not checked");
   } catch (const Error& error) {

@@ -34,11 +34,14 @@ struct ExpectedModel {
   bool tied = false;  // the head to the embedding
   std::vector<ExpectedLayer> layers;
   std::vector<ExpectedTensor> required;
+  // Of a multimodal model: what names of the decoder's tensors begin with. Others are a vision
+  // tower's or a projector's, of which this build knows nothing.
+  std::optional<std::string> body;
 };
 
 // Nothing when this build does not know the model's family, or the configuration is unusable:
 // findings say so.
-std::optional<ExpectedModel> FindExpectedModel(const Json& config, Findings& findings);
+std::optional<ExpectedModel> FindExpectedModel(const Inventory& inventory, Findings& findings);
 
 // Missing tensors, wrong shapes, and names vLLM has no place for.
 void CheckTensors(const ExpectedModel& expected, const Inventory& inventory, Findings& findings);

@@ -50,7 +50,7 @@ InspectionReport Inspect(const std::filesystem::path& directory, const InspectOp
   } catch (const Error&) {
     // The checks below meet the same value and report it.
   }
-  const std::optional<ExpectedModel> model = FindExpectedModel(inventory.config, findings);
+  const std::optional<ExpectedModel> model = FindExpectedModel(inventory, findings);
   const auto [schemes, unreadable] = FindStoredSchemes(inventory.config, findings);
   if (schemes) {
     const Inventory plain = CheckSchemes(directory, inventory, *schemes, findings);

@@ -141,7 +141,8 @@ void CheckIgnored(const Inventory& inventory, const ExpectedModel& model, Names 
   }
   for (const std::string& name : ignored) {
     const bool pattern = name.find_first_of("*?[") != std::string::npos || name.starts_with("re:");
-    if (!pattern && !known.contains(name)) {
+    const bool beside = model.body && inventory.Find(name + ".weight") != nullptr;
+    if (!pattern && !beside && !known.contains(name)) {
       findings.Warning("names that match nothing",
                        fmt::format("{} is listed as unquantized, but the model has no such module",
                                    Quoted(name)));

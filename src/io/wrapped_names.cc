@@ -16,8 +16,8 @@ constexpr const char* kUnwrap =
     "the state of a wrapper was saved: save_pretrained of the model inside ({0}) writes the right "
     "names";
 constexpr const char* kMultimodal =
-    "it is the language model of a multimodal one, which is not supported: save the language model "
-    "alone with save_pretrained";
+    "it is the language model of a multimodal one, but config.json is not: take the config.json of "
+    "the whole model, or save the language model alone with save_pretrained";
 
 // Parts of names that wrappers of PyTorch and peft put before or between those of a model.
 struct Wrapper {

@@ -15,6 +15,7 @@
 #include "jobs/run_plan.h"
 #include "jobs/run_report.h"
 #include "model/side_files.h"
+#include "model/wrapper.h"
 #include "plan/memory_plan.h"
 #include "quantization/warnings.h"
 #include "report/report_html.h"
@@ -364,8 +365,10 @@ void CheckBeforeWeights(const QuantizeRequest& request) {
   CheckPaths(request);
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const std::filesystem::path path = request.model_directory / "config.json";
-  const Json config = ReadJsonFile(path.string());
-  static_cast<void>(FindModelFamily(config, path.string()).parse_config(config, path.string()));
+  const std::string what = path.string();
+  const Json whole = ReadJsonFile(what);
+  const Json config = LanguagePart(whole, what).value_or(whole);
+  static_cast<void>(FindModelFamily(config, what).parse_config(config, what));
 }
 
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {

@@ -9,6 +9,7 @@
 #include "formats/registry.h"
 #include "jobs/tokenized_text.h"
 #include "model/side_files.h"
+#include "model/wrapper.h"
 #include "quantization/layer_probe.h"
 
 namespace narrow {
@@ -58,8 +59,9 @@ ModelSource DescribedModel(const std::filesystem::path& directory) {
   const Json json = ReadJsonFile(path);
   const std::string what = "config.json of " + directory.string();
   ModelSource model;
-  model.family = &FindModelFamily(json, what);
-  model.config = model.family->parse_config(json, what);
+  const Json text = LanguagePart(json, what).value_or(json);
+  model.family = &FindModelFamily(text, what);
+  model.config = model.family->parse_config(text, what);
   return model;
 }
 

@@ -15,6 +15,20 @@
 
 namespace narrow {
 
+// What a checkpoint calls the tensors of a decoder. Multimodal models hold theirs under other
+// names.
+struct TensorNames {
+  std::string body = "model.";   // before "layers.0." and "embed_tokens"
+  std::string head = "lm_head";  // a module
+};
+
+// A tensor beside the decoder, of a vision tower or a projector: copied as it is.
+struct OtherTensor {
+  std::string name;
+  int64_t bytes = 0;
+  std::string linear;  // the module whose matrix it is, for quantization configs; "" for none
+};
+
 struct DecoderConfig {
   std::string architecture;  // "LlamaForCausalLM"
   int64_t vocabulary = 0;
@@ -45,6 +59,8 @@ struct DecoderConfig {
   // a type, as the checkpoint's embedding is stored (bf16 where there is no checkpoint).
   Dtype dtype = Dtype::kBF16;
   bool dtype_stated = false;  // by the config
+  TensorNames names;
+  std::vector<OtherTensor> others;  // of the checkpoint; none for a model that is a decoder alone
 
   int64_t window(int64_t layer) const {
     return windows.empty() ? 0 : windows[static_cast<std::size_t>(layer)];

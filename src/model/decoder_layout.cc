@@ -12,7 +12,7 @@ NormSpec DecoderNorm(const DecoderConfig& config, const std::string& module) {
 }
 
 LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const std::string prefix = fmt::format("{}layers.{}.", config.names.body, layer);
   const std::string attention = prefix + "self_attn";
   const std::string mlp = prefix + "mlp";
   const int64_t hidden = config.hidden;
@@ -59,12 +59,13 @@ LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
 
 ModelSpec DecoderModel(const DecoderConfig& config) {
   ModelSpec spec;
-  spec.embedding = "model.embed_tokens.weight";
-  spec.final_norm = DecoderNorm(config, "model.norm");
+  spec.embedding = config.names.body + "embed_tokens.weight";
+  spec.final_norm = DecoderNorm(config, config.names.body + "norm");
   spec.embedding_scale = config.embedding_scale;
   spec.logit_scale = config.logit_scale;
-  spec.lm_head_module = "lm_head";
-  spec.lm_head = config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding : "lm_head.weight";
+  spec.lm_head_module = config.names.head;
+  spec.lm_head = config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding
+                                                                : config.names.head + ".weight";
   return spec;
 }
 

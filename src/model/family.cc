@@ -112,6 +112,10 @@ class WeightCheck {
     }
   }
 
+  void Others(const std::vector<OtherTensor>& others) {
+    for (const OtherTensor& other : others) ticked_.insert(other.name);
+  }
+
   // A head that is the embedding may be stored, or listed by the index, a second time.
   void NothingElse(const ModelFamily& family) const {
     const auto check = [&](const std::string& name) {
@@ -225,6 +229,7 @@ std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderCo
                                       const CheckpointReader& checkpoint, WeightState weights) {
   const ModelSpec model = family.model(config);
   WeightCheck check(checkpoint, weights, model.lm_head_module + ".weight");
+  check.Others(config.others);
   check.Tensor(model.embedding, {config.vocabulary, config.hidden});
   for (const NamedVector& norm : FinalNormTensors(model)) check.Tensor(norm.name, {norm.size});
   check.Tensor(model.lm_head, {config.vocabulary, config.hidden});

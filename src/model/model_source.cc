@@ -4,6 +4,7 @@
 #include "model/cache_scales.h"
 #include "model/head.h"
 #include "model/stored_layer.h"
+#include "model/wrapper.h"
 
 namespace narrow {
 namespace {
@@ -53,8 +54,16 @@ ModelSource OpenModel(const std::filesystem::path& directory, WeightState weight
   const Json& config = source.checkpoint->config();
   const Json plain =
       weights == WeightState::kQuantizedToo ? WithoutQuantization(config, what) : config;
-  source.family = &FindModelFamily(plain, what);
-  source.config = source.family->parse_config(plain, what);
+  const std::optional<Json> language = LanguagePart(plain, what);
+  source.family = &FindModelFamily(language.value_or(plain), what);
+  source.config = source.family->parse_config(language.value_or(plain), what);
+  if (language) {
+    const auto has = [&](const std::string& name) {
+      return source.checkpoint->Find(name) != nullptr || source.checkpoint->absent().contains(name);
+    };
+    source.config.names = LanguageNames(has, directory.string());
+    source.config.others = OtherTensors(*source.checkpoint, source.config.names);
+  }
   ChooseFactors(factors, source.config.rope);
   const auto warn = [&](const std::vector<std::string>& warnings) {
     source.warnings.insert(source.warnings.end(), warnings.begin(), warnings.end());

@@ -85,6 +85,7 @@ JobWork CountWork(const ModelSource& model, const std::set<std::string>& exclude
   for (const NamedVector& norm : FinalNormTensors(whole)) {
     work.other_bytes += BytesOf(model, norm.name, norm.size);
   }
+  for (const OtherTensor& other : model.config.others) work.other_bytes += other.bytes;
   for (int64_t i = 0; i < model.config.layers; ++i) {
     CountLayer(model, excluded, model.family->layer(model.config, i), work);
   }

@@ -109,6 +109,7 @@ std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelF
     tensors.push_back(SameTensor(source, norm.name));
   }
   if (model.lm_head != model.embedding) tensors.push_back(SameTensor(source, model.lm_head));
+  for (const OtherTensor& other : config.others) tensors.push_back(SameTensor(source, other.name));
   return tensors;
 }
 
@@ -145,6 +146,9 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
     }
   }
   description.excluded_linears.push_back(family.model(config).lm_head_module);
+  for (const OtherTensor& other : config.others) {
+    if (!other.linear.empty()) description.excluded_linears.push_back(other.linear);
+  }
   return description;
 }
 

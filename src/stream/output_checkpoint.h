@@ -37,7 +37,8 @@ struct RowRange {
 // Thread-compatible.
 class OutputCheckpoint {
  public:
-  // Plans every tensor of the output: embedding, layers, final norm, head, in this order.
+  // Plans every tensor of the output: embedding, layers, final norm, head, and what stands beside
+  // the decoder, in this order.
   OutputCheckpoint(const CheckpointReader& source, const ModelFamily& family,
                    const DecoderConfig& config, const LayerQuantizationOptions& quantization,
                    const OutputOptions& options, const std::filesystem::path& directory);

@@ -371,6 +371,8 @@ class Pass {
     } else if (copies_head) {
       CopyChecked(model.lm_head);
     }
+    if (request_.output == nullptr) return;
+    for (const OtherTensor& other : config_.others) request_.output->Copy(other.name, {});
   }
 
   // Losses of every evaluated token, and what quantization did to them.
