@@ -151,14 +151,15 @@ void CheckUnknown(const ExpectedModel& expected, const InspectedTensor& tensor,
                                                          "rotary_emb.original_inv_freq",
                                                          "rotary_emb.cos_cached",
                                                          "rotary_emb.sin_cached"};
+  if (expected.body && !tensor.name.starts_with(*expected.body) && tensor.name != expected.head) {
+    return;  // beside the decoder
+  }
   const bool ignored = std::any_of(kIgnored.begin(), kIgnored.end(), [&](std::string_view suffix) {
     return tensor.name.ends_with(suffix);
   });
   if (ignored) {
     findings.Warning("tensors that vLLM ignores",
                      fmt::format("tensor {} is ignored by vLLM", Quoted(tensor.name)));
-  } else if (expected.body && !tensor.name.starts_with(*expected.body)) {
-    // Beside the decoder.
   } else if (tensor.name != expected.head) {  // a tied model may still carry its copy
     const bool probability = tensor.name.ends_with(".prob_scale");
     findings.Error(

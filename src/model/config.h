@@ -51,6 +51,8 @@ struct DecoderConfig {
   float residual_scale = 1.0f;
   float embedding_scale = 1.0f;
   float logit_scale = 1.0f;
+  float score_softcap = 0.0f;  // 0: none
+  float logit_softcap = 0.0f;  // 0: none
   Bias query_key_value_bias = Bias::kNone;
   Bias attention_output_bias = Bias::kNone;
   Bias mlp_bias = Bias::kNone;

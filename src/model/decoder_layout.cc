@@ -25,6 +25,7 @@ LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
   spec.attention.scores.scale = config.score_scale != 0.0f
                                     ? config.score_scale
                                     : 1.0f / std::sqrt(static_cast<float>(config.heads.head_size));
+  spec.attention.scores.softcap = config.score_softcap;
   spec.attention.scores.window = config.window(layer);
   if (config.rotates(layer)) {
     const double width = static_cast<double>(config.heads.head_size) * config.rotary_share;
@@ -63,6 +64,7 @@ ModelSpec DecoderModel(const DecoderConfig& config) {
   spec.final_norm = DecoderNorm(config, config.names.body + "norm");
   spec.embedding_scale = config.embedding_scale;
   spec.logit_scale = config.logit_scale;
+  spec.logit_softcap = config.logit_softcap;
   spec.lm_head_module = config.names.head;
   spec.lm_head = config.lm_head == DecoderConfig::LmHead::kTied ? spec.embedding
                                                                 : config.names.head + ".weight";
@@ -70,7 +72,7 @@ ModelSpec DecoderModel(const DecoderConfig& config) {
 }
 
 void NormAfterBlocks(const DecoderConfig& config, int64_t layer, LayerSpec& spec) {
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const std::string prefix = fmt::format("{}layers.{}.", config.names.body, layer);
   spec.Norm(NormPlace::kBeforeAttention) = spec.Norm(NormPlace::kBeforeMlp) = std::nullopt;
   spec.Norm(NormPlace::kAfterAttention) = DecoderNorm(config, prefix + "post_attention_layernorm");
   spec.Norm(NormPlace::kAfterMlp) = DecoderNorm(config, prefix + "post_feedforward_layernorm");
@@ -96,6 +98,21 @@ void StoreTogether(LayerSpec& spec, LinearGroup group, WeightRole role, std::str
   for (; last != spec.linears.end() && last->group == group; ++last) whole.rows += last->rows;
   *first = whole;
   spec.linears.erase(first + 1, last);
+}
+
+std::string LayerPrefix(const LayerSpec& spec) {
+  return spec.attention_module.substr(0, spec.attention_module.rfind('.') + 1);
+}
+
+void LeaveOutGate(LayerSpec& spec, std::string_view up, std::string_view down) {
+  spec.mlp.gate = MlpBlock::Gate::kNone;
+  std::erase_if(spec.linears,
+                [](const LinearSpec& linear) { return linear.role == WeightRole::kGate; });
+  for (LinearSpec& linear : spec.linears) {
+    const bool is_up = linear.role == WeightRole::kUp;
+    if (!is_up && linear.role != WeightRole::kDown) continue;
+    linear.module = fmt::format("{}mlp.{}", LayerPrefix(spec), is_up ? up : down);
+  }
 }
 
 bool IsRotaryTable(std::string_view name) {

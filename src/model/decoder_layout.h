@@ -31,6 +31,12 @@ void NormHeads(const DecoderConfig& config, std::string_view query, std::string_
 // `name` is the last part of its module.
 void StoreTogether(LayerSpec& spec, LinearGroup group, WeightRole role, std::string_view name);
 
+// What module names of the layer begin with: "model.layers.3.".
+std::string LayerPrefix(const LayerSpec& spec);
+
+// An MLP without a gate, and what its two modules are called.
+void LeaveOutGate(LayerSpec& spec, std::string_view up, std::string_view down);
+
 // Tables of the rotary embedding: frequencies, and cosines and sines of every position. Source:
 // vLLM 0.32, models/utils.py (AutoWeightsLoader), which leaves the same ones out.
 bool IsRotaryTable(std::string_view name);

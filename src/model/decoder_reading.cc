@@ -257,16 +257,27 @@ std::optional<Dtype> ParseDtype(const Json& config, std::string_view what) {
        Quoted(*name));
 }
 
-void RefuseUnsupported(const Json& config, std::string_view what) {
+std::string_view NameOf(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return "silu";
+    case Activation::kGeluTanh:
+      return "gelu_pytorch_tanh";
+    default:
+      return "relu2";
+  }
+}
+
+void RefuseUnsupported(const Json& config, std::string_view what, std::string_view expected) {
   if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
     Fail(ErrorCode::kUnsupported,
          "{}: the checkpoint is already quantized (quantization_config); start from the original",
          what);
   }
-  const std::string activation = OptionalString(config, "hidden_act", what).value_or("silu");
-  if (activation != "silu") {
-    Fail(ErrorCode::kUnsupported, "{}: hidden_act {} is not supported; expected silu", what,
-         Quoted(activation));
+  const std::optional<std::string> activation = OptionalString(config, "hidden_act", what);
+  if (activation && *activation != expected) {
+    Fail(ErrorCode::kUnsupported, "{}: hidden_act {} is not supported; expected {}", what,
+         Quoted(*activation), expected);
   }
 }
 
@@ -310,16 +321,18 @@ DecoderConfig ReadShapes(const Json& config, std::string_view what, const Decode
 
 void ReadArithmetic(const Json& config, std::string_view what, const DecoderDefaults& family,
                     DecoderConfig& result) {
-  RefuseUnsupported(config, what);
+  RefuseUnsupported(config, what, NameOf(family.activation));
+  result.activation = family.activation;
   result.max_positions =
       OptionalInt(config, "max_position_embeddings", what).value_or(family.max_positions);
   if (result.max_positions <= 0) {
     Fail(ErrorCode::kCorruptInput, "{}: \"max_position_embeddings\" is {}, expected 1 or more",
          what, result.max_positions);
   }
-  const double epsilon = OptionalNumber(config, "rms_norm_eps", what).value_or(family.norm_epsilon);
+  const double epsilon = OptionalNumber(config, family.epsilon, what).value_or(family.norm_epsilon);
   if (!(epsilon >= 0 && epsilon < 1)) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"rms_norm_eps\" is {}, expected 0 to 1", what, epsilon);
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 0 to 1", what, family.epsilon,
+         epsilon);
   }
   result.norm_epsilon = static_cast<float>(epsilon);
   ParseRope(config, what, family, result);

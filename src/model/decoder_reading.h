@@ -21,6 +21,8 @@ struct DecoderDefaults {
   double norm_epsilon = 1e-6;
   double theta = 10000.0;
   bool tied = false;
+  std::string_view epsilon = "rms_norm_eps";
+  Activation activation = Activation::kSilu;
   double rotary_share = 1.0;  // partial_rotary_factor
   // Whether the family's models rotate a part of each head where partial_rotary_factor says so.
   enum class Rotation { kWhole, kPartial } rotation = Rotation::kWhole;

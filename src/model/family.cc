@@ -14,10 +14,11 @@ namespace {
 
 std::span<const ModelFamily> Families() {
   static const std::array families = {
-      LlamaFamily(),     Qwen2Family(),      Qwen3Family(),   MistralFamily(),
-      MinistralFamily(), Ministral3Family(), Phi3Family(),    Olmo2Family(),
-      Olmo3Family(),     GraniteFamily(),    Glm4Family(),    SmolLm3Family(),
-      Ernie45Family(),   SeedOssFamily(),    Exaone4Family(), HunYuanDenseFamily(),
+      LlamaFamily(),        Qwen2Family(),   Qwen3Family(),   MistralFamily(), MinistralFamily(),
+      Ministral3Family(),   Phi3Family(),    Olmo2Family(),   Olmo3Family(),   GraniteFamily(),
+      Glm4Family(),         SmolLm3Family(), Ernie45Family(), SeedOssFamily(), Exaone4Family(),
+      HunYuanDenseFamily(), GemmaFamily(),   Gemma2Family(),  Gemma3Family(),  Starcoder2Family(),
+      NemotronFamily(),     CohereFamily(),  Cohere2Family(),
   };
   return families;
 }

@@ -44,7 +44,7 @@ void DropSections(Json& text, const char* member, std::string_view what) {
   Json rope = *found;
   rope.erase("mrope_section");
   for (const char* kind : {"type", "rope_type"}) {
-    if (rope.contains(kind) && rope[kind] == "mrope") rope[kind] = "default";
+    if (OptionalString(rope, kind, what).value_or("") == "mrope") rope[kind] = "default";
   }
   text[member] = std::move(rope);
 }

@@ -49,9 +49,64 @@ constexpr std::array kDimensions = {
                2048},
 };
 
+// The best known model of each other family, as far as its config.json decides shapes and
+// arithmetic. Source: config.json of google/gemma-7b, gemma-2-9b, gemma-3-27b-it (text_config),
+// bigcode/starcoder2-15b, nvidia/Minitron-8B-Base, CohereForAI/c4ai-command-r-v01 and
+// c4ai-command-r7b-12-2024.
+struct Written {
+  ModelPreset preset;
+  std::string_view config;
+};
+constexpr std::array kWritten = {
+    Written{{"gemma-7b", "Gemma 7B, 28 layers, 17 GB"}, R"({
+      "architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_size": 3072,
+      "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16,
+      "num_key_value_heads": 16, "head_dim": 256, "vocab_size": 256000,
+      "max_position_embeddings": 8192, "rms_norm_eps": 1e-06, "rope_theta": 10000.0})"},
+    Written{{"gemma-2-9b", "Gemma 2 9B, 42 layers, 18 GB"}, R"({
+      "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "hidden_size": 3584,
+      "intermediate_size": 14336, "num_hidden_layers": 42, "num_attention_heads": 16,
+      "num_key_value_heads": 8, "head_dim": 256, "vocab_size": 256000, "sliding_window": 4096,
+      "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+      "query_pre_attn_scalar": 256, "max_position_embeddings": 8192, "rms_norm_eps": 1e-06,
+      "rope_theta": 10000.0})"},
+    Written{{"gemma-3-27b", "Gemma 3 27B without its vision tower, 62 layers, 54 GB"}, R"({
+      "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 5376,
+      "intermediate_size": 21504, "num_hidden_layers": 62, "num_attention_heads": 32,
+      "num_key_value_heads": 16, "head_dim": 128, "vocab_size": 262208, "sliding_window": 1024,
+      "query_pre_attn_scalar": 168, "max_position_embeddings": 131072, "rms_norm_eps": 1e-06,
+      "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0,
+      "rope_scaling": {"rope_type": "linear", "factor": 8.0}})"},
+    Written{{"starcoder2-15b", "StarCoder2 15B, 40 layers, 32 GB"}, R"({
+      "architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_size": 6144,
+      "intermediate_size": 24576, "num_hidden_layers": 40, "num_attention_heads": 48,
+      "num_key_value_heads": 4, "vocab_size": 49152, "sliding_window": 4096, "use_bias": true,
+      "tie_word_embeddings": false, "max_position_embeddings": 16384, "norm_epsilon": 1e-05,
+      "rope_theta": 100000.0})"},
+    Written{{"minitron-8b", "Minitron 8B, a Nemotron, 32 layers, 15 GB"}, R"({
+      "architectures": ["NemotronForCausalLM"], "model_type": "nemotron", "hidden_size": 4096,
+      "intermediate_size": 16384, "num_hidden_layers": 32, "num_attention_heads": 48,
+      "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 256000,
+      "partial_rotary_factor": 0.5, "max_position_embeddings": 4096, "norm_eps": 1e-05,
+      "rope_theta": 10000.0})"},
+    Written{{"command-r", "Command R 35B, 40 layers, 70 GB"}, R"({
+      "architectures": ["CohereForCausalLM"], "model_type": "cohere", "hidden_size": 8192,
+      "intermediate_size": 22528, "num_hidden_layers": 40, "num_attention_heads": 64,
+      "num_key_value_heads": 64, "vocab_size": 256000, "logit_scale": 0.0625,
+      "max_position_embeddings": 131072, "layer_norm_eps": 1e-05, "rope_theta": 8000000.0})"},
+    Written{{"command-r7b", "Command R7B, 32 layers, 16 GB"}, R"({
+      "architectures": ["Cohere2ForCausalLM"], "model_type": "cohere2", "hidden_size": 4096,
+      "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+      "num_key_value_heads": 8, "vocab_size": 256000, "sliding_window": 4096,
+      "sliding_window_pattern": 4, "logit_scale": 0.25, "max_position_embeddings": 132096,
+      "layer_norm_eps": 1e-05, "rope_theta": 50000.0})"},
+};
+
 constexpr auto kPresets = [] {
-  std::array<ModelPreset, kDimensions.size()> presets;
-  for (std::size_t i = 0; i < presets.size(); ++i) presets[i] = kDimensions[i].preset;
+  std::array<ModelPreset, kDimensions.size() + kWritten.size()> presets;
+  std::size_t count = 0;
+  for (const Dimensions& model : kDimensions) presets[count++] = model.preset;
+  for (const Written& model : kWritten) presets[count++] = model.preset;
   return presets;
 }();
 
@@ -96,6 +151,14 @@ Json PresetConfig(std::string_view name) {
   for (const Dimensions& model : kDimensions) {
     if (model.preset.name == name) return MakeConfig(model);
     known += (known.empty() ? "" : ", ") + std::string(model.preset.name);
+  }
+  for (const Written& model : kWritten) {
+    if (model.preset.name == name) {
+      Json config = ParseJson(model.config, model.preset.name);
+      config["torch_dtype"] = "bfloat16";
+      return config;
+    }
+    known += ", " + std::string(model.preset.name);
   }
   Fail(ErrorCode::kInvalidArgument, "there is no preset {}; expected one of {}", Quoted(name),
        known);

@@ -15,7 +15,7 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2_5_VLConfig,
+from transformers import (Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2_5_VLConfig,
                           Qwen2_5_VLForConditionalGeneration)
 
 OUTPUT = pathlib.Path(__file__).resolve().parents[2] / 'tests' / 'golden' / 'wrappers'
@@ -42,6 +42,16 @@ def qwen2_5_vl():
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
+def gemma3():
+    vision = {'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 2,
+              'image_size': 16, 'patch_size': 8}
+    text = {**TEXT, 'head_dim': 16, 'query_pre_attn_scalar': 12, 'sliding_window': 16, 'tie_word_embeddings': True,
+            'sliding_window_pattern': 2}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=95,
+                          boi_token_index=94, eoi_token_index=93)
+    return Gemma3ForConditionalGeneration(config)
+
+
 def with_random_weights(model):
     generator = torch.Generator().manual_seed(16)
     for parameter in model.parameters():
@@ -52,7 +62,7 @@ def with_random_weights(model):
 
 
 def losses(model, windows):
-    model = model.float().eval()
+    model.eval()
     with torch.no_grad():
         logits = model(input_ids=torch.tensor(windows), attention_mask=torch.ones(len(windows), len(windows[0]))).logits
     return [torch.nn.functional.cross_entropy(row[:-1].double(), torch.tensor(window[1:])).item()
@@ -88,7 +98,7 @@ def make(name, model, output):
     windows = torch.randint(3, 90, (3, 40), generator=generator).tolist()
     names = load_file(directory / 'model.safetensors').keys()
     others = sorted(n for n in names if n.startswith(('visual.', 'vision_tower.', 'multi_modal_projector.')))
-    reference = {'tokens': windows, 'window_nll': losses(model, windows), 'others': others}
+    reference = {'tokens': windows, 'window_nll': losses(type(model).from_pretrained(directory, dtype=torch.float32), windows), 'others': others}
     config = json.loads((directory / 'config.json').read_text())
     write(directory, config, reference)
     return directory, config
@@ -100,6 +110,7 @@ def main():
     other_layout(directory, 'other', (('language_model.model.', 'model.language_model.'), ('language_model.lm_head', 'lm_head'),
                              ('vision_tower.', 'model.vision_tower.'),
                              ('multi_modal_projector.', 'model.multi_modal_projector.')), config)
+    make('gemma3', gemma3(), output)
     directory, config = make('qwen2-5-vl', qwen2_5_vl(), output)
     text = {**config['text_config'], 'model_type': 'qwen2_5_vl',
             'rope_theta': config['text_config']['rope_parameters']['rope_theta'],

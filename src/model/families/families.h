@@ -5,8 +5,13 @@
 
 namespace narrow {
 
+ModelFamily Cohere2Family();
+ModelFamily CohereFamily();
 ModelFamily Ernie45Family();
 ModelFamily Exaone4Family();
+ModelFamily Gemma2Family();
+ModelFamily Gemma3Family();
+ModelFamily GemmaFamily();
 ModelFamily Glm4Family();
 ModelFamily GraniteFamily();
 ModelFamily HunYuanDenseFamily();
@@ -14,6 +19,7 @@ ModelFamily LlamaFamily();
 ModelFamily MinistralFamily();
 ModelFamily Ministral3Family();
 ModelFamily MistralFamily();
+ModelFamily NemotronFamily();
 ModelFamily Olmo2Family();
 ModelFamily Olmo3Family();
 ModelFamily Phi3Family();
@@ -21,5 +27,6 @@ ModelFamily Qwen2Family();
 ModelFamily Qwen3Family();
 ModelFamily SeedOssFamily();
 ModelFamily SmolLm3Family();
+ModelFamily Starcoder2Family();
 
 }  // namespace narrow

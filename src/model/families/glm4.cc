@@ -31,7 +31,7 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 
 LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
   LayerSpec spec = DecoderLayout(config, layer);
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const std::string prefix = fmt::format("{}layers.{}.", config.names.body, layer);
   spec.Norm(NormPlace::kAfterAttention) = DecoderNorm(config, prefix + "post_self_attn_layernorm");
   spec.Norm(NormPlace::kAfterMlp) = DecoderNorm(config, prefix + "post_mlp_layernorm");
   StoreTogether(spec, LinearGroup::kGateUp, WeightRole::kGateUp, "gate_up_proj");
