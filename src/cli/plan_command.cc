@@ -12,6 +12,7 @@
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/run_plan.h"
+#include "jobs/streamed_model.h"
 
 namespace narrow {
 namespace {
@@ -60,8 +61,14 @@ int Run(PlanFlags flags) {
   ProgressDisplay progress(ProgressDisplay::StandardError());
   FetchDatasets(request.job, progress);
   if (IsHubModel(flags.job.model_dir)) {
-    request.job.model_directory =
-        LocateModel(flags.job.model_dir, ModelPart::kDescription, progress);
+    if (HubSettingsFromEnvironment().offline) {
+      request.job.model_directory =
+          LocateModel(flags.job.model_dir, ModelPart::kDescription, progress);
+    } else {
+      const HubModel model = OpenHubModel(flags.job.model_dir, request.job, progress);
+      ReadHeadersFromHub(model, request.job);
+      request.download = PlanDownload(model, request.job, StreamLimit(flags.job));
+    }
   }
   if (flags.job.skip_quantization) request.task = PlanRequest::Task::kEvaluate;
   if (named) CheckPaths(request.job);

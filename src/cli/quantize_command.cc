@@ -9,6 +9,7 @@
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
+#include "jobs/streamed_model.h"
 
 namespace narrow {
 namespace {
@@ -54,6 +55,11 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
   FetchDatasets(request, progress);
+  if (const auto limit = StreamLimit(flags)) {
+    const RunReport report = RunStreamed(request, flags.model_dir, *limit, progress);
+    PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
+    return 0;
+  }
   if (IsHubModel(flags.model_dir)) {
     request.model_directory = LocateModel(flags.model_dir, ModelPart::kDescription, progress);
     CheckBeforeWeights(request);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/version.h"
 #include "cli/quark_flags.h"
+#include "jobs/model_location.h"
 #include "quantization/scheme_presets.h"
 
 namespace narrow {
@@ -116,6 +117,12 @@ void AddJobFlags(CLI::App& command, QuantizeFlags& flags) {
       .add_option("--save_interval", flags.save_interval,
                   "Seconds between saved states while hidden states are in memory (default: 60)")
       ->check(FiniteNumber(Bound::kFrom, 0, std::numeric_limits<double>::max()));
+  command.add_flag(
+      "--stream", flags.stream,
+      "Of a model of the hub, fetch weight files while the job computes, and drop them "
+      "when they are not needed any more");
+  command.add_option("--stream_disk", flags.stream_disk,
+                     "Disk space that --stream may take (default: 20GB)");
   command.add_flag("--multi_gpu", flags.multi_gpu,
                    "Accepted for compatibility; this build computes on all CPU cores");
   command.add_flag("--skip_quantization", flags.skip_quantization,
@@ -170,6 +177,28 @@ void CheckKeepFlags(const QuantizeFlags& flags) {
     Fail(ErrorCode::kInvalidArgument,
          "--max_kl is measured by the evaluation; leave out --skip_evaluation, or use "
          "--keep_layers");
+  }
+}
+
+void CheckStreamFlags(const QuantizeFlags& flags) {
+  if (!flags.stream_disk.empty() && !flags.stream) {
+    Fail(ErrorCode::kInvalidArgument, "--stream_disk is about --stream; give that, too");
+  }
+  if (!flags.stream) return;
+  if (flags.skip_quantization) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--stream is about quantization; with --skip_quantization leave it out");
+  }
+  if (IsDataFree(flags)) {
+    Fail(ErrorCode::kUnsupported,
+         "--stream: this build streams jobs with a forward pass, not those from the weights alone; "
+         "leave it out");
+  }
+  if (!IsHubModel(flags.model_dir)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--stream is about models of the hub, and {} is none: leave it out, or give "
+         "--model_dir org/name",
+         flags.model_dir);
   }
 }
 
@@ -240,9 +269,15 @@ void CheckQuantizeFlags(const QuantizeFlags& flags) {
          "--skip_quantization and --skip_evaluation together leave nothing to do");
   }
   CheckKeepFlags(flags);
+  CheckStreamFlags(flags);
   if (!flags.skip_quantization && flags.output_dir.empty()) {
     Fail(ErrorCode::kInvalidArgument, "--output_dir is required; it names the directory to make");
   }
+}
+
+std::optional<int64_t> StreamLimit(const QuantizeFlags& flags) {
+  if (!flags.stream) return std::nullopt;
+  return ParseByteSize(flags.stream_disk.empty() ? "20GB" : flags.stream_disk, "--stream_disk");
 }
 
 QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {

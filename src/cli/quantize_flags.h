@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct QuantizeFlags {
   bool no_weight_matrix_merge = false;
   bool weight_matrix_merge = false;
   bool multi_gpu = false;
+  bool stream = false;
+  std::string stream_disk;
   bool skip_quantization = false;
   bool skip_evaluation = false;
   bool overwrite = false;
@@ -62,6 +65,8 @@ void CheckQuantizeFlags(const QuantizeFlags& flags);
 bool IsDataFree(const QuantizeFlags& flags);
 // Throws: as GetSchemePreset and ReadRecipe; kInvalidArgument for flags that need a forward pass.
 DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags);
+// Bytes of --stream_disk; nothing without --stream.
+std::optional<int64_t> StreamLimit(const QuantizeFlags& flags);
 
 // Sets the number of threads, too.
 QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags);

@@ -78,7 +78,7 @@ void FilePipeline::Drain(std::deque<std::shared_ptr<Chunk>>& chunks) noexcept {
   done_.wait(lock, [&] { return std::ranges::all_of(chunks, [](auto& c) { return c->done; }); });
   for (const auto& chunk : chunks) buffers_.push_back(std::move(chunk->buffer));
   chunks.clear();
-  cancelled_ = false;
+  cancelled_ = ended_.load();
 }
 
 void FilePipeline::Read(const RemoteFile& file, int64_t offset,
@@ -111,7 +111,7 @@ void FilePipeline::Read(const RemoteFile& file, int64_t offset,
         buffers_.push_back(std::move(first->buffer));
       }
       if (file.ranges_ignored() && chunks.empty() && next < size) {
-        HttpSession session(settings_);
+        HttpSession session(settings_, &cancelled_);
         return file.ReadRest(session, next, [&](std::span<const std::byte> bytes) {
           sink(bytes);
           return true;

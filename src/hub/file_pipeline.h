@@ -27,6 +27,9 @@ class FilePipeline {
   FilePipeline(const FilePipeline&) = delete;
   FilePipeline& operator=(const FilePipeline&) = delete;
 
+  // Ends the Read that is under way, and all that follow, with an Error. From any thread.
+  void Cancel() { ended_ = cancelled_ = true; }
+
   // Hands the bytes of the file from `offset` on to `sink`, in order, each once. Throws: as
   // RemoteFile::Read; what the sink throws.
   void Read(const RemoteFile& file, int64_t offset,
@@ -41,6 +44,7 @@ class FilePipeline {
 
   const HubSettings& settings_;
   std::atomic<bool> cancelled_ = false;
+  std::atomic<bool> ended_ = false;  // cancelled for good
   bool ends_ = false;
   std::mutex mutex_;
   std::condition_variable work_;

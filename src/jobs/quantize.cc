@@ -14,6 +14,7 @@
 #include "jobs/quantize_job.h"
 #include "jobs/run_plan.h"
 #include "jobs/run_report.h"
+#include "jobs/streamed_model.h"
 #include "model/side_files.h"
 #include "model/wrapper.h"
 #include "plan/memory_plan.h"
@@ -76,6 +77,7 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   const std::string factors = RopeFactorsInUse(model.config);
   if (!factors.empty()) fingerprint["--rope_factors"] = factors;
   fingerprint["instruction set"] = InstructionSetName();
+  if (!request.revision.empty()) fingerprint[kRevisionKey] = request.revision;
   const std::string config = model.checkpoint->config().dump();
   AddHash(fingerprint, "config.json", std::as_bytes(std::span(config)));
   for (const CheckpointReader::FileFacts& file : model.checkpoint->files()) {
@@ -149,7 +151,10 @@ class QuantizeRun {
   QuantizeRun(const QuantizeRequest& request, ProgressSink& progress)
       : request_(request),
         progress_(progress),
-        model_(OpenModel(request.model_directory, WeightState::kOriginal, request.rope_factors)),
+        model_(
+            request.weights
+                ? OpenModel(request.weights(), WeightState::kOriginal, request.rope_factors)
+                : OpenModel(request.model_directory, WeightState::kOriginal, request.rope_factors)),
         source_facts_(ReadSourceFacts(request.model_directory)),
         quantization_(QuantizationOptions(request, model_)),
         output_options_{&FindExportFormat(request.export_format), request.max_shard_bytes},
@@ -221,6 +226,7 @@ class QuantizeRun {
   JobPlan Plan() {
     JobShape shape =
         ShapeOf(model_, pass_.compute, &quantization_, &calibration_->stream, evaluated());
+    shape.resident_before_bytes += request_.weights_memory_bytes;
     SetMeasurements(request_,
                     evaluated() ? TokensOfSpread(*evaluated(), request_.attribution_windows) : 0,
                     shape);

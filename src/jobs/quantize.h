@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,10 @@ inline constexpr int64_t kDefaultAttributionWindows = 4;
 
 struct QuantizeRequest {
   std::filesystem::path model_directory;
+  // Where weights come from that are not in it; empty: it has them.
+  std::function<CheckpointFiles()> weights{};
+  int64_t weights_memory_bytes = 0;  // that fetching them takes
+  std::string revision{};            // of a model of the hub: "org/name@main is COMMIT"
   std::filesystem::path output_directory;
   StagedDirectory::Existing existing = StagedDirectory::Existing::kRefuse;
   std::string scheme = "fp8";

@@ -272,12 +272,11 @@ JobPlan RunPlan(const PlanRequest& request) {
   const QuantizeRequest& job = request.job;
   const bool quantizes = request.task == PlanRequest::Task::kQuantize;
   std::vector<std::string> assumptions;
-  const bool has_weights = HasWeights(job.model_directory);
-  const ModelSource model =
-      has_weights ? OpenModel(job.model_directory,
-                              quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo,
-                              job.rope_factors)
-                  : DescribedModel(job.model_directory);
+  const bool has_weights = job.weights || HasWeights(job.model_directory);
+  const WeightState state = quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo;
+  const ModelSource model = job.weights   ? OpenModel(job.weights(), state, job.rope_factors)
+                            : has_weights ? OpenModel(job.model_directory, state, job.rope_factors)
+                                          : DescribedModel(job.model_directory);
   if (!has_weights) {
     assumptions.push_back(fmt::format("no weight files: sizes are those of config.json, in {}",
                                       Name(model.config.dtype)));
@@ -306,6 +305,7 @@ JobPlan RunPlan(const PlanRequest& request) {
   if (SmallestBudget(work.shape) <= budget) rates = Measure(work, budget, directories);
   JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
   plan.assumptions = std::move(assumptions);
+  if (request.download) AddDownload(*request.download, plan);
   return plan;
 }
 

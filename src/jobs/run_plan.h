@@ -29,6 +29,7 @@ JobDirectories DirectoriesOf(const QuantizeRequest& request);
 struct PlanRequest {
   QuantizeRequest job;
   enum class Task { kQuantize, kEvaluate } task = Task::kQuantize;
+  std::optional<DownloadPlan> download{};  // of a model of the hub
 };
 
 // The plan of a job that is only described: config.json and the tensor headers, or config.json

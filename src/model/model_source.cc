@@ -1,5 +1,7 @@
 #include "model/model_source.h"
 
+#include <utility>
+
 #include "io/model_directory.h"
 #include "model/cache_scales.h"
 #include "model/head.h"
@@ -48,8 +50,13 @@ std::string RopeFactorsInUse(const DecoderConfig& config) {
 
 ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights,
                       RopeFactors factors) {
+  return OpenModel(FindCheckpointFiles(directory), weights, factors);
+}
+
+ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors factors) {
+  const std::filesystem::path directory = files.directory;
   ModelSource source;
-  source.checkpoint = std::make_unique<CheckpointReader>(directory);
+  source.checkpoint = std::make_unique<CheckpointReader>(std::move(files));
   const std::string what = "config.json of " + directory.string();
   const Json& config = source.checkpoint->config();
   const Json plain =

@@ -26,9 +26,12 @@ enum class RopeFactors { kServed, kShort, kLong };
 
 // Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
 // before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead, CheckWeights and
-// CheckScaleValues do; kInvalidArgument for factors
-// that a model has not.
+// CheckScaleValues do; kInvalidArgument for factors that a model has not.
 ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights,
+                      RopeFactors factors = RopeFactors::kServed);
+
+// The same for a checkpoint whose weights lie elsewhere than in its directory.
+ModelSource OpenModel(CheckpointFiles files, WeightState weights,
                       RopeFactors factors = RopeFactors::kServed);
 
 // "short" or "long", where the model is a longrope one; "" otherwise.

@@ -195,6 +195,23 @@ JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget
   return plan;
 }
 
+void AddDownload(DownloadPlan download, JobPlan& plan) {
+  std::map<dev_t, DiskNeed> disks;
+  AddDisk(download.directory, download.disk_bytes, 0, disks);
+  for (auto& [device, need] : disks) {
+    struct stat other = {};
+    const auto same = std::ranges::find_if(plan.disks, [&](const DiskNeed& disk) {
+      return ::stat(disk.directory.c_str(), &other) == 0 && other.st_dev == device;
+    });
+    if (same == plan.disks.end()) {
+      plan.disks.push_back(need);
+    } else {
+      same->needed_bytes += need.needed_bytes;
+    }
+  }
+  plan.download = std::move(download);
+}
+
 void CheckDisks(const JobPlan& plan) {
   for (const DiskNeed& disk : plan.disks) {
     if (disk.needed_bytes <= disk.free_bytes) continue;

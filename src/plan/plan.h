@@ -29,6 +29,20 @@ struct Alternative {
   double seconds = 0;        // 0: not known
 };
 
+// What fetching the weights from the hub takes.
+struct DownloadPlan {
+  int64_t files = 0;
+  int64_t model_bytes = 0;          // of all weight files
+  int64_t bytes = 0;                // that are to come; what a job reads twice counts twice
+  int64_t disk_bytes = 0;           // at most at the same time
+  std::filesystem::path directory;  // where they go
+  bool streamed = false;            // --stream
+  bool twice = false;               // the job fetches them twice
+  int64_t measured_bytes = 0;       // that the rate was measured on; 0: it was not
+  double bytes_per_second = 0;
+  double seconds = 0;  // beside those of the job; streamed, they overlap with it
+};
+
 struct JobPlan {
   JobWork work;
   int64_t budget_bytes = 0;
@@ -40,6 +54,7 @@ struct JobPlan {
   std::optional<MachineRates> rates;
   std::vector<Alternative> alternatives;  // the most helpful first
   std::vector<std::string> assumptions;   // sentences
+  std::optional<DownloadPlan> download;   // of a model of the hub
 };
 
 // Where a job leaves its files.
@@ -55,6 +70,9 @@ std::filesystem::path ExistingAncestor(std::filesystem::path path);
 // Throws: kMemoryBudget naming the smallest budget and the flag that lowers it most.
 JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget_bytes,
                  std::optional<MachineRates> rates);
+
+// Adds what the download takes, its disk among the others.
+void AddDownload(DownloadPlan download, JobPlan& plan);
 
 // Throws: kIo when a disk is too small, naming what is needed, what is free and the flag that
 // helps.

@@ -160,6 +160,37 @@ std::vector<std::string> ShortPlan(const JobPlan& plan) {
   return lines;
 }
 
+namespace {
+
+std::string DescribeDownload(const DownloadPlan& download) {
+  std::string text =
+      fmt::format("Download: {} of {} in {} weight files{}, {} on disk{} at most",
+                  Gigabytes(download.bytes), Gigabytes(download.model_bytes), download.files,
+                  download.twice ? ", fetched twice (to measure what to keep, and to write)" : "",
+                  Gigabytes(download.disk_bytes), download.streamed ? " (--stream_disk)" : "");
+  if (download.measured_bytes > 0) {
+    text += fmt::format("; about {} at {:.1f} MB/s, measured over {:.0f} MB{}",
+                        Duration(download.seconds), download.bytes_per_second / 1e6,
+                        static_cast<double>(download.measured_bytes) / 1e6,
+                        download.streamed ? ", while the job computes" : ", before the job");
+  }
+  return text;
+}
+
+Json DownloadJson(const DownloadPlan& download) {
+  return {{"files", download.files},
+          {"model_bytes", download.model_bytes},
+          {"bytes", download.bytes},
+          {"disk_bytes", download.disk_bytes},
+          {"streamed", download.streamed},
+          {"twice", download.twice},
+          {"measured_bytes", download.measured_bytes},
+          {"bytes_per_second", download.bytes_per_second},
+          {"seconds", download.seconds}};
+}
+
+}  // namespace
+
 std::string RenderPlan(const JobPlan& plan) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
@@ -187,6 +218,7 @@ std::string RenderPlan(const JobPlan& plan) {
                    Gigabytes(plan.work.output_bytes()),
                    Gigabytes(plan.work.work_directory_bytes()));
   }
+  if (plan.download) fmt::format_to(out, "{}\n", DescribeDownload(*plan.download));
   AddMemory(plan, text);
   AddTime(plan, text);
   AddAlternatives(plan, text);
@@ -225,6 +257,7 @@ Json PlanJson(const JobPlan& plan) {
                                     {"disk_bytes", alternative.disk_bytes},
                                     {"seconds", alternative.seconds}});
   }
+  if (plan.download) json["download"] = DownloadJson(*plan.download);
   json["notes"] = plan.assumptions;
   return json;
 }
