@@ -12,7 +12,8 @@ constexpr ExportFormat kFormats[] = {
     {"fp8", "quant_method fp8: vLLM's own FP8 checkpoints, self_attn.k_scale, v_scale and q_scale",
      &Fp8QuantizationConfig, &QuarkLinearTensors, &Fp8AttentionScaleTensors},
     {"quark", "quant_method quark: AMD Quark's checkpoints, k_proj, v_proj and q_proj output_scale",
-     &QuarkQuantizationConfig, &QuarkLinearTensors, &QuarkAttentionScaleTensors},
+     &QuarkQuantizationConfig, &QuarkLinearTensors, &QuarkAttentionScaleTensors,
+     ExportFormat::CacheScales::kOfProjections},
 };
 
 std::string KnownNames() {

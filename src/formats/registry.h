@@ -34,6 +34,8 @@ struct ExportFormat {
   Json (*quantization_config)(const QuantizedCheckpointDescription& description);
   LinearTensors (*linear_tensors)(const QuantizedLinear& linear);
   AttentionScaleTensors (*attention_scale_tensors)(const AttentionModule& attention);
+  // Whose names the scales of attention go by.
+  enum class CacheScales { kOfAttention, kOfProjections } cache_scales = CacheScales::kOfAttention;
 };
 
 inline constexpr std::string_view kDefaultExportFormat = "fp8";

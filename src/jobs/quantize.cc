@@ -162,6 +162,7 @@ class QuantizeRun {
         side_files_(PlanSideFiles(request.model_directory)),
         tokenizer_(request.model_directory, model_.config.vocabulary, model_.checkpoint->config(),
                    model_.family->begins_windows) {
+    CheckNamingLoads(*model_.family, *output_options_.format, request.cache);
     static_cast<void>(OutputConfig());
     report_.command_line = request.command_line;
     report_.version = request.version;
@@ -333,6 +334,20 @@ class QuantizeRun {
 };
 
 }  // namespace
+
+void CheckNamingLoads(const ModelFamily& family, const ExportFormat& format, CacheScheme cache) {
+  if (cache == CacheScheme::kNone || family.server != ModelFamily::Server::kTransformersBackend ||
+      format.cache_scales == ExportFormat::CacheScales::kOfAttention) {
+    return;
+  }
+  const auto loads = std::ranges::find(ExportFormats(), ExportFormat::CacheScales::kOfAttention,
+                                       &ExportFormat::cache_scales);
+  Fail(
+      ErrorCode::kUnsupported,
+      "--custom_mode {}: vLLM does not load scales of the KV cache under these names for a {}; use "
+      "--custom_mode {}, or no --kv_cache_dtype",
+      format.name, family.architecture, loads->name);
+}
 
 std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
                                     const std::vector<std::string>& patterns) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "formats/registry.h"
 #include "io/staged_directory.h"
 #include "jobs/tokenized_text.h"
 #include "model/model_source.h"
@@ -98,6 +99,11 @@ struct EvaluateResult {
 // Perplexity of a checkpoint, unquantized or FP8. Throws: Error of any kind; kMemoryBudget, naming
 // the smallest budget that would do, and a full disk before any work.
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress);
+
+// Throws: kUnsupported for a naming that vLLM does not load for the family, saying which it does.
+// Its backend for models of transformers fuses q, k and v before names of scales are mapped, and
+// stumbles over those of the projections. Seen in vLLM 0.32 (tools/check_vllm_families.py).
+void CheckNamingLoads(const ModelFamily& family, const ExportFormat& format, CacheScheme cache);
 
 // The modules that any of the patterns matches. Throws: kInvalidArgument for a pattern that matches
 // nothing, and for one that splits linears a serving engine fuses (q/k/v, gate/up).

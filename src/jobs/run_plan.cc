@@ -283,7 +283,7 @@ JobPlan RunPlan(const PlanRequest& request) {
   }
   assumptions.insert(assumptions.end(), model.warnings.begin(), model.warnings.end());
   static_cast<void>(FindQuantizationScheme(job.scheme));
-  static_cast<void>(FindExportFormat(job.export_format));
+  CheckNamingLoads(*model.family, FindExportFormat(job.export_format), job.cache);
   const std::set<std::string> excluded =
       MatchExcluded(*model.family, model.config, job.exclude_patterns);
   const TokenCounts counts = CountTokens(request, model, assumptions);

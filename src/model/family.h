@@ -32,6 +32,8 @@ struct ModelFamily {
   // Whether predictions collapse in a text that does not begin with the begin of text, so that
   // evaluation puts one at the start of every window.
   bool begins_windows = false;
+  // What runs it in vLLM 0.32: a model of its own, or its backend for models of transformers.
+  enum class Server { kOwnModel, kTransformersBackend } server = Server::kOwnModel;
 };
 
 // All families this build knows.

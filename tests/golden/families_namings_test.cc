@@ -105,6 +105,11 @@ TEST_P(FamiliesInBothNamings, RangesMatchTransformers) {
 TEST_P(FamiliesInBothNamings, QuantizedInBothNamingsInspectedAndEvaluated) {
   for (const std::string format : {"fp8", "quark"}) {
     const CommandResult result = Quantize({"--custom_mode", format});
+    if (format == "quark" && GetParam() == std::string("starcoder2")) {  // vLLM does not load it
+      EXPECT_EQ(result.status, static_cast<int>(ErrorCode::kUnsupported));
+      EXPECT_THAT(result.error, testing::HasSubstr("use --custom_mode fp8"));
+      continue;
+    }
     ASSERT_EQ(result.status, 0) << result.error;
     const Json evaluation = ReadJsonFile(Path("out/narrow-report.json"))["evaluation"];
     const Json inspected = ParseJson(RunNarrow({"inspect", Path("out"), "--json"}).output, "json");

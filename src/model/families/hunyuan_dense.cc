@@ -41,7 +41,9 @@ ModelFamily HunYuanDenseFamily() {
           &ParseConfig,
           &Layer,
           &DecoderModel,
-          &IsRotaryTable};
+          &IsRotaryTable,
+          false,
+          ModelFamily::Server::kTransformersBackend};
 }
 
 }  // namespace narrow

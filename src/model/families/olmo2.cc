@@ -59,13 +59,29 @@ DecoderConfig ParseOlmo3(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily Olmo2Family() {
-  return {"Olmo2ForCausalLM", "olmo2", "OLMo 2",      &ParseShapes,
-          &ParseConfig,       &Layer,  &DecoderModel, &IsRotaryTable};
+  return {"Olmo2ForCausalLM",
+          "olmo2",
+          "OLMo 2",
+          &ParseShapes,
+          &ParseConfig,
+          &Layer,
+          &DecoderModel,
+          &IsRotaryTable,
+          false,
+          ModelFamily::Server::kTransformersBackend};
 }
 
 ModelFamily Olmo3Family() {
-  return {"Olmo3ForCausalLM", "olmo3", "OLMo 3",      &ParseOlmo3Shapes,
-          &ParseOlmo3,        &Layer,  &DecoderModel, &IsRotaryTable};
+  return {"Olmo3ForCausalLM",
+          "olmo3",
+          "OLMo 3",
+          &ParseOlmo3Shapes,
+          &ParseOlmo3,
+          &Layer,
+          &DecoderModel,
+          &IsRotaryTable,
+          false,
+          ModelFamily::Server::kTransformersBackend};
 }
 
 }  // namespace narrow

@@ -29,8 +29,16 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily SeedOssFamily() {
-  return {"SeedOssForCausalLM", "seed_oss",     "Seed-OSS",    &ParseShapes,
-          &ParseConfig,         &DecoderLayout, &DecoderModel, &IsRotaryTable};
+  return {"SeedOssForCausalLM",
+          "seed_oss",
+          "Seed-OSS",
+          &ParseShapes,
+          &ParseConfig,
+          &DecoderLayout,
+          &DecoderModel,
+          &IsRotaryTable,
+          false,
+          ModelFamily::Server::kTransformersBackend};
 }
 
 }  // namespace narrow

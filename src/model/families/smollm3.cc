@@ -55,8 +55,16 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily SmolLm3Family() {
-  return {"SmolLM3ForCausalLM", "smollm3",      "SmolLM3",     &ParseShapes,
-          &ParseConfig,         &DecoderLayout, &DecoderModel, &IsRotaryTable};
+  return {"SmolLM3ForCausalLM",
+          "smollm3",
+          "SmolLM3",
+          &ParseShapes,
+          &ParseConfig,
+          &DecoderLayout,
+          &DecoderModel,
+          &IsRotaryTable,
+          false,
+          ModelFamily::Server::kTransformersBackend};
 }
 
 }  // namespace narrow

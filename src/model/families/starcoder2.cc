@@ -70,7 +70,9 @@ ModelFamily Starcoder2Family() {
           &ParseConfig,
           &Layer,
           &Model,
-          &IsRotaryTable};
+          &IsRotaryTable,
+          false,
+          ModelFamily::Server::kTransformersBackend};
 }
 
 }  // namespace narrow
