@@ -336,7 +336,7 @@ class QuantizeRun {
 }  // namespace
 
 void CheckNamingLoads(const ModelFamily& family, const ExportFormat& format, CacheScheme cache) {
-  if (cache == CacheScheme::kNone || family.server != ModelFamily::Server::kTransformersBackend ||
+  if (cache == CacheScheme::kNone || family.cache_names == ModelFamily::CacheNames::kEither ||
       format.cache_scales == ExportFormat::CacheScales::kOfAttention) {
     return;
   }

@@ -100,9 +100,9 @@ struct EvaluateResult {
 // the smallest budget that would do, and a full disk before any work.
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress);
 
-// Throws: kUnsupported for a naming that vLLM does not load for the family, saying which it does.
-// Its backend for models of transformers fuses q, k and v before names of scales are mapped, and
-// stumbles over those of the projections. Seen in vLLM 0.32 (tools/check_vllm_families.py).
+// Throws: kUnsupported for a naming of cache scales that vLLM does not load for the family, saying
+// which it does. It fuses q, k and v of some families before it maps names, and then stumbles over
+// those of the projections.
 void CheckNamingLoads(const ModelFamily& family, const ExportFormat& format, CacheScheme cache);
 
 // The modules that any of the patterns matches. Throws: kInvalidArgument for a pattern that matches

@@ -32,8 +32,9 @@ struct ModelFamily {
   // Whether predictions collapse in a text that does not begin with the begin of text, so that
   // evaluation puts one at the start of every window.
   bool begins_windows = false;
-  // What runs it in vLLM 0.32: a model of its own, or its backend for models of transformers.
-  enum class Server { kOwnModel, kTransformersBackend } server = Server::kOwnModel;
+  // Under which names vLLM 0.32 loads scales of the KV cache for it: those of the projections, too,
+  // or those of the attention module alone (tools/check_vllm_families.py).
+  enum class CacheNames { kEither, kOfAttention } cache_names = CacheNames::kEither;
 };
 
 // All families this build knows.

@@ -26,7 +26,7 @@ TEST_F(HubFaultTest, GoesOnWhereAConnectionWasCut) {
 }
 
 TEST_F(HubFaultTest, GoesOnWhereAServerFellSilent) {
-  server_.AddFault({{"match", "cdn"}, {"times", 1}, {"stall", 4}});
+  server_.AddFault({{"match", "cdn"}, {"times", 1}, {"stall", 20}});
   server_.Start();
   ExpectWhole(Download());
   EXPECT_EQ(Requests("cdn /").size(), 4u);

@@ -41,8 +41,16 @@ LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
 }  // namespace
 
 ModelFamily Exaone4Family() {
-  return {"Exaone4ForCausalLM", "exaone4", "EXAONE 4.0",  &ParseShapes,
-          &ParseConfig,         &Layer,    &DecoderModel, &IsRotaryTable};
+  return {"Exaone4ForCausalLM",
+          "exaone4",
+          "EXAONE 4.0",
+          &ParseShapes,
+          &ParseConfig,
+          &Layer,
+          &DecoderModel,
+          &IsRotaryTable,
+          false,
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

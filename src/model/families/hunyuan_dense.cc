@@ -43,7 +43,7 @@ ModelFamily HunYuanDenseFamily() {
           &DecoderModel,
           &IsRotaryTable,
           false,
-          ModelFamily::Server::kTransformersBackend};
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

@@ -68,7 +68,7 @@ ModelFamily Olmo2Family() {
           &DecoderModel,
           &IsRotaryTable,
           false,
-          ModelFamily::Server::kTransformersBackend};
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 ModelFamily Olmo3Family() {
@@ -81,7 +81,7 @@ ModelFamily Olmo3Family() {
           &DecoderModel,
           &IsRotaryTable,
           false,
-          ModelFamily::Server::kTransformersBackend};
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

@@ -38,7 +38,7 @@ ModelFamily SeedOssFamily() {
           &DecoderModel,
           &IsRotaryTable,
           false,
-          ModelFamily::Server::kTransformersBackend};
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

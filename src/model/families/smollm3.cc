@@ -64,7 +64,7 @@ ModelFamily SmolLm3Family() {
           &DecoderModel,
           &IsRotaryTable,
           false,
-          ModelFamily::Server::kTransformersBackend};
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

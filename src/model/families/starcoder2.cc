@@ -72,7 +72,7 @@ ModelFamily Starcoder2Family() {
           &Model,
           &IsRotaryTable,
           false,
-          ModelFamily::Server::kTransformersBackend};
+          ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow
