@@ -124,9 +124,10 @@ TEST_F(SmolLm2, PseudoQuantizedPerplexityIsNotWorseThanQuarks) {
   EXPECT_GT(ours, perplexity["original"].get<double>());
 }
 
-// As users run it, against Quark's checkpoint of the same documents as vLLM runs it, on the same
-// windows. Measured: 63 % of Quark's divergence and 59 to 66 % of its loss over four calibration
-// texts (docs/accuracy.md); another instruction set rounds otherwise again.
+// As users run it, against Quark's checkpoint of the same documents as vLLM runs it on a CPU, the
+// cache dequantized, on the same windows. Measured: 63 % of Quark's divergence and 59 to 66 % of
+// its loss over four calibration texts (docs/accuracy.md); another instruction set rounds otherwise
+// again.
 TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   if (SmolLm2Path().empty()) GTEST_SKIP() << "the SmolLM2 checkpoint is not there";
   if (SharedPath("golden/smollm2-135m").empty()) GTEST_SKIP() << "the shared data is not there";
@@ -142,12 +143,12 @@ TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   const Json quark = ReadJsonFile(SharedPath("golden/smollm2-135m/quark_deployed.json"));
   const double original = quark["original"]["perplexity"].get<double>();
   EXPECT_NEAR(evaluation["perplexity"]["original"].get<double>(), original, 0.003 * original);
-  EXPECT_LT(evaluation["kl"]["deployed"].get<double>(),
+  EXPECT_LT(evaluation["kl"]["deployed_bf16_attention"].get<double>(),
             0.68 * quark["deployed"]["kl"].get<double>());
   const auto loss = [](const Json& ppl, const char* model) {
     return std::log(ppl[model].get<double>() / ppl["original"].get<double>());
   };
-  EXPECT_LT(loss(evaluation["perplexity"], "deployed"),
+  EXPECT_LT(loss(evaluation["perplexity"], "deployed_bf16_attention"),
             0.78 * quark["deployed"]["nll_increase"][0].get<double>());
 }
 
