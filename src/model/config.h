@@ -29,6 +29,13 @@ struct OtherTensor {
   std::string linear;  // the module whose matrix it is, for quantization configs; "" for none
 };
 
+// What the norms of a model have in common.
+struct NormStyle {
+  NormSpec::Kind kind = NormSpec::Kind::kRms;
+  float offset = 0.0f;  // added to the weight
+  Bias bias = Bias::kNone;
+};
+
 struct DecoderConfig {
   std::string architecture;  // "LlamaForCausalLM"
   int64_t vocabulary = 0;
@@ -38,6 +45,7 @@ struct DecoderConfig {
   AttentionHeads heads;
   int64_t max_positions = 0;
   float norm_epsilon = 1e-6f;
+  NormStyle norms;
   RopeConfig rope;
   std::optional<RopeConfig> window_rope = {};  // of layers with a window, where it is another one
   double rotary_share = 1.0;                   // of each head's channels

@@ -8,7 +8,12 @@
 namespace narrow {
 
 NormSpec DecoderNorm(const DecoderConfig& config, const std::string& module) {
-  return {.weight = module + ".weight", .size = config.hidden, .epsilon = config.norm_epsilon};
+  return {.weight = module + ".weight",
+          .size = config.hidden,
+          .epsilon = config.norm_epsilon,
+          .kind = config.norms.kind,
+          .offset = config.norms.offset,
+          .bias = config.norms.bias == Bias::kPresent ? module + ".bias" : ""};
 }
 
 LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
@@ -71,8 +76,8 @@ ModelSpec DecoderModel(const DecoderConfig& config) {
   return spec;
 }
 
-void NormAfterBlocks(const DecoderConfig& config, int64_t layer, LayerSpec& spec) {
-  const std::string prefix = fmt::format("{}layers.{}.", config.names.body, layer);
+void NormAfterBlocks(const DecoderConfig& config, LayerSpec& spec) {
+  const std::string prefix = LayerPrefix(spec);
   spec.Norm(NormPlace::kBeforeAttention) = spec.Norm(NormPlace::kBeforeMlp) = std::nullopt;
   spec.Norm(NormPlace::kAfterAttention) = DecoderNorm(config, prefix + "post_attention_layernorm");
   spec.Norm(NormPlace::kAfterMlp) = DecoderNorm(config, prefix + "post_feedforward_layernorm");

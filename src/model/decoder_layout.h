@@ -15,14 +15,14 @@ namespace narrow {
 LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer);
 ModelSpec DecoderModel(const DecoderConfig& config);
 
-// The RMS norm of that module, of a hidden state.
+// The norm of that module, of a hidden state.
 NormSpec DecoderNorm(const DecoderConfig& config, const std::string& module);
 
 // No norm before the blocks, but one after each: post_attention_layernorm and
 // post_feedforward_layernorm.
-void NormAfterBlocks(const DecoderConfig& config, int64_t layer, LayerSpec& spec);
+void NormAfterBlocks(const DecoderConfig& config, LayerSpec& spec);
 
-// An RMS norm of every head of Q and of K by weights that the heads share; `query` and `key` are
+// A norm of every head of Q and of K by weights that the heads share; `query` and `key` are
 // the last parts of their modules.
 void NormHeads(const DecoderConfig& config, std::string_view query, std::string_view key,
                LayerSpec& spec);

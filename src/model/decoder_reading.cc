@@ -268,17 +268,25 @@ std::string_view NameOf(Activation activation) {
   }
 }
 
-void RefuseUnsupported(const Json& config, std::string_view what, std::string_view expected) {
+void RefuseUnsupported(const Json& config, std::string_view what, const DecoderDefaults& family) {
   if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
     Fail(ErrorCode::kUnsupported,
          "{}: the checkpoint is already quantized (quantization_config); start from the original",
          what);
   }
-  const std::optional<std::string> activation = OptionalString(config, "hidden_act", what);
-  if (activation && *activation != expected) {
-    Fail(ErrorCode::kUnsupported, "{}: hidden_act {} is not supported; expected {}", what,
-         Quoted(*activation), expected);
+  if (family.activation_key.empty()) return;
+  const auto activation = OptionalString(config, family.activation_key, what);
+  if (activation && *activation != NameOf(family.activation)) {
+    Fail(ErrorCode::kUnsupported, "{}: {} {} is not supported; expected {}", what,
+         family.activation_key, Quoted(*activation), NameOf(family.activation));
   }
+}
+
+Bias ReadBias(const Json& config, const BiasRule& rule, std::string_view what) {
+  const std::optional<bool> biased =
+      rule.key.empty() ? std::nullopt : OptionalBool(config, rule.key, what);
+  if (!biased) return rule.absent;
+  return *biased ? Bias::kPresent : Bias::kNone;
 }
 
 }  // namespace
@@ -290,7 +298,10 @@ DecoderConfig ReadShapes(const Json& config, std::string_view what, const Decode
   result.hidden = Dimension(config, "hidden_size", what, kMaxDimension);
   result.intermediate = Dimension(config, "intermediate_size", what, kMaxDimension);
   result.layers = Dimension(config, "num_hidden_layers", what, kMaxLayers);
-  result.heads.query_heads = Dimension(config, "num_attention_heads", what, kMaxDimension);
+  constexpr std::string_view kHeads = "num_attention_heads";
+  result.heads.query_heads = family.query_heads != 0 && !config.contains(kHeads)
+                                 ? family.query_heads
+                                 : Dimension(config, kHeads, what, kMaxDimension);
   const int64_t shared = config.contains("num_key_value_heads") ? 0 : family.key_value_heads;
   result.heads.key_value_heads = OptionalInt(config, "num_key_value_heads", what)
                                      .value_or(shared != 0 ? shared : result.heads.query_heads);
@@ -316,12 +327,16 @@ DecoderConfig ReadShapes(const Json& config, std::string_view what, const Decode
   result.lm_head = OptionalBool(config, "tie_word_embeddings", what).value_or(family.tied)
                        ? DecoderConfig::LmHead::kTied
                        : DecoderConfig::LmHead::kOwn;
+  result.norms = family.norms;
+  result.query_key_value_bias = ReadBias(config, family.query_key_value_bias, what);
+  result.attention_output_bias = ReadBias(config, family.attention_output_bias, what);
+  result.mlp_bias = ReadBias(config, family.mlp_bias, what);
   return result;
 }
 
 void ReadArithmetic(const Json& config, std::string_view what, const DecoderDefaults& family,
                     DecoderConfig& result) {
-  RefuseUnsupported(config, what, NameOf(family.activation));
+  RefuseUnsupported(config, what, family);
   result.activation = family.activation;
   result.max_positions =
       OptionalInt(config, "max_position_embeddings", what).value_or(family.max_positions);
@@ -342,8 +357,11 @@ void ReadArithmetic(const Json& config, std::string_view what, const DecoderDefa
   }
 }
 
-Bias ReadBias(const Json& config, std::string_view key, std::string_view what, bool absent) {
-  return OptionalBool(config, key, what).value_or(absent) ? Bias::kPresent : Bias::kNone;
+DecoderConfig ReadDecoder(const Json& config, std::string_view what,
+                          const DecoderDefaults& family) {
+  DecoderConfig result = ReadShapes(config, what, family);
+  ReadArithmetic(config, what, family, result);
+  return result;
 }
 
 float ReadFactor(const Json& config, std::string_view key, std::string_view what, double absent) {
@@ -378,6 +396,17 @@ void ReadWindows(const Json& config, std::string_view what, std::optional<int64_
     }
     if (local && window) result.windows[static_cast<std::size_t>(layer)] = *window;
   }
+}
+
+void ReadPeriodicWindows(const Json& config, std::string_view what, int64_t window, int64_t period,
+                         DecoderConfig& result) {
+  period = OptionalInt(config, "sliding_window_pattern", what).value_or(period);
+  if (period < 1) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"sliding_window_pattern\" is {}, expected 1 or more", what,
+         period);
+  }
+  const auto slides = [=](int64_t layer) { return (layer + 1) % period != 0; };
+  ReadWindows(config, what, window, slides, result);
 }
 
 }  // namespace narrow

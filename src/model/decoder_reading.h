@@ -11,18 +11,34 @@
 
 namespace narrow {
 
-// What a family's configuration class takes for a member that is not there.
+// How a family's config says whether linears have biases.
+struct BiasRule {
+  std::string_view key = "";  // the member; "": `absent` holds for all of its models
+  Bias absent = Bias::kNone;
+};
+inline constexpr BiasRule kAttentionBias = {"attention_bias"};
+inline constexpr BiasRule kMlpBias = {"mlp_bias"};
+
+// What a family's models have in common, and its configuration class takes for members that are not
+// there.
 struct DecoderDefaults {
   std::string_view architecture;  // "LlamaForCausalLM"
   std::string_view name;          // in messages: "Llama"
   int64_t max_positions = 0;
+  int64_t query_heads = 0;      // 0: the config has to say it
   int64_t key_value_heads = 0;  // 0: as many as query heads, which null means in every family
   int64_t head_size = 0;        // 0: hidden_size / num_attention_heads
+  NormStyle norms = {};
   double norm_epsilon = 1e-6;
+  std::string_view epsilon = "rms_norm_eps";
   double theta = 10000.0;
   bool tied = false;
-  std::string_view epsilon = "rms_norm_eps";
+  BiasRule query_key_value_bias = {};
+  BiasRule attention_output_bias = {};
+  BiasRule mlp_bias = {};
   Activation activation = Activation::kSilu;
+  // Which member has to name it, where it is there; "": the family looks itself.
+  std::string_view activation_key = "hidden_act";
   double rotary_share = 1.0;  // partial_rotary_factor
   // Whether the family's models rotate a part of each head where partial_rotary_factor says so.
   enum class Rotation { kWhole, kPartial } rotation = Rotation::kWhole;
@@ -31,11 +47,8 @@ struct DecoderDefaults {
   enum class Rotations { kOne, kByLayer } rotations = Rotations::kOne;
 };
 
-// The sizes of the tensors, without biases. Throws: kCorruptInput.
+// What shapes and names of the tensors follow from. Throws: kCorruptInput.
 DecoderConfig ReadShapes(const Json& config, std::string_view what, const DecoderDefaults& family);
-
-// A member that says whether linears have biases.
-Bias ReadBias(const Json& config, std::string_view key, std::string_view what, bool absent);
 
 // A positive number; `absent` where there is none.
 float ReadFactor(const Json& config, std::string_view key, std::string_view what, double absent);
@@ -43,13 +56,32 @@ float ReadFactor(const Json& config, std::string_view key, std::string_view what
 // Which layers see a window of the text: those that "layer_types" calls sliding_attention, or,
 // without that member, those that `slides` names. "sliding_window" is its size, `window` where it
 // is not there; null is no window at all. Throws: kCorruptInput; kUnsupported for another kind.
+inline bool EveryLayer(int64_t) { return true; }
 void ReadWindows(const Json& config, std::string_view what, std::optional<int64_t> window,
                  const std::function<bool(int64_t layer)>& slides, DecoderConfig& result);
+
+// The same where without "layer_types" every last of "sliding_window_pattern" layers (`period`
+// where it is not there) sees all of the text. Throws: as ReadWindows.
+void ReadPeriodicWindows(const Json& config, std::string_view what, int64_t window, int64_t period,
+                         DecoderConfig& result);
 
 // The rest: positions, rotary embedding, norms, dtype, as transformers 4 (rope_theta, rope_scaling,
 // torch_dtype) and 5 (rope_parameters, dtype) write it. Throws: kCorruptInput; kUnsupported for
 // quantized checkpoints, another activation, another rotation.
 void ReadArithmetic(const Json& config, std::string_view what, const DecoderDefaults& family,
                     DecoderConfig& result);
+
+// Both. Throws: as they do.
+DecoderConfig ReadDecoder(const Json& config, std::string_view what, const DecoderDefaults& family);
+
+// ReadShapes and ReadDecoder as members of a ModelFamily.
+template <const DecoderDefaults& family>
+DecoderConfig ShapesOf(const Json& config, std::string_view what) {
+  return ReadShapes(config, what, family);
+}
+template <const DecoderDefaults& family>
+DecoderConfig ConfigOf(const Json& config, std::string_view what) {
+  return ReadDecoder(config, what, family);
+}
 
 }  // namespace narrow

@@ -118,9 +118,11 @@ class WeightCheck {
   }
 
   // A head that is the embedding may be stored, or listed by the index, a second time.
+  // Tables of the rotary embedding, which old exports carry, follow from the config; nobody reads
+  // them.
   void NothingElse(const ModelFamily& family) const {
     const auto check = [&](const std::string& name) {
-      if (ticked_.contains(name) || name == head_ || family.derived(name)) return;
+      if (ticked_.contains(name) || name == head_ || IsRotaryTable(name)) return;
       Fail(
           ErrorCode::kCorruptInput,
           "tensor {} does not belong to a {} with this config.json; refusing to drop it silently{}",

@@ -1,5 +1,5 @@
-// A model family: how its config is read and what its tensors are called. One folder per family and
-// one row in the table of family.cc.
+// A model family: how its config is read and what its tensors are called. One file per family in
+// families/ and one row in the table of family.cc.
 #pragma once
 
 #include <functional>
@@ -11,6 +11,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/json.h"
 #include "model/config.h"
+#include "model/decoder_layout.h"
 #include "model/spec.h"
 
 namespace narrow {
@@ -24,11 +25,8 @@ struct ModelFamily {
   DecoderConfig (*parse_shapes)(const Json& config, std::string_view what);
   // Throws: kCorruptInput for a config that contradicts itself, kUnsupported naming the feature.
   DecoderConfig (*parse_config)(const Json& config, std::string_view what);
-  LayerSpec (*layer)(const DecoderConfig& config, int64_t layer);
-  ModelSpec (*model)(const DecoderConfig& config);
-  // Whether a tensor of this name follows from the config (tables of the rotary embedding, which
-  // old exports carry); nobody reads it.
-  bool (*derived)(std::string_view name);
+  LayerSpec (*layer)(const DecoderConfig& config, int64_t layer) = &DecoderLayout;
+  ModelSpec (*model)(const DecoderConfig& config) = &DecoderModel;
   // Whether predictions collapse in a text that does not begin with the begin of text, so that
   // evaluation puts one at the start of every window.
   bool begins_windows = false;

@@ -1,11 +1,11 @@
 // Source: transformers 5, models/ernie4_5; vLLM 0.32, model_executor/models/ernie45.py.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
 namespace narrow {
 namespace {
 
+constexpr BiasRule kBias = {"use_bias"};
 constexpr DecoderDefaults kDefaults = {.architecture = "Ernie4_5ForCausalLM",
                                        .name = "ERNIE 4.5",
                                        .max_positions = 131072,
@@ -13,18 +13,13 @@ constexpr DecoderDefaults kDefaults = {.architecture = "Ernie4_5ForCausalLM",
                                        .head_size = 128,
                                        .norm_epsilon = 1e-5,
                                        .theta = 500000.0,
-                                       .tied = true};
-
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  DecoderConfig result = ReadShapes(config, what, kDefaults);
-  result.query_key_value_bias = ReadBias(config, "use_bias", what, false);
-  result.attention_output_bias = result.mlp_bias = result.query_key_value_bias;
-  return result;
-}
+                                       .tied = true,
+                                       .query_key_value_bias = kBias,
+                                       .attention_output_bias = kBias,
+                                       .mlp_bias = kBias};
 
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
   result.rotary_pairs = RotaryPairs::kInterleaved;
   return result;
 }
@@ -32,8 +27,11 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily Ernie45Family() {
-  return {"Ernie4_5ForCausalLM", "ernie4_5",     "ERNIE 4.5 dense", &ParseShapes,
-          &ParseConfig,          &DecoderLayout, &DecoderModel,     &IsRotaryTable};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "ernie4_5",
+          .description = "ERNIE 4.5 dense",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig};
 }
 
 }  // namespace narrow

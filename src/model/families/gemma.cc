@@ -7,79 +7,39 @@
 #include <utility>
 
 #include "base/error.h"
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
 namespace narrow {
 namespace {
 
-// What a generation's configuration class takes for members that are not there.
-struct Generation {
-  DecoderDefaults defaults;
-  int64_t heads;
-  int64_t key_value_heads;
-  int64_t period;  // of layers, all but the last of them with a window; 0: none has one
-  double score_softcap;
-  double logit_softcap;
-};
-constexpr Generation k1 = {{.architecture = "GemmaForCausalLM",
-                            .name = "Gemma",
-                            .max_positions = 8192,
-                            .tied = true,
-                            .activation = Activation::kGeluTanh},
-                           16,
-                           16,
-                           0,
-                           0,
-                           0};
-constexpr Generation k2 = {{.architecture = "Gemma2ForCausalLM",
-                            .name = "Gemma 2",
-                            .max_positions = 8192,
-                            .tied = true,
-                            .activation = Activation::kGeluTanh},
-                           8,
-                           4,
-                           2,
-                           50,
-                           30};
-constexpr Generation k3 = {{.architecture = "Gemma3ForCausalLM",
-                            .name = "Gemma 3",
-                            .max_positions = 131072,
-                            .tied = true,
-                            .activation = Activation::kGeluTanh},
-                           8,
-                           4,
-                           6,
-                           0,
-                           0};
+constexpr DecoderDefaults Defaults(std::string_view architecture, std::string_view name,
+                                   int64_t max_positions, int64_t heads, int64_t key_value_heads) {
+  return {.architecture = architecture,
+          .name = name,
+          .max_positions = max_positions,
+          .query_heads = heads,
+          .key_value_heads = key_value_heads,
+          .head_size = 256,
+          .norms = {.offset = 1.0f},
+          .tied = true,
+          .query_key_value_bias = kAttentionBias,
+          .attention_output_bias = kAttentionBias,
+          .activation = Activation::kGeluTanh,
+          .activation_key = ""};
+}
+constexpr DecoderDefaults k1 = Defaults("GemmaForCausalLM", "Gemma", 8192, 16, 16);
+constexpr DecoderDefaults k2 = Defaults("Gemma2ForCausalLM", "Gemma 2", 8192, 8, 4);
+constexpr DecoderDefaults k3 = Defaults("Gemma3ForCausalLM", "Gemma 3", 131072, 8, 4);
+
 constexpr int64_t kWindow = 4096;
-constexpr int64_t kScoreScalar = 256;
+constexpr int64_t kPeriod2 = 2;  // of layers, all but the last of them with a window
+constexpr int64_t kPeriod3 = 6;
+constexpr double kScoreSoftcap2 = 50;
+constexpr double kLogitSoftcap2 = 30;
+constexpr double kScoreScalar = 256;
 constexpr double kGlobalTheta = 1e6;
 constexpr double kLocalTheta = 1e4;
-constexpr float kNormOffset = 1.0f;
-
-// The config with the defaults of sizes written out. hidden_act, which the first releases had
-// wrong, is left out: Activation() has looked at it.
-Json Complete(const Json& config, const Generation& generation) {
-  Json complete = config;
-  const auto set = [&](const char* key, const Json& value) {
-    if (!complete.contains(key)) complete[key] = value;
-  };
-  set("num_attention_heads", generation.heads);
-  set("num_key_value_heads", generation.key_value_heads);
-  set("head_dim", 256);
-  complete.erase("hidden_act");
-  return complete;
-}
-
-DecoderConfig Shapes(const Json& config, std::string_view what, const Generation& generation) {
-  DecoderConfig result = ReadShapes(Complete(config, generation), what, generation.defaults);
-  if (OptionalBool(config, "attention_bias", what).value_or(false)) {
-    result.query_key_value_bias = result.attention_output_bias = Bias::kPresent;
-  }
-  return result;
-}
 
 // transformers takes "gelu" for the approximation, which the models were trained with; so does vLLM
 // where it stands in hidden_act.
@@ -112,32 +72,27 @@ float Cap(const Json& config, const char* key, std::string_view what, double abs
        cap);
 }
 
-// What Gemma 2 and 3 have beyond the first.
-void ReadScores(const Json& config, std::string_view what, const Generation& generation,
-                int64_t period, DecoderConfig& result) {
-  const double scalar = OptionalNumber(config, "query_pre_attn_scalar", what)
-                            .value_or(static_cast<double>(kScoreScalar));
+// What Gemma 2 and 3 have beyond the first; 0 is no cap.
+void ReadScores(const Json& config, std::string_view what, double score_softcap,
+                double logit_softcap, DecoderConfig& result) {
+  const double scalar =
+      OptionalNumber(config, "query_pre_attn_scalar", what).value_or(kScoreScalar);
   if (!(scalar > 0)) {
     Fail(ErrorCode::kCorruptInput,
          "{}: \"query_pre_attn_scalar\" is {}, expected a positive number", what, scalar);
   }
   result.score_scale = static_cast<float>(1.0 / std::sqrt(scalar));
-  result.score_softcap = Cap(config, "attn_logit_softcapping", what, generation.score_softcap);
-  result.logit_softcap = Cap(config, "final_logit_softcapping", what, generation.logit_softcap);
-  if (period < 1) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"sliding_window_pattern\" is {}, expected 1 or more", what,
-         period);
-  }
-  ReadWindows(
-      config, what, kWindow, [=](int64_t layer) { return (layer + 1) % period != 0; }, result);
+  result.score_softcap = Cap(config, "attn_logit_softcapping", what, score_softcap);
+  result.logit_softcap = Cap(config, "final_logit_softcapping", what, logit_softcap);
 }
 
-DecoderConfig Common(const Json& config, std::string_view what, const Generation& generation,
-                     const Json& arithmetic) {
+// `rotation`: the config, or one that has its rotation alone.
+DecoderConfig Common(const Json& config, std::string_view what, const DecoderDefaults& defaults,
+                     const Json& rotation) {
   CheckActivation(config, what);
   RefuseBothDirections(config, what);
-  DecoderConfig result = Shapes(config, what, generation);
-  ReadArithmetic(arithmetic, what, generation.defaults, result);
+  DecoderConfig result = ReadShapes(config, what, defaults);
+  ReadArithmetic(rotation, what, defaults, result);
   result.embedding_scale = std::sqrt(static_cast<float>(result.hidden));
   return result;
 }
@@ -162,37 +117,22 @@ Json WithRotation(const Json& config, const char* kind, std::string_view what) {
   return one;
 }
 
-NormSpec NormOf(const DecoderConfig& config, const std::string& module) {
-  NormSpec norm = DecoderNorm(config, module);
-  norm.offset = kNormOffset;
-  return norm;
-}
-
-DecoderConfig ParseShapes1(const Json& config, std::string_view what) {
-  return Shapes(config, what, k1);
-}
-DecoderConfig ParseShapes2(const Json& config, std::string_view what) {
-  return Shapes(config, what, k2);
-}
-DecoderConfig ParseShapes3(const Json& config, std::string_view what) {
-  return Shapes(config, what, k3);
-}
-
 DecoderConfig ParseConfig1(const Json& config, std::string_view what) {
-  return Common(config, what, k1, Complete(config, k1));
+  return Common(config, what, k1, config);
 }
 
 DecoderConfig ParseConfig2(const Json& config, std::string_view what) {
-  DecoderConfig result = Common(config, what, k2, Complete(config, k2));
-  ReadScores(config, what, k2, k2.period, result);
+  DecoderConfig result = Common(config, what, k2, config);
+  ReadScores(config, what, kScoreSoftcap2, kLogitSoftcap2, result);
+  const auto slides = [](int64_t layer) { return (layer + 1) % kPeriod2 != 0; };
+  ReadWindows(config, what, kWindow, slides, result);
   return result;
 }
 
 DecoderConfig ParseConfig3(const Json& config, std::string_view what) {
-  const Json complete = Complete(config, k3);
-  DecoderConfig result = Common(config, what, k3, WithRotation(complete, "full_attention", what));
-  ReadScores(config, what, k3,
-             OptionalInt(config, "sliding_window_pattern", what).value_or(k3.period), result);
+  DecoderConfig result = Common(config, what, k3, WithRotation(config, "full_attention", what));
+  ReadScores(config, what, 0, 0, result);
+  ReadPeriodicWindows(config, what, kWindow, kPeriod3, result);
   if (config.contains("sliding_window") && config["sliding_window"].is_null()) {
     Fail(ErrorCode::kUnsupported,
          "{}: \"sliding_window\" is null: which layers rotate as those with a window do is not "
@@ -200,68 +140,55 @@ DecoderConfig ParseConfig3(const Json& config, std::string_view what) {
          what);
   }
   DecoderConfig local = result;
-  ReadArithmetic(WithRotation(complete, "sliding_attention", what), what, k3.defaults, local);
+  ReadArithmetic(WithRotation(config, "sliding_attention", what), what, k3, local);
   result.window_rope = local.rope;
   return result;
-}
-
-LayerSpec Layer1(const DecoderConfig& config, int64_t layer) {
-  LayerSpec spec = DecoderLayout(config, layer);
-  for (const NormPlace place : {NormPlace::kBeforeAttention, NormPlace::kBeforeMlp}) {
-    spec.Norm(place)->offset = kNormOffset;
-  }
-  return spec;
 }
 
 LayerSpec Layer2(const DecoderConfig& config, int64_t layer) {
   LayerSpec spec = DecoderLayout(config, layer);
   const std::string prefix = LayerPrefix(spec);
-  spec.Norm(NormPlace::kBeforeAttention) = NormOf(config, prefix + "input_layernorm");
-  spec.Norm(NormPlace::kAfterAttention) = NormOf(config, prefix + "post_attention_layernorm");
-  spec.Norm(NormPlace::kBeforeMlp) = NormOf(config, prefix + "pre_feedforward_layernorm");
-  spec.Norm(NormPlace::kAfterMlp) = NormOf(config, prefix + "post_feedforward_layernorm");
+  spec.Norm(NormPlace::kAfterAttention) = DecoderNorm(config, prefix + "post_attention_layernorm");
+  spec.Norm(NormPlace::kBeforeMlp) = DecoderNorm(config, prefix + "pre_feedforward_layernorm");
+  spec.Norm(NormPlace::kAfterMlp) = DecoderNorm(config, prefix + "post_feedforward_layernorm");
   return spec;
 }
 
 LayerSpec Layer3(const DecoderConfig& config, int64_t layer) {
   LayerSpec spec = Layer2(config, layer);
-  for (const auto& [place, name] :
-       {std::pair{NormPlace::kQuery, ".q_norm"}, std::pair{NormPlace::kKey, ".k_norm"}}) {
-    NormSpec norm = NormOf(config, spec.attention_module + name);
-    norm.size = norm.segment = config.heads.head_size;
-    spec.Norm(place) = norm;
-  }
-  return spec;
-}
-
-ModelSpec Model(const DecoderConfig& config) {
-  ModelSpec spec = DecoderModel(config);
-  spec.final_norm.offset = kNormOffset;
+  NormHeads(config, "q_norm", "k_norm", spec);
   return spec;
 }
 
 }  // namespace
 
 ModelFamily GemmaFamily() {
-  return {"GemmaForCausalLM", "gemma", "Gemma", &ParseShapes1, &ParseConfig1, &Layer1, &Model,
-          &IsRotaryTable,     true};
+  return {.architecture = k1.architecture,
+          .model_type = "gemma",
+          .description = "Gemma",
+          .parse_shapes = &ShapesOf<k1>,
+          .parse_config = &ParseConfig1,
+          .begins_windows = true};
 }
 
 ModelFamily Gemma2Family() {
-  return {"Gemma2ForCausalLM", "gemma2", "Gemma 2", &ParseShapes2, &ParseConfig2, &Layer2, &Model,
-          &IsRotaryTable,      true};
+  return {.architecture = k2.architecture,
+          .model_type = "gemma2",
+          .description = "Gemma 2",
+          .parse_shapes = &ShapesOf<k2>,
+          .parse_config = &ParseConfig2,
+          .layer = &Layer2,
+          .begins_windows = true};
 }
 
 ModelFamily Gemma3Family() {
-  return {"Gemma3ForCausalLM",
-          "gemma3_text",
-          "Gemma 3, the text models",
-          &ParseShapes3,
-          &ParseConfig3,
-          &Layer3,
-          &Model,
-          &IsRotaryTable,
-          true};
+  return {.architecture = k3.architecture,
+          .model_type = "gemma3_text",
+          .description = "Gemma 3, the text models",
+          .parse_shapes = &ShapesOf<k3>,
+          .parse_config = &ParseConfig3,
+          .layer = &Layer3,
+          .begins_windows = true};
 }
 
 }  // namespace narrow

@@ -1,25 +1,19 @@
 // Source: transformers 5, models/granite; vLLM 0.32, model_executor/models/granite.py.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
 namespace narrow {
 namespace {
 
-constexpr DecoderDefaults kDefaults = {
-    .architecture = "GraniteForCausalLM", .name = "Granite", .max_positions = 2048};
-
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  DecoderConfig result = ReadShapes(config, what, kDefaults);
-  result.query_key_value_bias = ReadBias(config, "attention_bias", what, false);
-  result.attention_output_bias = result.query_key_value_bias;
-  result.mlp_bias = ReadBias(config, "mlp_bias", what, false);
-  return result;
-}
+constexpr DecoderDefaults kDefaults = {.architecture = "GraniteForCausalLM",
+                                       .name = "Granite",
+                                       .max_positions = 2048,
+                                       .query_key_value_bias = kAttentionBias,
+                                       .attention_output_bias = kAttentionBias,
+                                       .mlp_bias = kMlpBias};
 
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
   result.embedding_scale = ReadFactor(config, "embedding_multiplier", what, 1.0);
   result.score_scale = ReadFactor(config, "attention_multiplier", what, 1.0);
   result.residual_scale = ReadFactor(config, "residual_multiplier", what, 1.0);
@@ -30,8 +24,11 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily GraniteFamily() {
-  return {"GraniteForCausalLM", "granite",      "Granite 3",   &ParseShapes,
-          &ParseConfig,         &DecoderLayout, &DecoderModel, &IsRotaryTable};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "granite",
+          .description = "Granite 3",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig};
 }
 
 }  // namespace narrow

@@ -1,5 +1,4 @@
 // Source: transformers 5, models/ministral3; vLLM 0.32, model_executor/models/mistral.py.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
@@ -13,15 +12,9 @@ constexpr DecoderDefaults kDefaults = {.architecture = "Ministral3ForCausalLM",
                                        .head_size = 128,
                                        .norm_epsilon = 1e-5};
 
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  return ReadShapes(config, what, kDefaults);
-}
-
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
-  ReadWindows(
-      config, what, std::nullopt, [](int64_t) { return true; }, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
+  ReadWindows(config, what, std::nullopt, EveryLayer, result);
   const Json* rotation = OptionalObject(config, "rope_parameters", what);
   if (rotation == nullptr) rotation = OptionalObject(config, "rope_scaling", what);
   if (rotation != nullptr && OptionalNumber(*rotation, "llama_4_scaling_beta", what)) {
@@ -34,8 +27,11 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily Ministral3Family() {
-  return {"Ministral3ForCausalLM", "ministral3",  "Ministral 3", &ParseShapes, &ParseConfig,
-          &DecoderLayout,          &DecoderModel, &IsRotaryTable};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "ministral3",
+          .description = "Ministral 3",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig};
 }
 
 }  // namespace narrow

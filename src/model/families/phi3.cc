@@ -1,6 +1,5 @@
 // Source: transformers 5, models/phi3; vLLM 0.32, model_executor/models/phi3.py. Stored fused:
 // qkv_proj and gate_up_proj.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
@@ -13,15 +12,9 @@ constexpr DecoderDefaults kDefaults = {.architecture = "Phi3ForCausalLM",
                                        .norm_epsilon = 1e-5,
                                        .rotation = DecoderDefaults::Rotation::kPartial};
 
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  return ReadShapes(config, what, kDefaults);
-}
-
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
-  ReadWindows(
-      config, what, std::nullopt, [](int64_t) { return true; }, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
+  ReadWindows(config, what, std::nullopt, EveryLayer, result);
   return result;
 }
 
@@ -35,8 +28,12 @@ LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
 }  // namespace
 
 ModelFamily Phi3Family() {
-  return {"Phi3ForCausalLM", "phi3", "Phi-3 and Phi-4", &ParseShapes,
-          &ParseConfig,      &Layer, &DecoderModel,     &IsRotaryTable};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "phi3",
+          .description = "Phi-3 and Phi-4",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig,
+          .layer = &Layer};
 }
 
 }  // namespace narrow

@@ -1,4 +1,3 @@
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
@@ -8,7 +7,8 @@ namespace {
 constexpr DecoderDefaults kDefaults = {.architecture = "Qwen2ForCausalLM",
                                        .name = "Qwen2",
                                        .max_positions = 32768,
-                                       .key_value_heads = 32};
+                                       .key_value_heads = 32,
+                                       .query_key_value_bias = {.absent = Bias::kPresent}};
 
 // transformers gives the window to the layers that layer_types, or else max_window_layers, names;
 // vLLM gives it to all layers.
@@ -52,15 +52,8 @@ void RefuseOtherAttention(const Json& config, const DecoderConfig& read, std::st
   }
 }
 
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  DecoderConfig result = ReadShapes(config, what, kDefaults);
-  result.query_key_value_bias = Bias::kPresent;
-  return result;
-}
-
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
   RefuseSlidingWindow(config, what);
   RefuseOtherAttention(config, result, what);
   return result;
@@ -69,8 +62,11 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily Qwen2Family() {
-  return {"Qwen2ForCausalLM", "qwen2",        "Qwen2 and Qwen2.5", &ParseShapes,
-          &ParseConfig,       &DecoderLayout, &DecoderModel,       &IsRotaryTable};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "qwen2",
+          .description = "Qwen2 and Qwen2.5",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig};
 }
 
 }  // namespace narrow

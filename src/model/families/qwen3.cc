@@ -1,5 +1,4 @@
 // Source: transformers 5, models/qwen3; vLLM 0.32, model_executor/models/qwen3.py.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
@@ -10,22 +9,16 @@ constexpr DecoderDefaults kDefaults = {.architecture = "Qwen3ForCausalLM",
                                        .name = "Qwen3",
                                        .max_positions = 32768,
                                        .key_value_heads = 32,
-                                       .head_size = 128};
-
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  DecoderConfig result = ReadShapes(config, what, kDefaults);
-  result.query_key_value_bias = ReadBias(config, "attention_bias", what, false);
-  result.attention_output_bias = result.query_key_value_bias;
-  return result;
-}
+                                       .head_size = 128,
+                                       .query_key_value_bias = kAttentionBias,
+                                       .attention_output_bias = kAttentionBias};
 
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
   if (OptionalBool(config, "use_sliding_window", what).value_or(false)) {
     const int64_t first = OptionalInt(config, "max_window_layers", what).value_or(28);
-    ReadWindows(
-        config, what, 4096, [&](int64_t layer) { return layer >= first; }, result);
+    const auto slides = [&](int64_t layer) { return layer >= first; };
+    ReadWindows(config, what, 4096, slides, result);
   }
   return result;
 }
@@ -39,8 +32,12 @@ LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
 }  // namespace
 
 ModelFamily Qwen3Family() {
-  return {"Qwen3ForCausalLM", "qwen3", "Qwen3",       &ParseShapes,
-          &ParseConfig,       &Layer,  &DecoderModel, &IsRotaryTable};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "qwen3",
+          .description = "Qwen3",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig,
+          .layer = &Layer};
 }
 
 }  // namespace narrow

@@ -1,5 +1,4 @@
 // Source: transformers 5, models/seed_oss, through which vLLM 0.32 runs it, too.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
@@ -10,35 +9,20 @@ constexpr DecoderDefaults kDefaults = {.architecture = "SeedOssForCausalLM",
                                        .name = "Seed-OSS",
                                        .max_positions = 524288,
                                        .key_value_heads = 8,
-                                       .head_size = 128};
-
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  DecoderConfig result = ReadShapes(config, what, kDefaults);
-  result.query_key_value_bias = ReadBias(config, "attention_bias", what, true);
-  result.attention_output_bias = ReadBias(config, "attention_out_bias", what, false);
-  result.mlp_bias = ReadBias(config, "mlp_bias", what, false);
-  return result;
-}
-
-DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
-  return result;
-}
+                                       .head_size = 128,
+                                       .query_key_value_bias = {"attention_bias", Bias::kPresent},
+                                       .attention_output_bias = {"attention_out_bias"},
+                                       .mlp_bias = kMlpBias};
 
 }  // namespace
 
 ModelFamily SeedOssFamily() {
-  return {"SeedOssForCausalLM",
-          "seed_oss",
-          "Seed-OSS",
-          &ParseShapes,
-          &ParseConfig,
-          &DecoderLayout,
-          &DecoderModel,
-          &IsRotaryTable,
-          false,
-          ModelFamily::CacheNames::kOfAttention};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "seed_oss",
+          .description = "Seed-OSS",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ConfigOf<kDefaults>,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

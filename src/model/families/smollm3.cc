@@ -1,5 +1,4 @@
 // Source: transformers 5, models/smollm3, through which vLLM 0.32 runs it, too.
-#include "model/decoder_layout.h"
 #include "model/decoder_reading.h"
 #include "model/families/families.h"
 
@@ -11,15 +10,10 @@ constexpr DecoderDefaults kDefaults = {.architecture = "SmolLM3ForCausalLM",
                                        .max_positions = 32768,
                                        .key_value_heads = 4,
                                        .theta = 2e6,
-                                       .tied = true};
-
-DecoderConfig ParseShapes(const Json& config, std::string_view what) {
-  DecoderConfig result = ReadShapes(config, what, kDefaults);
-  result.query_key_value_bias = ReadBias(config, "attention_bias", what, false);
-  result.attention_output_bias = result.query_key_value_bias;
-  result.mlp_bias = ReadBias(config, "mlp_bias", what, false);
-  return result;
-}
+                                       .tied = true,
+                                       .query_key_value_bias = kAttentionBias,
+                                       .attention_output_bias = kAttentionBias,
+                                       .mlp_bias = kMlpBias};
 
 // 1 for each layer that rotates; without that member every fourth does not.
 std::vector<bool> RotatedLayers(const Json& config, std::string_view what, int64_t layers) {
@@ -42,12 +36,11 @@ std::vector<bool> RotatedLayers(const Json& config, std::string_view what, int64
 }
 
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  DecoderConfig result = ParseShapes(config, what);
-  ReadArithmetic(config, what, kDefaults, result);
+  DecoderConfig result = ReadDecoder(config, what, kDefaults);
   result.rotated = RotatedLayers(config, what, result.layers);
   if (OptionalBool(config, "use_sliding_window", what).value_or(false)) {
-    ReadWindows(
-        config, what, std::nullopt, [&](int64_t layer) { return !result.rotates(layer); }, result);
+    const auto slides = [&](int64_t layer) { return !result.rotates(layer); };
+    ReadWindows(config, what, std::nullopt, slides, result);
   }
   return result;
 }
@@ -55,16 +48,12 @@ DecoderConfig ParseConfig(const Json& config, std::string_view what) {
 }  // namespace
 
 ModelFamily SmolLm3Family() {
-  return {"SmolLM3ForCausalLM",
-          "smollm3",
-          "SmolLM3",
-          &ParseShapes,
-          &ParseConfig,
-          &DecoderLayout,
-          &DecoderModel,
-          &IsRotaryTable,
-          false,
-          ModelFamily::CacheNames::kOfAttention};
+  return {.architecture = kDefaults.architecture,
+          .model_type = "smollm3",
+          .description = "SmolLM3",
+          .parse_shapes = &ShapesOf<kDefaults>,
+          .parse_config = &ParseConfig,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow
