@@ -108,7 +108,8 @@ void SwiGluRows(benchmark::State& state) {
   AlignedBuffer<T> up = RandomValues<T>(kRows * width, 2.0f);
   AlignedBuffer<T> out(kRows * width);
   for (auto _ : state) {
-    SwiGlu<T>({gate.data(), kRows, width}, {up.data(), kRows, width}, {out.data(), kRows, width});
+    Activate<T>(Activation::kSilu, {gate.data(), kRows, width}, {up.data(), kRows, width},
+                {out.data(), kRows, width});
     benchmark::ClobberMemory();
   }
   ReportBytes(state, 3 * kRows * width * static_cast<int64_t>(sizeof(T)));

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -38,15 +39,15 @@ struct Problem {
     return {values.data(), tokens, static_cast<int64_t>(values.size()) / tokens};
   }
 
-  std::vector<float> Run(float score_scale, float value_scale) const {
+  std::vector<float> Run(const AttentionScores& scoring, float value_scale) const {
     std::vector<float> out(q.size());
-    CausalAttention<float>(heads, sequences, View(q), View(k), View(v), score_scale, value_scale,
+    CausalAttention<float>(heads, sequences, View(q), View(k), View(v), scoring, value_scale,
                            {out.data(), tokens, heads.query_heads * heads.head_size});
     return out;
   }
 
-  // softmax(scale q k^T) v, written down directly in f64.
-  std::vector<double> Reference(double score_scale, double value_scale) const {
+  // softmax(score(q, k)) v, written down directly in f64.
+  std::vector<double> Reference(const AttentionScores& scoring, double value_scale) const {
     std::vector<double> out(q.size());
     const int64_t size = heads.head_size;
     const int64_t group = heads.query_heads / heads.key_value_heads;
@@ -56,11 +57,16 @@ struct Problem {
           const float* query = View(q).Row(sequence.first + i) + head * size;
           std::vector<double> weights(static_cast<std::size_t>(i + 1));
           double sum = 0;
-          for (int64_t j = 0; j <= i; ++j) {
+          const int64_t first =
+              scoring.window == 0 ? 0 : std::max<int64_t>(0, i + 1 - scoring.window);
+          for (int64_t j = first; j <= i; ++j) {
             const float* key = View(k).Row(sequence.first + j) + head / group * size;
             double dot = 0;
             for (int64_t e = 0; e < size; ++e) dot += static_cast<double>(query[e]) * key[e];
-            weights[static_cast<std::size_t>(j)] = std::exp(dot * score_scale);
+            double score = dot * double{scoring.scale};
+            const double cap = double{scoring.softcap};
+            if (cap > 0.0) score = cap * std::tanh(score / cap);
+            weights[static_cast<std::size_t>(j)] = std::exp(score);
             sum += weights[static_cast<std::size_t>(j)];
           }
           double* result = out.data() + ((sequence.first + i) * heads.query_heads + head) * size;
@@ -81,8 +87,23 @@ TEST(CausalAttention, MatchesTheDefinitionAcrossBlockEdges) {
   // Lengths around the query block (128) and key block (512), and a lone token.
   const Problem problem({4, 2, 16}, {1, 127, 128, 129, 513, 640});
   const std::vector<float> out = problem.Run(0.25f, 3.0f);
-  const std::vector<double> reference = problem.Reference(0.25, 3.0);
+  const std::vector<double> reference = problem.Reference(0.25f, 3.0);
   for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], reference[i], 5e-5) << i;
+}
+
+// Windows that end within a key block (512), at its edge, and beyond; shorter and longer texts.
+TEST(CausalAttention, WindowsAndCapsAreThoseOfTheDefinition) {
+  const Problem problem({2, 1, 16}, {1, 40, 512, 700, 1100});
+  for (const AttentionScores& scoring :
+       {AttentionScores(0.25f, 1), AttentionScores(0.25f, 64), AttentionScores(0.25f, 512),
+        AttentionScores(0.25f, 600), AttentionScores(0.25f, 0, 1.5f),
+        AttentionScores(0.25f, 100, 1.5f)}) {
+    const std::vector<float> out = problem.Run(scoring, 2.0f);
+    const std::vector<double> reference = problem.Reference(scoring, 2.0);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      ASSERT_NEAR(out[i], reference[i], 5e-5) << scoring.window << " " << scoring.softcap;
+    }
+  }
 }
 
 TEST(CausalAttention, ResultDoesNotDependOnThreadsOrNeighbours) {

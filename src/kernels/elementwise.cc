@@ -407,11 +407,6 @@ void Activate(Activation activation, MatrixView<const T> gate, MatrixView<const 
   }
 }
 
-template <typename T>
-void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out) {
-  Activate<T>(Activation::kSilu, gate, up, out);
-}
-
 void SoftCap(std::span<float> x, float scale, float cap) {
   NARROW_CHECK(cap > 0.0f);
   HWY_DYNAMIC_DISPATCH(CapF32)(x.data(), x.size(), scale, cap);
@@ -424,8 +419,7 @@ void SoftCap(std::span<float> x, float scale, float cap) {
                               std::span<T>);                                                       \
   template void LayerNorm<T>(MatrixView<const float>, std::span<const float>,                      \
                              std::span<const float>, float, MatrixView<T>);                        \
-  template void Activate<T>(Activation, MatrixView<const T>, MatrixView<const T>, MatrixView<T>);  \
-  template void SwiGlu<T>(MatrixView<const T>, MatrixView<const T>, MatrixView<T>)
+  template void Activate<T>(Activation, MatrixView<const T>, MatrixView<const T>, MatrixView<T>);
 NARROW_INSTANTIATE(float);
 NARROW_INSTANTIATE(Bfloat16);
 #undef NARROW_INSTANTIATE

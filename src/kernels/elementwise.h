@@ -39,11 +39,6 @@ template <typename T>  // float or Bfloat16
 void RotateHead(std::span<const T> x, std::span<const float> cosine, std::span<const float> sine,
                 std::span<T> y);
 
-// out[r][i] = silu(gate[r][i]) * up[r][i], in f32, rounded to T once.
-// silu(x) = x / (1 + exp(-x)). All [rows, width].
-template <typename T>  // float or Bfloat16
-void SwiGlu(MatrixView<const T> gate, MatrixView<const T> up, MatrixView<T> out);
-
 // y[r] = weight * (x[r] - mean) / sqrt(variance + epsilon) + bias, sums in f32, output rounded to
 // T. y may be x. weight, bias: [hidden]; no bias where it is empty. Source: Ba et al., Layer
 // Normalization, 2016.
@@ -55,7 +50,7 @@ void LayerNorm(MatrixView<const float> x, std::span<const float> weight,
 enum class Activation { kSilu, kGeluTanh, kSquaredRelu };
 
 // out[r][i] = activation(gate[r][i]) * up[r][i], in f32, rounded to T once; without the factor
-// where `up` has no rows. For kSilu with a factor that is SwiGlu. Source: Hendrycks and Gimpel,
+// where `up` has no rows. silu(x) = x / (1 + exp(-x)). Source: Hendrycks and Gimpel,
 // Gaussian Error Linear Units, 2016; So et al., Primer, 2021.
 template <typename T>  // float or Bfloat16
 void Activate(Activation activation, MatrixView<const T> gate, MatrixView<const T> up,

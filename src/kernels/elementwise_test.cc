@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <random>
 #include <vector>
 
@@ -121,8 +122,8 @@ TYPED_TEST(ElementwiseTest, SwiGlu) {
         gate[i] = As<TypeParam>(extremes[i]);
       }
       std::vector<TypeParam> out(gate.size(), As<TypeParam>(99.0f));
-      SwiGlu<TypeParam>({gate.data(), 2, width, stride}, {up.data(), 2, width, stride},
-                        {out.data(), 2, width, stride});
+      Activate<TypeParam>(Activation::kSilu, {gate.data(), 2, width, stride},
+                          {up.data(), 2, width, stride}, {out.data(), 2, width, stride});
       for (int64_t r = 0; r < 2; ++r) {
         for (int64_t i = 0; i < width; ++i) {
           const double g = Number(gate[r * stride + i]);
@@ -147,8 +148,89 @@ TYPED_TEST(ElementwiseTest, SwiGluKeepsNan) {
     const std::vector<TypeParam> nan(40, As<TypeParam>(std::nanf("")));
     const std::vector<TypeParam> one(40, As<TypeParam>(1.0f));
     std::vector<TypeParam> out(40);
-    SwiGlu<TypeParam>({nan.data(), 1, 40}, {one.data(), 1, 40}, {out.data(), 1, 40});
+    Activate<TypeParam>(Activation::kSilu, {nan.data(), 1, 40}, {one.data(), 1, 40},
+                        {out.data(), 1, 40});
     for (const TypeParam value : out) EXPECT_TRUE(std::isnan(Number(value)));
+  });
+}
+
+// GELU by tanh and the squared ReLU, with and without a factor.
+TYPED_TEST(ElementwiseTest, OtherActivations) {
+  const auto direct = [](Activation activation, double x) {
+    if (activation == Activation::kSilu) return x / (1.0 + std::exp(-x));
+    if (activation == Activation::kSquaredRelu) return x > 0 ? x * x : 0.0;
+    const double u = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+    return 0.5 * x * (1.0 + std::tanh(u));
+  };
+  OnEveryTarget([&] {
+    for (const int64_t width : kLengths) {
+      auto x = RandomValues<TypeParam>(2 * width, -8.0f, 8.0f, 11);
+      x.front() = As<TypeParam>(-200.0f);
+      x.back() = As<TypeParam>(200.0f);
+      const auto factor = RandomValues<TypeParam>(2 * width, -3.0f, 3.0f, 12);
+      const MatrixView<const TypeParam> view(x.data(), 2, width);
+      for (const Activation activation :
+           {Activation::kSilu, Activation::kGeluTanh, Activation::kSquaredRelu}) {
+        std::vector<TypeParam> gated(x.size()), plain(x.size());
+        Activate<TypeParam>(activation, view, {factor.data(), 2, width}, {gated.data(), 2, width});
+        Activate<TypeParam>(activation, view, {}, {plain.data(), 2, width});
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const double expected = direct(activation, Number(x[i]));
+          const double product = expected * Number(factor[i]);
+          // Below zero, 1 + tanh is a difference: its error is one of the input's size.
+          const double floor = 2e-6 * std::fabs(Number(x[i]));
+          ASSERT_NEAR(Number(plain[i]), expected,
+                      kTolerance<TypeParam> * std::fabs(expected) + floor);
+          ASSERT_NEAR(Number(gated[i]), product,
+                      kTolerance<TypeParam> * std::fabs(product) + 3 * floor);
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, LayerNorm) {
+  OnEveryTarget([] {
+    for (const int64_t hidden : kLengths) {
+      if (hidden == 1) continue;  // a variance of 0
+      const auto x = RandomValues<float>(3 * hidden, -4.0f, 6.0f, 13);
+      const auto weight = RandomValues<float>(hidden, -2.0f, 2.0f, 14);
+      const auto bias = RandomValues<float>(hidden, -1.0f, 1.0f, 15);
+      std::vector<TypeParam> with(x.size()), without(x.size());
+      LayerNorm<TypeParam>({x.data(), 3, hidden}, weight, bias, 1e-5f, {with.data(), 3, hidden});
+      LayerNorm<TypeParam>({x.data(), 3, hidden}, weight, {}, 1e-5f, {without.data(), 3, hidden});
+      for (int64_t r = 0; r < 3; ++r) {
+        const auto count = static_cast<double>(hidden);
+        double mean = 0.0, variance = 0.0;
+        for (int64_t i = 0; i < hidden; ++i) mean += Number(x[r * hidden + i]) / count;
+        for (int64_t i = 0; i < hidden; ++i) {
+          variance += std::pow(Number(x[r * hidden + i]) - mean, 2) / count;
+        }
+        for (int64_t i = 0; i < hidden; ++i) {
+          const double normed = (Number(x[r * hidden + i]) - mean) / std::sqrt(variance + 1e-5);
+          const double expected = normed * Number(weight[i]);
+          const double slack = 4e-6;  // of the mean in f32
+          ASSERT_NEAR(Number(without[r * hidden + i]), expected,
+                      kTolerance<TypeParam> * std::fabs(expected) + slack);
+          ASSERT_NEAR(Number(with[r * hidden + i]), expected + Number(bias[i]),
+                      kTolerance<TypeParam> * std::fabs(expected + Number(bias[i])) + slack);
+        }
+      }
+    }
+  });
+}
+
+TEST(SoftCapTest, IsTheTangentAtEverySize) {
+  OnEveryTarget([] {
+    for (const int64_t count : kLengths) {
+      auto x = RandomValues<float>(count, -300.0f, 300.0f, 16);
+      x.front() = 0.0f;
+      std::vector<float> capped = x;
+      SoftCap(capped, 0.5f, 30.0f);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        ASSERT_NEAR(capped[i], 30.0 * std::tanh(Number(x[i]) * 0.5 / 30.0), 1e-5) << x[i];
+      }
+    }
   });
 }
 

@@ -56,39 +56,42 @@ HWY_INLINE void DecodeNibbles(const std::byte* from, const GroupScales& scales, 
   });
 }
 
+// Codes of a byte as numbers times their group's scale: `numbers` makes those of a vector, `number`
+// one.
+template <class Code, class Numbers, class Number>
+HWY_INLINE void DecodeBytes(const std::byte* codes, const GroupScales& scales, int64_t columns,
+                            float* values, const Numbers& numbers, const Number& number) {
+  const Wide d;
+  const hn::Rebind<Code, Wide> bytes;
+  const auto* from = reinterpret_cast<const Code*>(codes);
+  ForGroups(columns, scales.group, [&](size_t g, size_t first, size_t count) HWY_ATTR {
+    const auto scale = hn::Set(d, scales.scales[g]);
+    size_t i = first;
+    for (; i + hn::Lanes(d) <= first + count; i += hn::Lanes(d)) {
+      hn::StoreU(hn::Mul(numbers(hn::LoadU(bytes, from + i)), scale), d, values + i);
+    }
+    for (; i < first + count; ++i) values[i] = number(from[i]) * scales.scales[g];
+  });
+}
+
 }  // namespace
 
 void DecodeBytesE4M3(const std::byte* codes, const GroupScales& scales, int64_t columns,
                      float* values) {
-  const Wide d;
-  const hn::Rebind<uint8_t, Wide> bytes;
-  const auto* from = reinterpret_cast<const uint8_t*>(codes);
-  ForGroups(columns, scales.group, [&](size_t g, size_t first, size_t count) HWY_ATTR {
-    const auto scale = hn::Set(d, scales.scales[g]);
-    size_t i = first;
-    for (; i + hn::Lanes(d) <= first + count; i += hn::Lanes(d)) {
-      const auto code = hn::PromoteTo(hn::Rebind<uint32_t, Wide>(), hn::LoadU(bytes, from + i));
-      hn::StoreU(hn::Mul(NumbersOfE4M3(code), scale), d, values + i);
-    }
-    for (; i < first + count; ++i) {
-      values[i] = ToFloat(Float8E4M3{from[i]}) * scales.scales[g];
-    }
-  });
+  DecodeBytes<uint8_t>(
+      codes, scales, columns, values,
+      [](auto code)
+          HWY_ATTR { return NumbersOfE4M3(hn::PromoteTo(hn::Rebind<uint32_t, Wide>(), code)); },
+      [](uint8_t code) { return ToFloat(Float8E4M3{code}); });
 }
 void DecodeBytesInt8(const std::byte* codes, const GroupScales& scales, int64_t columns,
                      float* values) {
-  const Wide d;
-  const hn::Rebind<int8_t, Wide> bytes;
-  const auto* from = reinterpret_cast<const int8_t*>(codes);
-  ForGroups(columns, scales.group, [&](size_t g, size_t first, size_t count) HWY_ATTR {
-    const auto scale = hn::Set(d, scales.scales[g]);
-    size_t i = first;
-    for (; i + hn::Lanes(d) <= first + count; i += hn::Lanes(d)) {
-      const auto code = hn::PromoteTo(hn::Rebind<int32_t, Wide>(), hn::LoadU(bytes, from + i));
-      hn::StoreU(hn::Mul(hn::ConvertTo(d, code), scale), d, values + i);
-    }
-    for (; i < first + count; ++i) values[i] = static_cast<float>(from[i]) * scales.scales[g];
-  });
+  DecodeBytes<int8_t>(
+      codes, scales, columns, values,
+      [](auto code) HWY_ATTR {
+        return hn::ConvertTo(Wide(), hn::PromoteTo(hn::Rebind<int32_t, Wide>(), code));
+      },
+      [](int8_t code) { return static_cast<float>(code); });
 }
 void DecodeNibblesE2M1(const std::byte* codes, const GroupScales& scales, int64_t columns,
                        float* values) {
