@@ -63,12 +63,7 @@ void WriteEvaluation(const EvaluateResult& result, const std::string& path) {
       json["perplexity_bf16_attention"] = *result.perplexity_bf16_attention;
     }
   }
-  json["windows"] = result.windows;
-  if (result.window_bos) json["window_bos"] = "always";
-  if (!result.rope_factors.empty()) json["rope_factors"] = result.rope_factors;
-  json["window_tokens"] = result.window_tokens;
-  json["shortest_window_tokens"] = result.shortest_window_tokens;
-  json["tokens"] = result.tokens;
+  AddWindows(result, json);
   json["dataset"] = result.dataset;
   json["window_nll"] = result.window_nll;
   json["seconds"] = result.seconds;

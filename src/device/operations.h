@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
 
 #include "device/operands.h"
 #include "kernels/attention_heads.h"

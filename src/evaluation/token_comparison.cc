@@ -50,7 +50,7 @@ void Transform(const LogitTransform& transform, MatrixView<float> logits) {
     if (transform.softcap > 0.0f) {
       SoftCap(of_token, transform.scale, transform.softcap);
     } else {
-      for (float& logit : of_token) logit *= transform.scale;
+      ScaleTo<float>(of_token, transform.scale, of_token);
     }
   }
 }

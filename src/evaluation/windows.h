@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace narrow {
@@ -17,6 +18,16 @@ enum class WindowStart {
   kFamily,       // as the model's family wants it
   kText,         // whatever stands there
   kBeginOfText,  // the begin-of-text token, and one token of the text less at its end
+};
+
+// What reports say of the windows that were evaluated.
+struct EvaluatedWindows {
+  int64_t windows = 0;
+  bool window_bos = false;             // each was made to begin with the begin of text
+  std::string rope_factors{};          // "short" or "long" of a longrope model
+  int64_t window_tokens = 0;           // of the longest
+  int64_t shortest_window_tokens = 0;  // the same but for windows given as token ids
+  int64_t tokens = 0;                  // in all windows together
 };
 
 // Indices of `requested` (0: all) of `total` windows, increasing. REQUIRES: total >= 0.

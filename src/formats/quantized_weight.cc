@@ -84,10 +84,8 @@ struct QuantizedWeight::State {
   int64_t row_bytes() const { return columns * CodeBits(scheme.code) / 8; }
 };
 
-namespace {
-
 // Finds out how a module is kept.
-class Opener {
+class QuantizedWeight::Opener {
  public:
   Opener(const CheckpointReader& checkpoint, std::string module, const QuantizedWeightHints& hints)
       : checkpoint_(checkpoint), module_(std::move(module)), hints_(hints) {}
@@ -104,7 +102,6 @@ class Opener {
   }
 
   // The codes' rows and columns, with `per_element` codes an element.
-  template <class State>
   void SetCodes(State& state, const Location& codes, Code code, int64_t per_element) const {
     const Shape& shape = codes.entry.shape;
     const std::optional<int64_t> columns =
@@ -122,7 +119,6 @@ class Opener {
   }
 
   // Scales of whole groups of columns for each row: [rows, columns / group].
-  template <class State>
   void SetGroups(State& state, const Location& scale) const {
     const Shape& shape = scale.entry.shape;
     if (shape.size() != 2 || shape[0] != state.rows || shape[1] <= 0 ||
@@ -138,7 +134,6 @@ class Opener {
   }
 
   // One scale, one a row, or one a block.
-  template <class State>
   void SetFloatScales(State& state, const Location& scale) const {
     const Shape& shape = scale.entry.shape;
     int64_t elements = 1;
@@ -159,8 +154,8 @@ class Opener {
       state.block_rows = 1;
       state.scheme.block = {1, 0};
     } else if (shape.size() == 2 && block.rows > 0 && block.columns > 0 &&
-               block.columns % 16 == 0 && shape[0] == (state.rows + block.rows - 1) / block.rows &&
-               shape[1] == (state.columns + block.columns - 1) / block.columns) {
+               block.columns % 16 == 0 && shape[0] == DivideRoundUp(state.rows, block.rows) &&
+               shape[1] == DivideRoundUp(state.columns, block.columns)) {
       state.block_rows = block.rows;
       state.group = block.columns;
       state.scale_columns = shape[1];
@@ -172,7 +167,6 @@ class Opener {
   }
 
   // A multiplier or a divisor of all scales.
-  template <class State>
   void ApplyGlobal(State& state, const Location& global, bool divides) const {
     const std::vector<float> values = ReadScaleNumbers(checkpoint_, global);
     if (values.size() != 1) FailShape(global, "one number");
@@ -181,9 +175,8 @@ class Opener {
   }
 
   // I32 [ceil(rows / 8), groups], z + 8 of row 8k + j in bits 4j .. 4j + 3 of word k.
-  template <class State>
   void SetZeros(State& state, const Location& zeros) const {
-    const Shape expected = {(state.rows + 7) / 8, state.scale_columns};
+    const Shape expected = {DivideRoundUp(state.rows, 8), state.scale_columns};
     if (zeros.entry.dtype != Dtype::kI32 || zeros.entry.shape != expected) {
       FailShape(zeros, fmt::format("I32 [{}]", fmt::join(expected, ", ")));
     }
@@ -201,7 +194,6 @@ class Opener {
   }
 
   // FP4: two codes a byte.
-  template <class State>
   void OpenFourBitFloats(State& state, const Location& codes) const {
     SetCodes(state, codes, Code::kE2M1, 2);
     const Location& scale = Get("weight_scale");
@@ -216,14 +208,12 @@ class Opener {
   }
 
   // INT4 in words of eight columns, the last of a row padded.
-  template <class State>
   void OpenFourBitIntegers(State& state, const Location& codes) const {
     SetCodes(state, codes, Code::kInt4, 8);
     SetGroups(state, Get("weight_scale"));
     if (const Location* zeros = Find("weight_zero_point")) SetZeros(state, *zeros);
   }
 
-  template <class State>
   void OpenBytes(State& state, const Location& codes, Code code) const {
     SetCodes(state, codes, code, 1);
     const Location* inverse = Find("weight_scale_inv");
@@ -237,7 +227,6 @@ class Opener {
   }
 
   // False when the module is not quantized.
-  template <class State>
   bool Open(State& state) const {
     state.checkpoint = &checkpoint_;
     if (const Location* packed = Find("weight_packed")) {
@@ -274,8 +263,6 @@ class Opener {
   std::string module_;
   const QuantizedWeightHints& hints_;
 };
-
-}  // namespace
 
 QuantizedWeight::QuantizedWeight(std::unique_ptr<State> state) : state_(std::move(state)) {}
 QuantizedWeight::~QuantizedWeight() = default;

@@ -47,6 +47,7 @@ class QuantizedWeight {
 
  private:
   struct State;
+  class Opener;
   explicit QuantizedWeight(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -156,11 +156,11 @@ StoredSchemes StoredSchemes::ParseCompressedTensors(const Json& config) {
   return schemes;
 }
 
-StoredSchemes StoredSchemes::ParseFp8Blocks(const Json& config) {
+StoredSchemes StoredSchemes::ParseFp8Blocks(const Json& config, const Json& block_size) {
   StoredSchemes schemes;
   schemes.AddIgnored(config, "modules_to_not_convert");
   schemes.AddIgnored(config, "ignored_layers");
-  const BlockShape block = ReadBlock(config.at("weight_block_size"), "weight_block_size");
+  const BlockShape block = ReadBlock(block_size, "weight_block_size");
   schemes.hints_.block = block;
   Group& group = schemes.groups_.emplace_back();
   group.all = true;
@@ -170,14 +170,14 @@ StoredSchemes StoredSchemes::ParseFp8Blocks(const Json& config) {
   return schemes;
 }
 
-StoredSchemes StoredSchemes::ParseQuark(const Json& config) {
+StoredSchemes StoredSchemes::ParseQuark(const Json& config, const Json& global,
+                                        const Json& weight) {
   StoredSchemes schemes;
   schemes.AddIgnored(config, "exclude");
-  const Json* global = OptionalObject(config, "global_quant_config", kConfig);
   Group& group = schemes.groups_.emplace_back();
   group.all = true;
-  group.scheme.weight = ReadQuantizer(global->at("weight"));
-  if (const Json* inputs = OptionalObject(*global, "input_tensors", kConfig)) {
+  group.scheme.weight = ReadQuantizer(weight);
+  if (const Json* inputs = OptionalObject(global, "input_tensors", kConfig)) {
     group.scheme.input = ReadQuantizer(*inputs);
   }
   return schemes;
@@ -189,7 +189,7 @@ std::optional<StoredSchemes> StoredSchemes::Parse(const Json& config) {
   if (method == "fp8") {
     const auto block = config.find("weight_block_size");
     if (block == config.end() || block->is_null()) return std::nullopt;
-    return ParseFp8Blocks(config);
+    return ParseFp8Blocks(config, *block);
   }
   if (method != "quark") return std::nullopt;
   const Json* global = OptionalObject(config, "global_quant_config", kConfig);
@@ -197,7 +197,7 @@ std::optional<StoredSchemes> StoredSchemes::Parse(const Json& config) {
   if (weight == nullptr || OptionalString(*weight, "qscheme", kConfig) == "per_tensor") {
     return std::nullopt;
   }
-  return ParseQuark(config);
+  return ParseQuark(config, *global, *weight);
 }
 
 bool StoredSchemes::Ignores(const std::string& module) const {

@@ -47,8 +47,8 @@ class StoredSchemes {
     std::vector<Pattern> targets;
   };
   static StoredSchemes ParseCompressedTensors(const Json& config);
-  static StoredSchemes ParseFp8Blocks(const Json& config);
-  static StoredSchemes ParseQuark(const Json& config);
+  static StoredSchemes ParseFp8Blocks(const Json& config, const Json& block_size);
+  static StoredSchemes ParseQuark(const Json& config, const Json& global, const Json& weight);
   void AddIgnored(const Json& config, std::string_view key);
 
   std::vector<Group> groups_;

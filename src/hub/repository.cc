@@ -22,6 +22,10 @@ bool IsNamePart(std::string_view text) {
          std::ranges::all_of(text, [](char c) { return IsWord(c) || c == '-' || c == '.'; });
 }
 
+bool HasForbiddenPart(std::string_view text) {
+  return text.find("--") != text.npos || text.find("..") != text.npos || text.ends_with(".git");
+}
+
 }  // namespace
 
 std::string RepositoryName::CacheFolder() const {
@@ -43,12 +47,18 @@ std::optional<RepositoryName> ParseRepositoryName(std::string_view text,
   }
   const std::size_t slash = text.find('/');
   if (slash == text.npos || !IsNamePart(text.substr(0, slash)) ||
-      !IsNamePart(text.substr(slash + 1)) || text.find("--") != text.npos ||
-      text.find("..") != text.npos || text.ends_with(".git")) {
+      !IsNamePart(text.substr(slash + 1)) || HasForbiddenPart(text)) {
     return std::nullopt;
   }
   name.id = text;
   return name;
+}
+
+bool IsHubName(std::string_view text) {
+  if (text.size() > kMaxNameBytes || HasForbiddenPart(text)) return false;
+  const std::size_t slash = text.find('/');
+  if (slash == text.npos) return IsNamePart(text);
+  return IsNamePart(text.substr(0, slash)) && IsNamePart(text.substr(slash + 1));
 }
 
 bool IsCommit(std::string_view revision) {

@@ -25,6 +25,10 @@ struct RepositoryName {
 // nothing for any other text. A path such as "./x" or "/a/b" is none.
 std::optional<RepositoryName> ParseRepositoryName(std::string_view text, RepositoryName::Kind kind);
 
+// Whether the text can be a repository: "org/name", or "name" alone as the first models have it; at
+// most 96 bytes. Source: as above, validate_repo_id.
+bool IsHubName(std::string_view text);
+
 // Forty hexadecimal digits in lower case.
 bool IsCommit(std::string_view revision);
 

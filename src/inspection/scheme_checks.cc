@@ -208,8 +208,6 @@ FoundSchemes FindStoredSchemes(const Json& config, Findings& findings) {
     return {StoredSchemes::Parse(*block), false};
   } catch (const Error& error) {
     findings.Error("configuration errors", error.what());
-  } catch (const nlohmann::json::exception&) {
-    findings.Error("configuration errors", "quantization_config: a member is missing");
   }
   return {std::nullopt, true};
 }

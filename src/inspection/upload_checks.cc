@@ -6,11 +6,11 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "hub/repository.h"
 #include "io/file.h"
 #include "io/output_marker.h"
 #include "io/yaml.h"
 #include "model/side_files.h"
-#include "report/source_facts.h"
 
 namespace narrow {
 namespace {

@@ -87,12 +87,8 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   EvaluateResult evaluation;
   evaluation.dataset = text.dataset;
   evaluation.notice = text.notice;
-  evaluation.windows = static_cast<int64_t>(result.stored_window_nll.size());
-  evaluation.window_bos = text.window_bos;
+  static_cast<EvaluatedWindows&>(evaluation) = DescribeWindows(text);
   evaluation.rope_factors = RopeFactorsInUse(model.config);
-  evaluation.window_tokens = text.stream.longest();
-  evaluation.shortest_window_tokens = text.stream.shortest();
-  evaluation.tokens = text.stream.size();
   evaluation.perplexity = Perplexity(result.stored_window_nll, PredictedTokens(text.stream));
   if (cached) evaluation.attention = request.attention;
   if (cached && request.attention == AttentionFigures::kDequantized) {

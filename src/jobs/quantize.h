@@ -77,15 +77,9 @@ struct EvaluateRequest {
   RopeFactors rope_factors = RopeFactors::kServed;
 };
 
-struct EvaluateResult {
+struct EvaluateResult : EvaluatedWindows {
   std::string dataset;
   std::optional<std::string> notice;
-  int64_t windows = 0;
-  bool window_bos = false;    // each was made to begin with the begin of text
-  std::string rope_factors;   // "short" or "long" of a longrope model
-  int64_t window_tokens = 0;  // of the longest
-  int64_t shortest_window_tokens = 0;
-  int64_t tokens = 0;  // of all windows
   // Over all predicted tokens; of a checkpoint with an FP8 cache, with attention in FP8 unless
   // asked otherwise.
   double perplexity = 0;

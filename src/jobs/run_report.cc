@@ -74,11 +74,7 @@ void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
   RunReport::Evaluation& evaluation = report.evaluation.emplace();
   evaluation.dataset = text.dataset;
   evaluation.source = text.source;
-  evaluation.windows = static_cast<int64_t>(text.stream.sequences.size());
-  evaluation.window_bos = text.window_bos;
-  evaluation.window_tokens = text.stream.longest();
-  evaluation.shortest_window_tokens = text.stream.shortest();
-  evaluation.tokens = text.stream.size();
+  static_cast<EvaluatedWindows&>(evaluation) = DescribeWindows(text);
   evaluation.deployed = *result.deployed;
   evaluation.own_scales = result.pseudo;
   if (request.cache == CacheScheme::kFp8) evaluation.attention = request.attention;

@@ -207,6 +207,14 @@ TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenize
   return text;
 }
 
+EvaluatedWindows DescribeWindows(const TokenizedText& text) {
+  return {.windows = std::ssize(text.stream.sequences),
+          .window_bos = text.window_bos,
+          .window_tokens = text.stream.longest(),
+          .shortest_window_tokens = text.stream.shortest(),
+          .tokens = text.stream.size()};
+}
+
 std::optional<std::string> LengthRemark(const TokenStream& stream, std::string_view texts,
                                         int64_t max_positions) {
   if (stream.longest() <= max_positions) return std::nullopt;

@@ -56,6 +56,9 @@ TokenizedText TokenizeCalibration(const CalibrationOptions& options, ModelTokeni
 // neither tokenizer nor config names.
 TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenizer& tokenizer);
 
+// What there is to say of a text's windows, but for the model.
+EvaluatedWindows DescribeWindows(const TokenizedText& text);
+
 // A sentence where a text of the stream is longer than the positions the config says the model is
 // for, nothing otherwise. `texts` names them: "windows".
 std::optional<std::string> LengthRemark(const TokenStream& stream, std::string_view texts,

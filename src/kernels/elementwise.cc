@@ -236,19 +236,14 @@ void ActivateBf16(Activation activation, MatrixView<const Bfloat16> gate,
 // cap tanh(y) = cap (1 - 2 / (1 + e^2y)) = cap (2 sigmoid(2 y) - 1).
 void CapF32(float* x, size_t count, float scale, float cap) {
   const DF32 df;
-  const size_t lanes = hn::Lanes(df);
   const VF32 inner = hn::Set(df, 2.0f * scale / cap);
   const auto capped = [&](VF32 v) HWY_ATTR {
     const VF32 twice = TimesSigmoid(hn::Set(df, 2.0f * cap), hn::Mul(v, inner));
     return hn::Sub(twice, hn::Set(df, cap));
   };
-  size_t i = 0;
-  for (; i + lanes <= count; i += lanes) StoreVector(capped(LoadVector(x + i)), x + i);
-  if (i == count) return;
-  float tail[kMaxFloatLanes] = {};
-  std::copy(x + i, x + count, tail);
-  StoreVector(capped(LoadVector(tail)), tail);
-  std::copy_n(tail, count - i, x + i);
+  ForEachStep(x, count, hn::Lanes(df), x, [&](const float* from, float* to) HWY_ATTR {
+    StoreVector(capped(LoadVector(from)), to);
+  });
 }
 
 template <typename T>

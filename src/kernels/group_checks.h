@@ -3,13 +3,14 @@
 
 #include <cstdint>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "kernels/group_codes.h"
 
 namespace narrow {
 
 inline bool HoldsGroups(int64_t columns, int64_t group, std::size_t count) {
-  return group > 0 && static_cast<int64_t>(count) >= (columns + group - 1) / group &&
+  return group > 0 && static_cast<int64_t>(count) >= DivideRoundUp(columns, group) &&
          (group >= columns || group % 16 == 0);
 }
 inline void CheckByteCodes(int64_t columns, const GroupScales& scales, std::size_t codes) {

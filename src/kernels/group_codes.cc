@@ -14,6 +14,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/simd-inl.h"
 #include "kernels/stored_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -56,19 +57,6 @@ HWY_INLINE rows::Unsigned<D> SignOf(D d, hn::Vec<D> quotient, rows::Unsigned<D> 
   return hn::IfThenZeroElse(hn::Eq(code, rows::Constant(d, 0)), sign);
 }
 
-// Calls op(from, to) for whole steps of a group, the last, incomplete one on padded copies.
-template <typename T, class Op>
-HWY_INLINE void ForSteps(const T* from, size_t count, size_t step, uint8_t* to, const Op& op) {
-  size_t i = 0;
-  for (; i + step <= count; i += step) op(from + i, to + i);
-  if (i == count) return;
-  T from_tail[kMaxStep] = {};
-  uint8_t to_tail[kMaxStep];
-  std::copy(from + i, from + count, from_tail);
-  op(static_cast<const T*>(from_tail), static_cast<uint8_t*>(to_tail));
-  std::copy(to_tail, to_tail + (count - i), to + i);
-}
-
 template <typename T>
 struct Encoding {
   const T* row;
@@ -80,16 +68,16 @@ struct Encoding {
     const Wide d;
     ForGroups(columns, scales.group, [&](size_t g, size_t first, size_t count) HWY_ATTR {
       const QuotientOf<T> quotient{rule.quotient, scales.scales[g]};
-      ForSteps(row + first, count, hn::Lanes(d), codes + first,
-               [&](const T* from, uint8_t* to) HWY_ATTR {
-                 const auto q = quotient(d, rows::Load(d, from));
-                 const auto magnitude = rows::Bits(d, hn::Abs(q));
-                 const auto code =
-                     hn::And(rows::MagnitudeToE4M3(d, magnitude), rows::Constant(d, 0xFF));
-                 const auto sign = SignOf<7>(d, q, code, rule.zero);
-                 const hn::Rebind<uint8_t, Wide> bytes;
-                 hn::StoreU(hn::TruncateTo(bytes, hn::Or(code, sign)), bytes, to);
-               });
+      ForEachStep(row + first, count, hn::Lanes(d), codes + first,
+                  [&](const T* from, uint8_t* to) HWY_ATTR {
+                    const auto q = quotient(d, rows::Load(d, from));
+                    const auto magnitude = rows::Bits(d, hn::Abs(q));
+                    const auto code =
+                        hn::And(rows::MagnitudeToE4M3(d, magnitude), rows::Constant(d, 0xFF));
+                    const auto sign = SignOf<7>(d, q, code, rule.zero);
+                    const hn::Rebind<uint8_t, Wide> bytes;
+                    hn::StoreU(hn::TruncateTo(bytes, hn::Or(code, sign)), bytes, to);
+                  });
     });
   }
 
@@ -97,15 +85,15 @@ struct Encoding {
     const Wide d;
     ForGroups(columns, scales.group, [&](size_t g, size_t first, size_t count) HWY_ATTR {
       const QuotientOf<T> quotient{kind, scales.scales[g]};
-      ForSteps(row + first, count, hn::Lanes(d), codes + first,
-               [&](const T* from, uint8_t* to) HWY_ATTR {
-                 const auto q = quotient(d, rows::Load(d, from));
-                 const auto clamped = hn::Clamp(q, hn::Set(d, -128.0f), hn::Set(d, 127.0f));
-                 const auto rounded =
-                     hn::BitCast(hn::Rebind<uint32_t, Wide>(), hn::NearestInt(clamped));
-                 const hn::Rebind<uint8_t, Wide> bytes;
-                 hn::StoreU(hn::TruncateTo(bytes, rounded), bytes, to);
-               });
+      ForEachStep(row + first, count, hn::Lanes(d), codes + first,
+                  [&](const T* from, uint8_t* to) HWY_ATTR {
+                    const auto q = quotient(d, rows::Load(d, from));
+                    const auto clamped = hn::Clamp(q, hn::Set(d, -128.0f), hn::Set(d, 127.0f));
+                    const auto rounded =
+                        hn::BitCast(hn::Rebind<uint32_t, Wide>(), hn::NearestInt(clamped));
+                    const hn::Rebind<uint8_t, Wide> bytes;
+                    hn::StoreU(hn::TruncateTo(bytes, rounded), bytes, to);
+                  });
     });
   }
 

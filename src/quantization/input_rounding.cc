@@ -3,6 +3,7 @@
 #include <array>
 #include <vector>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "kernels/input_rounding.h"
 #include "quantization/block_scales.h"
@@ -41,7 +42,7 @@ void RoundInput(const TensorScheme& scheme, const StaticInput& input, std::span<
     return RoundToGrid(row, {scales, columns}, rule);
   }
   const int64_t group = scheme.block.columns == 0 ? columns : scheme.block.columns;
-  const auto groups = static_cast<std::size_t>((columns + group - 1) / group);
+  const auto groups = static_cast<std::size_t>(DivideRoundUp(columns, group));
   std::vector<float> maxima(groups), scales(groups);
   FindGroupMaxima({Dtype::kF32, reinterpret_cast<const std::byte*>(row.data()), columns}, group,
                   maxima);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "quantization/block_scales.h"
@@ -18,7 +19,7 @@ constexpr int64_t kRowsOfZeroWord = 8;
 // What one thread encodes at a time: enough to be worth handing out.
 constexpr int64_t kUnitBytes = int64_t{1} << 18;
 
-int64_t Blocks(int64_t size, int64_t block) { return block == 0 ? 1 : (size + block - 1) / block; }
+int64_t Blocks(int64_t size, int64_t block) { return block == 0 ? 1 : DivideRoundUp(size, block); }
 
 int64_t ScaleBytes(const TensorScheme& scheme, const WeightRule& rule, Dtype type) {
   if (scheme.scale != ScaleFormat::kFloat) return 1;
@@ -250,7 +251,7 @@ void WeightEncoder::Encode(int64_t first_row, std::span<const std::byte> weights
   const BandSizes all = SizesOfBand(first_row, count);
   NARROW_CHECK(static_cast<int64_t>(band.scales.size()) == all.scales);
   NARROW_CHECK(static_cast<int64_t>(band.zeros.size()) == all.zeros);
-  ParallelFor((count + unit - 1) / unit, [&](int64_t u) {
+  ParallelFor(DivideRoundUp(count, unit), [&](int64_t u) {
     for (int64_t r = u * unit; r < std::min((u + 1) * unit, count); r += step) {
       const int64_t n = std::min(step, count - r);
       const BandSizes own = SizesOfBand(first_row + r, n);

@@ -26,7 +26,7 @@ struct EncodedSizes {
 // A matrix of one scheme. Immutable; Encode computes with all threads.
 class WeightEncoder {
  public:
-  // `name` is for messages. REQUIRES: FitsScheme; `type` is BF16, F16 or F32.
+  // `name` is for messages. REQUIRES: no SizeProblem; `type` is BF16, F16 or F32.
   WeightEncoder(std::string name, const TensorScheme& scheme, const WeightRule& rule, Dtype type,
                 int64_t rows, int64_t columns);
 

@@ -13,7 +13,9 @@
 #include "evaluation/attention_figures.h"
 #include "evaluation/attribution.h"
 #include "evaluation/divergence.h"
+#include "evaluation/windows.h"
 #include "formats/description.h"
+#include "io/json.h"
 #include "io/traffic.h"
 #include "quantization/kept_groups.h"
 #include "quantization/layer_quantizer.h"
@@ -50,14 +52,8 @@ struct RunReport {
     std::string context;                                       // the text just before it
     int64_t position() const { return outcome.position + 1; }  // in its window, from 0
   };
-  struct Evaluation {
+  struct Evaluation : EvaluatedWindows {
     std::string dataset;
-    int64_t windows = 0;
-    bool window_bos = false;                    // each was made to begin with the begin of text
-    std::string rope_factors{};                 // "short" or "long" of a longrope model
-    int64_t window_tokens = 0;                  // of the longest
-    int64_t shortest_window_tokens = 0;         // the same but for windows given as token ids
-    int64_t tokens = 0;                         // in all windows together
     std::string source{};                       // repository and commit, where it came from the hub
     DivergenceSummary deployed;                 // as vLLM runs the checkpoint
     std::optional<AttentionFigures> attention;  // of it; nothing without an FP8 cache
@@ -122,6 +118,9 @@ struct RunReport {
 
 // narrow-report.json. Members that were not measured are null; so are numbers that are not finite.
 std::string RenderReportJson(const RunReport& report);
+
+// Adds the members of that name to what a report says of an evaluation.
+void AddWindows(const EvaluatedWindows& evaluated, Json& json);
 
 // The closing table: lines of printable text that end in a newline.
 std::string RenderSummaryTable(const RunReport& report);

@@ -131,12 +131,7 @@ Json EvaluationJson(const RunReport& report) {
   Json json = Json::object();
   json["dataset"] = evaluation.dataset;
   if (!evaluation.source.empty()) json["source"] = evaluation.source;
-  json["windows"] = evaluation.windows;
-  if (evaluation.window_bos) json["window_bos"] = "always";
-  if (!evaluation.rope_factors.empty()) json["rope_factors"] = evaluation.rope_factors;
-  json["window_tokens"] = evaluation.window_tokens;
-  json["shortest_window_tokens"] = evaluation.shortest_window_tokens;
-  json["tokens"] = evaluation.tokens;
+  AddWindows(evaluation, json);
   AddNetworks(report, &json);
   json["attribution"] = AttributionJson(evaluation);
   json["worst_tokens"] = ArrayOf(evaluation.worst_tokens, &WorstTokenJson);
@@ -274,6 +269,15 @@ void AddLayers(const RunReport& report, Json* json) {
 }
 
 }  // namespace
+
+void AddWindows(const EvaluatedWindows& evaluated, Json& json) {
+  json["windows"] = evaluated.windows;
+  if (evaluated.window_bos) json["window_bos"] = "always";
+  if (!evaluated.rope_factors.empty()) json["rope_factors"] = evaluated.rope_factors;
+  json["window_tokens"] = evaluated.window_tokens;
+  json["shortest_window_tokens"] = evaluated.shortest_window_tokens;
+  json["tokens"] = evaluated.tokens;
+}
 
 std::string RenderReportJson(const RunReport& report) {
   Json json = Json::object();

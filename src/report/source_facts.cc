@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "hub/repository.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/yaml.h"
@@ -170,23 +171,6 @@ SourceFacts ReadSourceFacts(const fs::path& model_directory) {
     facts.license = LicenseFromTitle(ReadStart(directory / *facts.license_file));
   }
   return facts;
-}
-
-bool IsHubName(std::string_view text) {
-  const auto usual = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-' || c == '.';
-  };
-  const auto part = [&](std::string_view name) {
-    return !name.empty() && std::ranges::all_of(name, usual) && !name.starts_with('-') &&
-           !name.starts_with('.') && !name.ends_with('-') && !name.ends_with('.');
-  };
-  if (text.size() > 96 || text.ends_with(".git") || text.find("--") != text.npos ||
-      text.find("..") != text.npos) {
-    return false;
-  }
-  const std::size_t slash = text.find('/');
-  if (slash == text.npos) return part(text);
-  return part(text.substr(0, slash)) && part(text.substr(slash + 1));
 }
 
 }  // namespace narrow

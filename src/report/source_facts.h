@@ -30,8 +30,4 @@ struct SourceFacts {
 // digits, '.', '-', '+' and '_' counts. Never throws for what the files contain.
 SourceFacts ReadSourceFacts(const std::filesystem::path& model_directory);
 
-// Whether the text can be a repository on the hub: "org/name", or "name" alone as the first models
-// have it. Source: huggingface_hub 2.4, utils/_validators.py, validate_repo_id.
-bool IsHubName(std::string_view text);
-
 }  // namespace narrow

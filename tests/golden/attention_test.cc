@@ -10,24 +10,10 @@
 #include "kernels/elementwise.h"
 #include "kernels/float8.h"
 #include "model/reference.h"
+#include "tests/support/random.h"
 
 namespace narrow {
 namespace {
-
-// SplitMix64, as make_references.py draws.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Bits() {
-    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-
- private:
-  uint64_t state_;
-};
 
 struct Drawn {
   std::vector<float> values;  // E4M3 numbers, as the products read them

@@ -29,9 +29,7 @@ class FamiliesInBothNamings : public testing::TestWithParam<std::string> {
 
   // Calibrated and evaluated on the windows of the reference.
   CommandResult Quantize(const std::vector<std::string>& more) const {
-    std::string lines;
-    for (const Json& ids : reference_["tokens"]) lines += Json({{"tokens", ids}}).dump() + "\n";
-    const std::string texts = scratch_.Put("c.jsonl", lines).string();
+    const std::string texts = PutIds(scratch_, "c.jsonl", reference_["tokens"]);
     std::vector<std::string> words = {"quantize",
                                       "--model_dir",
                                       model_,

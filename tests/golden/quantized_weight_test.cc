@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "io/checkpoint_writer.h"
+#include "io/checkpoint_reader.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
 #include "quantization/scheme_presets.h"
@@ -68,14 +68,8 @@ void Dequantize(const fs::path& from, const fs::path& to) {
           std::string(reinterpret_cast<const char*>(values.data()), 4 * values.size())};
     }
   }
-  std::vector<TensorSpec> specs;
-  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype, tensor.shape});
   fs::create_directory(to);
-  CheckpointWriter writer(to, PlanShards(specs, int64_t{1} << 40));
-  for (const auto& [name, tensor] : tensors) {
-    writer.Write(name, std::as_bytes(std::span(tensor.bytes)));
-  }
-  writer.Finish();
+  WriteTensors(to, tensors);
   Json config = ReadJsonFile((from / "config.json").string());
   config.erase("quantization_config");
   config["dtype"] = "float32";

@@ -24,9 +24,7 @@ class Wrappers : public testing::TestWithParam<std::string> {
   std::string Path(const std::string& name) const { return (scratch_.path() / name).string(); }
 
   CommandResult Quantize(const std::vector<std::string>& more) const {
-    std::string windows;
-    for (const Json& ids : reference_["tokens"]) windows += Json({{"tokens", ids}}).dump() + "\n";
-    const std::string texts = scratch_.Put("c.jsonl", windows).string();
+    const std::string texts = PutIds(scratch_, "c.jsonl", reference_["tokens"]);
     std::vector<std::string> words = {
         "quantize", "--model_dir", Model(), "--output_dir", Path("out"),        "--dataset",
         texts,      "--eval_data", texts,   "--overwrite",  "--kv_cache_dtype", "fp8"};

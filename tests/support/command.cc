@@ -199,20 +199,18 @@ std::vector<std::string> QuantizeArguments(const std::string& model, const std::
   return arguments;
 }
 
+std::string PutIds(const ScratchDirectory& scratch, const std::string& name, const Json& windows) {
+  std::string lines;
+  for (const Json& window : windows) lines += Json({{"tokens", window}}).dump() + "\n";
+  return scratch.Put(name, lines).string();
+}
+
 CommandResult EvaluateIds(const std::string& model, const Json& windows,
                           const ScratchDirectory& scratch, const std::string& json,
                           const std::vector<std::string>& flags) {
-  std::string lines;
-  for (const Json& window : windows) lines += Json({{"tokens", window}}).dump() + "\n";
-  std::vector<std::string> words = {"evaluate",
-                                    "--model_dir",
-                                    model,
-                                    "--eval_data",
-                                    scratch.Put("ids.jsonl", lines).string(),
-                                    "--data_type",
-                                    "float32",
-                                    "--json",
-                                    json};
+  std::vector<std::string> words = {
+      "evaluate",    "--model_dir", model,    "--eval_data", PutIds(scratch, "ids.jsonl", windows),
+      "--data_type", "float32",     "--json", json};
   words.insert(words.end(), flags.begin(), flags.end());
   return RunNarrow(words);
 }

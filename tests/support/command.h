@@ -87,6 +87,10 @@ CommandOptions NarrowOptions(CommandOptions options = {});
 std::vector<std::string> QuantizeArguments(const std::string& model, const std::string& output,
                                            const std::vector<std::string>& more = {});
 
+// A file of windows of token ids (an array of arrays), a line each, as --dataset and --eval_data
+// take it; returns its path.
+std::string PutIds(const ScratchDirectory& scratch, const std::string& name, const Json& windows);
+
 // `narrow evaluate` in float32 of windows of token ids (an array of arrays), which takes no
 // tokenizer; its figures go to the file `json`.
 CommandResult EvaluateIds(const std::string& model, const Json& windows,

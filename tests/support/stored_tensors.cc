@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "io/checkpoint_reader.h"
+#include "io/checkpoint_writer.h"
 #include "io/file.h"
 #include "tensor/scalar_types.h"
 
@@ -44,6 +45,17 @@ std::map<std::string, StoredTensor> ReadTensors(const std::filesystem::path& dir
     reader.Read(location, std::as_writable_bytes(std::span(tensor.bytes)));
   }
   return tensors;
+}
+
+void WriteTensors(const std::filesystem::path& directory,
+                  const std::map<std::string, StoredTensor>& tensors) {
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype, tensor.shape});
+  CheckpointWriter writer(directory, PlanShards(specs, int64_t{1} << 40));
+  for (const auto& [name, tensor] : tensors) {
+    writer.Write(name, std::as_bytes(std::span(tensor.bytes)));
+  }
+  writer.Finish();
 }
 
 void CopyCheckpoint(const std::filesystem::path& from, const std::filesystem::path& to) {

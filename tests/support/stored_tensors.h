@@ -25,6 +25,10 @@ struct StoredTensor {
 
 std::map<std::string, StoredTensor> ReadTensors(const std::filesystem::path& directory);
 
+// Writes them as one file of the existing directory.
+void WriteTensors(const std::filesystem::path& directory,
+                  const std::map<std::string, StoredTensor>& tensors);
+
 // Copies the files of a checkpoint that lies in a folder of others to the existing directory `to`.
 // What is a symbolic link there, or was copied as the text of one, is copied as what it leads to.
 void CopyCheckpoint(const std::filesystem::path& from, const std::filesystem::path& to);

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "quantization/scheme.h"
 
 namespace narrow {
 namespace {
@@ -62,39 +61,6 @@ TEST(GridErrorsTest, WithoutRowsNothingIsScaled) {
   const GridErrors errors(3);
   EXPECT_EQ(BestPhase([&](int64_t p) { return errors.Error(p, 1); }), kNeutralPhase);
   EXPECT_EQ(GridPhaseFactor(kNeutralPhase), 1.0f);
-}
-
-// Whatever the largest magnitude, the scale covers it, with less than a power of two to spare.
-TEST(GridErrorsTest, PowersOfTwoCoverTheRange) {
-  const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
-  std::vector<float> magnitudes = Random(500, 2);
-  for (float& value : magnitudes) value = std::exp(6.0f * value);
-  for (int exponent = -30; exponent <= 30; ++exponent) {
-    const float exact = std::ldexp(448.0f, exponent);
-    EXPECT_EQ(scheme.power_of_two_scale(exact), std::ldexp(1.0f, exponent));
-    magnitudes.insert(magnitudes.end(),
-                      {exact, std::nextafter(exact, 0.0f), std::nextafter(exact, INFINITY)});
-  }
-  for (const float amax : magnitudes) {
-    const float scale = scheme.power_of_two_scale(amax);
-    ASSERT_LE(amax, scale * 448.0f) << amax;
-    ASSERT_GT(amax, scale * 223.9f) << amax;
-    int exponent = 0;
-    ASSERT_EQ(std::frexp(scale, &exponent), 0.5f) << amax;
-  }
-  EXPECT_EQ(scheme.power_of_two_scale(0.0f), 0x1p-23f);
-  EXPECT_EQ(scheme.power_of_two_scale(0x1p-149f), 0x1p-126f);
-}
-
-// The reciprocal of every scale is finite, as who divides by it expects.
-TEST(GridErrorsTest, NoScaleIsZeroOrSubnormal) {
-  const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
-  for (float amax = 0x1p-149f; amax < 0x1p-100f; amax *= 1.5f) {
-    if (amax < 0x1p-148f) amax = 0x1p-148f;  // 1.5 times the smallest number is itself or twice it
-    ASSERT_GE(scheme.scale(amax), 0x1p-126f) << amax;
-    ASSERT_LE(amax, scheme.scale(amax) * 448.0f * 1.0000002f) << amax;
-    ASSERT_GE(scheme.power_of_two_scale(amax), 0x1p-126f) << amax;
-  }
 }
 
 }  // namespace
