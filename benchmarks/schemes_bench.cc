@@ -12,8 +12,8 @@
 #include "base/parallel.h"
 #include "formats/scheme_format.h"
 #include "kernels/group_codes.h"
-#include "quantization/scheme_presets.h"
-#include "quantization/weight_encoder.h"
+#include "schemes/scheme_presets.h"
+#include "schemes/weight_encoder.h"
 #include "tensor/scalar_types.h"
 #include "tensor/tensor.h"
 

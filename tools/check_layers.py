@@ -9,8 +9,8 @@ import re
 
 import source_check
 
-ORDER = ('base', 'tensor', 'io', 'hub', 'text', 'kernels', 'device', 'model', 'synthesis',
-         'quantization', 'evaluation', 'formats', 'report', 'import', 'inspection', 'stream', 'plan',
+ORDER = ('base', 'tensor', 'io', 'hub', 'text', 'kernels', 'schemes', 'formats', 'device', 'model',
+         'synthesis', 'quantization', 'evaluation', 'report', 'import', 'inspection', 'stream', 'plan',
          'jobs', 'library', 'cli')
 PLACE = {module: place for place, module in enumerate(ORDER)}
 

@@ -6,7 +6,7 @@
 #include "base/version.h"
 #include "cli/quark_flags.h"
 #include "jobs/model_location.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 
 namespace narrow {
 namespace {

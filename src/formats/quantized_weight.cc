@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <set>
 #include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "kernels/group_codes.h"
-#include "quantization/block_scales.h"
+#include "schemes/block_scales.h"
 #include "tensor/scalar_types.h"
 
 namespace narrow {
@@ -78,10 +78,59 @@ struct QuantizedWeight::State {
   int64_t block_rows = 0;  // rows of one row of scales
   int64_t group = 0;       // columns of one scale
   int64_t scale_columns = 0;
-  std::vector<float> scales;  // [ceil(rows / block_rows), scale_columns]
-  std::vector<float> zeros;   // the same for each row, or none
+  std::vector<float> scales;     // [ceil(rows / block_rows), scale_columns]
+  std::vector<float> two_level;  // the same without the global scale, where there is one
+  float global = 1.0f;           // what these are multiplied by
+  std::vector<float> zeros;      // as scales for each row, or none
+  std::vector<std::string> tensors;
 
   int64_t row_bytes() const { return columns * CodeBits(scheme.code) / 8; }
+  bool scaled_by_row() const { return scheme.block.rows <= 1 && scheme.block.columns == 0; }
+
+  // A row's codes times scales.
+  void Decode(int64_t r, std::span<const std::byte> row, const GroupScales& by,
+              std::span<float> to) const {
+    switch (scheme.code) {
+      case Code::kE4M3:
+        return DecodeE4M3(row, by, to);
+      case Code::kInt8:
+        return DecodeInt8(row, by, to);
+      case Code::kE2M1:
+        return DecodeE2M1(row, by, to);
+      case Code::kInt4:
+        break;
+    }
+    const auto groups = static_cast<std::size_t>(scale_columns);
+    DecodeInt4(row, by,
+               zeros.empty()
+                   ? std::span<const float>()
+                   : std::span(zeros).subspan(static_cast<std::size_t>(r) * groups, groups),
+               to);
+  }
+
+  // Rows from their bytes; scales_of(row): what its codes are multiplied by.
+  template <class ScalesOf>
+  void DecodeAll(int64_t first, std::span<const std::byte> codes_of_rows, std::span<float> values,
+                 const ScalesOf& scales_of) const {
+    const int64_t count = static_cast<int64_t>(values.size()) / columns;
+    NARROW_CHECK(count * columns == static_cast<int64_t>(values.size()));
+    NARROW_CHECK(first >= 0 && count <= rows - first);
+    NARROW_CHECK(static_cast<int64_t>(codes_of_rows.size()) == count * row_bytes());
+    for (int64_t r = 0; r < count; ++r) {
+      Decode(
+          first + r,
+          codes_of_rows.subspan(static_cast<std::size_t>(r * row_bytes()),
+                                static_cast<std::size_t>(row_bytes())),
+          scales_of(first + r),
+          values.subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)));
+    }
+  }
+
+  GroupScales Stored(const std::vector<float>& of, int64_t row) const {
+    const auto groups = static_cast<std::size_t>(scale_columns);
+    return {std::span(of).subspan(static_cast<std::size_t>(row / block_rows) * groups, groups),
+            group};
+  }
 };
 
 // Finds out how a module is kept.
@@ -91,7 +140,9 @@ class QuantizedWeight::Opener {
       : checkpoint_(checkpoint), module_(std::move(module)), hints_(hints) {}
 
   const Location* Find(std::string_view leaf) const {
-    return checkpoint_.Find(fmt::format("{}.{}", module_, leaf));
+    const Location* found = checkpoint_.Find(fmt::format("{}.{}", module_, leaf));
+    if (found != nullptr) tensors_.insert(found->entry.name);
+    return found;
   }
   const Location& Get(std::string_view leaf) const {
     const Location* location = Find(leaf);
@@ -170,6 +221,8 @@ class QuantizedWeight::Opener {
   void ApplyGlobal(State& state, const Location& global, bool divides) const {
     const std::vector<float> values = ReadScaleNumbers(checkpoint_, global);
     if (values.size() != 1) FailShape(global, "one number");
+    state.two_level = state.scales;
+    state.global = divides ? 1.0f / values[0] : values[0];
     for (float& scale : state.scales) scale = divides ? scale / values[0] : scale * values[0];
     state.scheme.scale = ScaleFormat::kE4M3WithGlobal;
   }
@@ -212,6 +265,19 @@ class QuantizedWeight::Opener {
     SetCodes(state, codes, Code::kInt4, 8);
     SetGroups(state, Get("weight_scale"));
     if (const Location* zeros = Find("weight_zero_point")) SetZeros(state, *zeros);
+    if (const Location* shape = Find("weight_shape")) CheckShape(state, *shape);
+  }
+
+  // I64 [2]: rows and columns, which the words, whole as they are, do not tell.
+  void CheckShape(const State& state, const Location& shape) const {
+    const bool fits = shape.entry.dtype == Dtype::kI64 && shape.entry.shape == Shape{2};
+    if (!fits) FailShape(shape, "I64 [2]");
+    const std::vector<std::byte> bytes = ReadBytes(checkpoint_, shape);
+    const auto rows = Element<int64_t>(bytes, 0);
+    const auto columns = Element<int64_t>(bytes, 1);
+    if (rows == state.rows && columns == state.columns) return;
+    Fail(ErrorCode::kCorruptInput, "{} says {} x {}, but its codes are {} x {}",
+         Quoted(shape.entry.name), rows, columns, state.rows, state.columns);
   }
 
   void OpenBytes(State& state, const Location& codes, Code code) const {
@@ -228,6 +294,13 @@ class QuantizedWeight::Opener {
 
   // False when the module is not quantized.
   bool Open(State& state) const {
+    const bool quantized = OpenTensors(state);
+    state.tensors.assign(tensors_.begin(), tensors_.end());
+    return quantized;
+  }
+
+ private:
+  bool OpenTensors(State& state) const {
     state.checkpoint = &checkpoint_;
     if (const Location* packed = Find("weight_packed")) {
       if (packed->entry.dtype == Dtype::kI32) {
@@ -258,10 +331,10 @@ class QuantizedWeight::Opener {
     }
   }
 
- private:
   const CheckpointReader& checkpoint_;
   std::string module_;
   const QuantizedWeightHints& hints_;
+  mutable std::set<std::string> tensors_;  // that were found
 };
 
 QuantizedWeight::QuantizedWeight(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -281,42 +354,44 @@ std::optional<QuantizedWeight> QuantizedWeight::Open(const CheckpointReader& che
   return QuantizedWeight(std::move(state));
 }
 
+const std::string& QuantizedWeight::codes() const { return state_->codes->entry.name; }
+const std::vector<std::string>& QuantizedWeight::tensors() const { return state_->tensors; }
+
 void QuantizedWeight::ReadRows(int64_t first, std::span<float> values) const {
   const State& state = *state_;
   const int64_t count = static_cast<int64_t>(values.size()) / state.columns;
-  NARROW_CHECK(count * state.columns == static_cast<int64_t>(values.size()));
-  NARROW_CHECK(first >= 0 && count <= state.rows - first);
   std::vector<std::byte> codes(static_cast<std::size_t>(count * state.row_bytes()));
   state.checkpoint->ReadPart(*state.codes, first * state.row_bytes(), codes);
-  const auto groups = static_cast<std::size_t>(state.scale_columns);
-  for (int64_t r = 0; r < count; ++r) {
-    const auto row =
-        std::span<const std::byte>(codes).subspan(static_cast<std::size_t>(r * state.row_bytes()),
-                                                  static_cast<std::size_t>(state.row_bytes()));
-    const auto to = values.subspan(static_cast<std::size_t>(r * state.columns),
-                                   static_cast<std::size_t>(state.columns));
-    const std::size_t at = static_cast<std::size_t>((first + r) / state.block_rows) * groups;
-    const GroupScales scales{std::span(state.scales).subspan(at, groups), state.group};
-    switch (state.scheme.code) {
-      case Code::kE4M3:
-        DecodeE4M3(row, scales, to);
-        break;
-      case Code::kInt8:
-        DecodeInt8(row, scales, to);
-        break;
-      case Code::kE2M1:
-        DecodeE2M1(row, scales, to);
-        break;
-      case Code::kInt4:
-        DecodeInt4(row, scales,
-                   state.zeros.empty()
-                       ? std::span<const float>()
-                       : std::span(state.zeros)
-                             .subspan(static_cast<std::size_t>(first + r) * groups, groups),
-                   to);
-        break;
-    }
-  }
+  DecodeRows(first, codes, values);
+}
+
+void QuantizedWeight::DecodeRows(int64_t first, std::span<const std::byte> codes,
+                                 std::span<float> values) const {
+  const State& state = *state_;
+  state.DecodeAll(first, codes, values,
+                  [&](int64_t row) { return state.Stored(state.scales, row); });
+}
+
+void QuantizedWeight::DecodeNumbers(int64_t first, std::span<const std::byte> codes,
+                                    std::span<float> numbers) const {
+  const State& state = *state_;
+  constexpr float kOne = 1.0f;
+  state.DecodeAll(first, codes, numbers, [&](int64_t row) {
+    if (state.scaled_by_row()) return GroupScales{std::span(&kOne, 1), state.columns};
+    return state.Stored(state.two_level.empty() ? state.scales : state.two_level, row);
+  });
+}
+
+std::vector<float> QuantizedWeight::RowScales() const {
+  if (state_->scaled_by_row()) return state_->scales;
+  return {state_->global};
+}
+
+std::optional<float> QuantizedWeight::FindBadScale() const {
+  const auto bad = std::ranges::find_if(
+      state_->scales, [](float scale) { return !(std::isfinite(scale) && scale > 0.0f); });
+  if (bad == state_->scales.end()) return std::nullopt;
+  return *bad;
 }
 
 }  // namespace narrow

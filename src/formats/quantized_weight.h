@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "io/checkpoint_reader.h"
-#include "quantization/tensor_scheme.h"
+#include "schemes/tensor_scheme.h"
 
 namespace narrow {
 
@@ -44,6 +44,23 @@ class QuantizedWeight {
   // Rows [first, first + values.size() / columns()) as value = code * scale. A NaN code or scale
   // gives NaN. Throws: kIo.
   void ReadRows(int64_t first, std::span<float> values) const;
+
+  // The tensor of the codes, [rows(), codes of a row], and all tensors this was made from.
+  const std::string& codes() const;
+  const std::vector<std::string>& tensors() const;
+  // The same rows from their bytes of the tensor of the codes.
+  void DecodeRows(int64_t first, std::span<const std::byte> codes, std::span<float> values) const;
+
+  // A value as the product of a number and a scale of its row: where a row has one scale, numbers
+  // are those of the codes; of two-level scales, code * scale without the global one (either is
+  // exact in bf16); else they are the values.
+  void DecodeNumbers(int64_t first, std::span<const std::byte> codes,
+                     std::span<float> numbers) const;
+  // One for all rows, or one for each.
+  std::vector<float> RowScales() const;
+
+  // The first scale that is no positive number; nothing: all are.
+  std::optional<float> FindBadScale() const;
 
  private:
   struct State;

@@ -12,8 +12,8 @@
 
 #include "io/json.h"
 #include "io/safetensors.h"
-#include "quantization/tensor_scheme.h"
-#include "quantization/weight_rule.h"
+#include "schemes/tensor_scheme.h"
+#include "schemes/weight_rule.h"
 
 namespace narrow {
 

@@ -8,7 +8,7 @@
 
 #include "formats/quantized_weight.h"
 #include "io/json.h"
-#include "quantization/tensor_scheme.h"
+#include "schemes/tensor_scheme.h"
 #include "text/regex.h"
 
 namespace narrow {

@@ -14,7 +14,7 @@
 #include "jobs/quantize_job.h"
 #include "jobs/run_plan.h"
 #include "model/side_files.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 
 namespace narrow {
 namespace {

@@ -9,7 +9,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/checkpoint_writer.h"
 #include "jobs/module_choice.h"
-#include "quantization/weight_encoder.h"
+#include "schemes/weight_encoder.h"
 
 namespace narrow {
 

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "jobs/scheme_targets.h"
 #include "model/module_names.h"
-#include "quantization/weight_encoder.h"
+#include "schemes/weight_encoder.h"
 
 namespace narrow {
 namespace {

@@ -11,7 +11,7 @@
 #include "io/scratch_directory.h"
 #include "jobs/recipe.h"
 #include "jobs/scheme_targets.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 
 namespace narrow {
 namespace {

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "io/file.h"
 #include "io/json.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 
 namespace narrow {
 namespace {

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "quantization/tensor_scheme.h"
+#include "schemes/tensor_scheme.h"
 
 namespace narrow {
 

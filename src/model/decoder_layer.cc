@@ -115,8 +115,20 @@ class LayerStep {
     }
     if (!layer_.cache) return;
     if (InFloat8()) RoundToFloat8Grid(Queries().RowBlock(first, rows), layer_.cache->query_scale);
-    RoundToFloat8Grid(keys, layer_.cache->key_scale);
-    RoundToFloat8Grid(values, layer_.cache->value_scale);
+    RoundCache(keys, layer_.cache->key_scale, layer_.cache->key_scales);
+    RoundCache(values, layer_.cache->value_scale, layer_.cache->value_scales);
+  }
+
+  // One scale for all heads multiplies what attention makes of the rounded numbers; scales of heads
+  // multiply these.
+  void RoundCache(Operands x, float scale, const std::vector<float>& of_heads) const {
+    if (of_heads.empty()) return RoundToFloat8Grid(x, scale);
+    for (std::size_t head = 0; head < of_heads.size(); ++head) {
+      const Operands part =
+          x.ColumnBlock(static_cast<int64_t>(head) * heads_.head_size, heads_.head_size);
+      RoundToFloat8Grid(part, of_heads[head]);
+      for (int64_t row = 0; row < x.rows; ++row) Scale(part.RowBlock(row, 1), of_heads[head]);
+    }
   }
 
   bool InFloat8() const { return layer_.cache && layer_.attention == AttentionArithmetic::kFloat8; }

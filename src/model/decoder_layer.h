@@ -23,6 +23,9 @@ struct CacheQuantization {
   float key_scale = 1.0f;
   float value_scale = 1.0f;
   float query_scale = 1.0f;
+  // Of each key-value head, in place of one for all; empty: one for all.
+  std::vector<float> key_scales = {};
+  std::vector<float> value_scales = {};
 };
 
 // How attention runs over a quantized cache.

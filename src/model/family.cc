@@ -1,6 +1,7 @@
 #include "model/family.h"
 
 #include <array>
+#include <map>
 #include <set>
 
 #include "io/wrapped_names.h"
@@ -8,6 +9,7 @@
 #include "model/families/families.h"
 #include "model/layer_groups.h"
 #include "model/missing_tensor.h"
+#include "model/source_schemes.h"
 
 namespace narrow {
 namespace {
@@ -29,7 +31,9 @@ std::string ShapeText(const Shape& shape) { return fmt::format("[{}]", fmt::join
 class WeightCheck {
  public:
   WeightCheck(const CheckpointReader& checkpoint, WeightState weights, std::string head)
-      : checkpoint_(checkpoint), weights_(weights), head_(std::move(head)) {}
+      : checkpoint_(checkpoint), weights_(weights), head_(std::move(head)) {
+    if (weights == WeightState::kQuantizedToo) schemes_.emplace(checkpoint);
+  }
 
   void Tensor(const std::string& name, const Shape& expected) {
     const SafetensorsEntry& entry = Ticked(name, expected);
@@ -42,6 +46,7 @@ class WeightCheck {
 
   void Linear(const LinearSpec& linear) {
     const Shape shape = {linear.rows, linear.columns};
+    if (schemes_ && schemes_->stated()) return InStatedScheme(linear);
     const CheckpointReader::TensorLocation* found = checkpoint_.Find(linear.weight());
     if (weights_ == WeightState::kQuantizedToo && found != nullptr &&
         found->entry.dtype == Dtype::kF8E4M3) {
@@ -65,8 +70,10 @@ class WeightCheck {
     if (linear.bias == Bias::kPresent) Tensor(linear.bias_name(), {linear.rows});
   }
 
-  // Linears that run as one product are all FP8 or none is: serving engines fuse them.
+  // Linears that run as one product are all quantized, and by one scheme, or none is: serving
+  // engines fuse them.
   void Groups(const LayerSpec& layer) const {
+    if (schemes_ && schemes_->stated()) return StatedGroups(layer);
     const auto dtype = [&](const LinearSpec& linear) {
       return checkpoint_.Get(linear.weight()).entry.dtype;
     };
@@ -86,8 +93,9 @@ class WeightCheck {
   void AttentionScalesOf(const LayerSpec& layer) {
     const auto names = FindCacheScales(checkpoint_, layer);
     if (names) {
-      Scale(names->key, layer.attention_module);
-      Scale(names->value, layer.attention_module);
+      const AttentionHeads& heads = layer.attention.heads;
+      Scale(names->key, layer.attention_module, heads.key_value_heads);
+      Scale(names->value, layer.attention_module, heads.key_value_heads);
     }
     if (!attention_) attention_ = {layer.attention_module, names.has_value()};
     if (attention_->second != names.has_value()) {
@@ -103,7 +111,7 @@ class WeightCheck {
     };
     if (const auto query = FindQueryScale(checkpoint_, layer)) {
       if (names) {
-        Scale(*query, layer.attention_module);
+        Scale(*query, layer.attention_module, layer.attention.heads.query_heads);
       } else {
         unused(*query);
       }
@@ -142,6 +150,43 @@ class WeightCheck {
   }
 
  private:
+  void InStatedScheme(const LinearSpec& linear) {
+    const std::optional<StoredQuantization> found = schemes_->Open(linear.module);
+    if (linear.bias == Bias::kPresent) Tensor(linear.bias_name(), {linear.rows});
+    if (!found) return Tensor(linear.weight(), {linear.rows, linear.columns});
+    if (found->weight.rows() != linear.rows || found->weight.columns() != linear.columns) {
+      Fail(ErrorCode::kCorruptInput,
+           "{} holds {} x {} numbers, but config.json asks for {} x {}; the config and the weights "
+           "are not of the same model",
+           found->weight.codes(), found->weight.rows(), found->weight.columns(), linear.rows,
+           linear.columns);
+    }
+    ticked_.insert(found->tensors.begin(), found->tensors.end());
+    found_.emplace(linear.module, FoundScheme{found->weight.scheme(), found->input.scheme});
+  }
+
+  void StatedGroups(const LayerSpec& layer) const {
+    for (const LinearSpec& linear : layer.linears) {
+      const auto scheme = found_.find(linear.module);
+      const auto mixed = FindMixedGroup(layer, [&](const LinearSpec& other) {
+        const auto found = found_.find(other.module);
+        if (scheme == found_.end()) return found == found_.end();
+        return found != found_.end() && found->second == scheme->second;
+      });
+      if (!mixed || mixed->first->group != linear.group) continue;
+      Fail(ErrorCode::kUnsupported,
+           "{} and {} are in different quantization schemes: linears that read the same input are "
+           "fused, and serving engines refuse this, or take one scheme for both",
+           mixed->first->module, mixed->second->module);
+    }
+  }
+
+  struct FoundScheme {
+    TensorScheme weight;
+    std::optional<TensorScheme> input;
+    bool operator==(const FoundScheme&) const = default;
+  };
+
   // The head may lack in an index: exporters forget what they take for tied.
   const SafetensorsEntry& Ticked(const std::string& name, const Shape& expected) {
     ticked_.insert(name);
@@ -164,8 +209,8 @@ class WeightCheck {
     return entry;
   }
 
-  // One number of a type that numbers are computed in.
-  void Scale(const std::string& name, const std::string& owner) {
+  // One number of a type that numbers are computed in, or one for each head.
+  void Scale(const std::string& name, const std::string& owner, int64_t heads = 1) {
     ticked_.insert(name);
     if (checkpoint_.Find(name) == nullptr) {
       Fail(ErrorCode::kCorruptInput, "{}: the checkpoint has no tensor {}, the scale of {}",
@@ -175,6 +220,7 @@ class WeightCheck {
     const bool computed =
         entry.dtype == Dtype::kF32 || entry.dtype == Dtype::kBF16 || entry.dtype == Dtype::kF16;
     if (computed && (entry.shape.empty() || entry.shape == Shape{1})) return;
+    if (computed && (entry.shape == Shape{heads} || entry.shape == Shape{heads, 1, 1})) return;
     Fail(ErrorCode::kCorruptInput,
          "scale {} is {} of shape {}, expected one number: F32, BF16 or F16 of shape [] or [1]",
          name, Name(entry.dtype), ShapeText(entry.shape));
@@ -182,7 +228,9 @@ class WeightCheck {
 
   const CheckpointReader& checkpoint_;
   WeightState weights_;
-  std::string head_;  // how the head would be called as a matrix of its own
+  std::string head_;                          // how the head would be called as a matrix of its own
+  std::optional<SourceSchemes> schemes_;      // where a job can start from them
+  std::map<std::string, FoundScheme> found_;  // of quantized modules, where the config states them
   std::set<std::string> ticked_;
   std::optional<std::pair<std::string, bool>> attention_;  // the first, and if it has cache scales
   int64_t unused_scales_ = 0;

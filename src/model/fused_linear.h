@@ -5,18 +5,30 @@
 #include <vector>
 
 #include "device/packed_weights.h"
+#include "schemes/input_rounding.h"
+#include "schemes/tensor_scheme.h"
 
 namespace narrow {
 
-// Scales of FP8 linears that read the same input: a code times its scale is the number it means.
+// How the input of quantized linears is rounded.
+struct LinearInput {
+  std::optional<TensorScheme> scheme;  // nothing: it stays as it is
+  StaticInput values;                  // what of it is in the checkpoint
+};
+
+// Of E4M3 with one static scale.
+LinearInput StaticFloat8Input(float scale);
+
+// What quantized linears that read the same input mean: packed numbers, times a scale of their row,
+// are the weights.
 struct LinearScales {
-  float input = 1.0f;
-  std::vector<float> weights = {};  // of each linear
+  LinearInput input;
+  std::vector<float> weights = {};  // of each linear, or of each of their rows
 };
 
 // What becomes of the input of quantized linears.
 enum class LinearInputs {
-  kQuantized,  // rounded to E4M3
+  kQuantized,  // rounded as their scheme says
   kOriginal,
 };
 
@@ -34,8 +46,8 @@ class FusedLinear {
   // Nothing while the weights are those of the original.
   const std::optional<LinearScales>& scales() const { return scales_; }
 
-  // From now on the packed weights are E4M3 numbers (codes as values, exact in either operand type)
-  // with these scales, and inputs are quantized.
+  // From now on the packed weights are numbers with these scales (codes, exact in either operand
+  // type, where a row has one scale), and inputs are quantized.
   void Quantize(LinearScales scales);
   // REQUIRES: quantized.
   void TakeInputs(LinearInputs inputs);
@@ -49,6 +61,9 @@ class FusedLinear {
 
  private:
   void SetEpilogue();
+  // What of the input's scale multiplies the product, so that rounded inputs are exact in bf16: a
+  // static scale, and the global one of two levels. Others multiply the inputs themselves.
+  float InputFactor() const;
 
   PackedWeights weights_;
   std::vector<int64_t> rows_;

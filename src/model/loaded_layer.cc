@@ -12,8 +12,19 @@ namespace {
 
 constexpr int64_t kCopyBytes = int64_t{16} << 20;  // of weights that are handed over as stored
 
+// Rows of a quantized linear as the numbers that its scales multiply.
+AbsoluteMaximum DecodeRow(const StoredQuantization& quantization, int64_t row,
+                          std::span<const std::byte> bytes, Operands out) {
+  thread_local std::vector<float> numbers;
+  numbers.resize(static_cast<std::size_t>(out.columns));
+  quantization.weight.DecodeNumbers(row, bytes, numbers);
+  FromFloats({numbers.data(), 1, out.columns}, out);
+  return FindAbsoluteMaximum(std::span<const float>(numbers));
+}
+
 // Rows [first, first + out.rows) of one stored linear as numbers (codes without their scale).
-AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, int64_t first, Operands out) {
+AbsoluteMaximum LoadStoredRows(const StoredLinear& linear, int64_t first, Operands out) {
+  const StoredMatrix& weight = linear.weight;
   AlignedBuffer<std::byte> scratch;
   const std::span<const std::byte> bytes = weight.Rows(first, out.rows, scratch);
   const std::size_t row_bytes = bytes.size() / static_cast<std::size_t>(out.rows);
@@ -21,13 +32,12 @@ AbsoluteMaximum LoadStoredRows(const StoredMatrix& weight, int64_t first, Operan
   ParallelFor(out.rows, [&](int64_t row) {
     const auto r = static_cast<std::size_t>(row);
     const std::span<const std::byte> row_data = bytes.subspan(r * row_bytes, row_bytes);
-    if (weight.dtype() == Dtype::kF8E4M3) {
-      DecodeFloat8({reinterpret_cast<const Float8E4M3*>(row_data.data()), row_data.size()},
-                   out.RowBlock(row, 1));
+    if (linear.quantization) {
+      maxima[r] = DecodeRow(*linear.quantization, first + row, row_data, out.RowBlock(row, 1));
     } else {
       ConvertRow(weight.dtype(), row_data, out.RowBlock(row, 1));
+      maxima[r] = FindMaximum(weight.dtype(), row_data);
     }
-    maxima[r] = FindMaximum(weight.dtype(), row_data);
   });
   AbsoluteMaximum total;
   for (const AbsoluteMaximum& maximum : maxima) total = Merge(total, maximum);
@@ -68,7 +78,7 @@ template <typename Linears, typename View, typename Visit>
 void ForLinearsAmong(const Linears& linears, int64_t first_row, View view, const Visit& visit) {
   int64_t begin = 0;
   for (auto* linear : linears) {
-    const int64_t end = begin + linear->weight.rows();
+    const int64_t end = begin + linear->spec.rows;
     const int64_t from = std::max(first_row, begin);
     const int64_t to = std::min(first_row + view.rows, end);
     if (from < to) visit(*linear, from - begin, view.RowBlock(from - first_row, to - from));
@@ -95,7 +105,7 @@ int64_t LargestGroupBytes(const LayerSpec& spec, ComputeType compute) {
 std::vector<float> BiasOf(const std::vector<StoredLinear*>& linears) {
   std::vector<float> bias;
   for (const StoredLinear* linear : linears) {
-    const auto count = static_cast<std::size_t>(linear->weight.rows());
+    const auto count = static_cast<std::size_t>(linear->spec.rows);
     const std::vector<float> zeros(count);
     const std::vector<float>& values = linear->bias ? linear->bias->values : zeros;
     bias.insert(bias.end(), values.begin(), values.end());
@@ -106,12 +116,22 @@ std::vector<float> BiasOf(const std::vector<StoredLinear*>& linears) {
 }
 
 LinearScales ScalesOf(const std::vector<StoredLinear*>& linears) {
-  LinearScales scales = {.input = 0.0f};
+  std::vector<const LinearInput*> inputs;
+  std::vector<std::vector<float>> of_linears;
+  bool by_row = false;
   for (const StoredLinear* linear : linears) {
     NARROW_CHECK(linear->quantized());
-    scales.weights.push_back(linear->weight_scale);
-    // One input, one scale: serving engines take the largest of a fused group.
-    scales.input = std::max(scales.input, *linear->input_scale);
+    inputs.push_back(&linear->quantization->input);
+    of_linears.push_back(linear->quantization->weight.RowScales());
+    by_row = by_row || of_linears.back().size() > 1;
+  }
+  LinearScales scales = {MergeInputs(inputs, linears.front()->spec.module), {}};
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    std::vector<float>& added = of_linears[i];
+    if (by_row && added.size() == 1) {
+      added.resize(static_cast<std::size_t>(linears[i]->spec.rows), added.front());
+    }
+    scales.weights.insert(scales.weights.end(), added.begin(), added.end());
   }
   return scales;
 }
@@ -153,9 +173,9 @@ void LoadedLayer::PackGroup(LinearGroup group) {
   int64_t rows = 0;
   for (const StoredLinear* linear : stored) {
     linears_[g].push_back({linear->spec, rows});
-    rows += linear->weight.rows();
+    rows += linear->spec.rows;
   }
-  const int64_t columns = stored.front()->weight.columns();
+  const int64_t columns = stored.front()->spec.columns;
   PackedWeights packed(compute_, rows, columns);
   OperandBuffer memory;
   const Operands panel = memory.Reserve(compute_, packed.panel_rows(), columns);
@@ -163,7 +183,7 @@ void LoadedLayer::PackGroup(LinearGroup group) {
     const int64_t first = p * packed.panel_rows();
     const Operands view = panel.RowBlock(0, std::min(packed.panel_rows(), rows - first));
     ForLinearsAmong(stored, first, view, [&](StoredLinear& linear, int64_t row, Operands out) {
-      const AbsoluteMaximum maximum = LoadStoredRows(linear.weight, row, out);
+      const AbsoluteMaximum maximum = LoadStoredRows(linear, row, out);
       if (!maximum.finite) {
         Fail(ErrorCode::kNumeric, "tensor {} holds NaN or infinity; the checkpoint is damaged",
              linear.weight.name());
@@ -177,7 +197,7 @@ void LoadedLayer::PackGroup(LinearGroup group) {
     packed.PackPanel(p, view);
   }
   std::vector<int64_t> counts;
-  for (const StoredLinear* linear : stored) counts.push_back(linear->weight.rows());
+  for (const StoredLinear* linear : stored) counts.push_back(linear->spec.rows);
   runnable_.linears[g] = FusedLinear(std::move(packed), std::move(counts), BiasOf(stored));
   if (stored.front()->quantized()) runnable_.linears[g].Quantize(ScalesOf(stored));
   if (PackedExactly(group)) {
@@ -187,7 +207,7 @@ void LoadedLayer::PackGroup(LinearGroup group) {
 
 bool LoadedLayer::PackedExactly(LinearGroup group) const {
   return std::ranges::all_of(LinearsOf(stored_, group), [&](const StoredLinear* linear) {
-    return HoldsExactly(compute_, linear->weight.dtype());
+    return linear->quantized() || HoldsExactly(compute_, linear->weight.dtype());
   });
 }
 
@@ -215,7 +235,7 @@ void LoadedLayer::LoadRows(LinearGroup group, int64_t first_row, Operands unpack
   }
   ForLinearsAmong(LinearsOf(stored_, group), first_row, rows,
                   [&](const StoredLinear& linear, int64_t row, MatrixView<float> out) {
-                    LoadStoredRows(linear.weight, row, out);
+                    LoadStoredRows(linear, row, out);
                   });
 }
 

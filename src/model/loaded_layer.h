@@ -58,9 +58,9 @@ int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute);
 // Thread-compatible; uses all threads inside.
 class LoadedLayer {
  public:
-  // Packs the stored layer, panel by panel, releasing what was read ahead on the way. FP8 linears
-  // become E4M3 numbers with their scales in the runnable layer. Throws: kNumeric naming a weight
-  // that holds NaN or infinity. REQUIRES: the linears of a group are all FP8 or none is.
+  // Packs the stored layer, panel by panel, releasing what was read ahead on the way. Quantized
+  // linears become numbers with their scales in the runnable layer. Throws: kNumeric naming a weight
+  // that holds NaN or infinity. REQUIRES: the linears of a group are all quantized or none is.
   LoadedLayer(StoredLayer stored, ComputeType compute);
 
   const LayerSpec& spec() const { return stored_.spec; }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "formats/stored_schemes.h"
 #include "io/model_directory.h"
 #include "model/cache_scales.h"
 #include "model/head.h"
@@ -11,20 +12,23 @@
 namespace narrow {
 namespace {
 
-// config.json of an FP8 checkpoint, as the base model's would be. Throws: kUnsupported for a scheme
-// that is not per-tensor static FP8.
+// config.json of a quantized checkpoint, as the base model's would be. Throws: kUnsupported for
+// schemes that are not known.
 Json WithoutQuantization(const Json& config, const std::string& what) {
   const Json* quantization = OptionalObject(config, "quantization_config", what);
   if (quantization == nullptr) return config;
   const std::string method = RequiredString(*quantization, "quant_method", what);
-  if (method != "fp8" && method != "quark") {
+  if (method != "fp8" && method != "quark" && method != "compressed-tensors") {
     Fail(ErrorCode::kUnsupported,
-         "{}: quantization method {} cannot be evaluated; expected fp8 or quark", what,
-         Quoted(method));
+         "{}: quantization method {} cannot be evaluated; expected compressed-tensors, fp8 or "
+         "quark",
+         what, Quoted(method));
   }
-  if (method == "fp8" &&
+  const bool stated = StoredSchemes::Parse(*quantization).has_value();
+  if (method == "fp8" && !stated &&
       OptionalString(*quantization, "activation_scheme", what).value_or("") != "static") {
-    Fail(ErrorCode::kUnsupported, "{}: only activation_scheme \"static\" can be evaluated", what);
+    Fail(ErrorCode::kUnsupported,
+         "{}: without blocks, only activation_scheme \"static\" can be evaluated", what);
   }
   Json plain = config;
   plain.erase("quantization_config");

@@ -18,15 +18,19 @@ std::span<const T> As(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
 }
 
-StoredLinear OpenLinear(const CheckpointReader& checkpoint, const LinearSpec& spec) {
+[[noreturn]] void FailNoScale(const SafetensorsEntry& entry, int64_t elements) {
+  Fail(ErrorCode::kCorruptInput, "scale {} must be one floating-point number, found {} of type {}",
+       entry.name, elements, Name(entry.dtype));
+}
+
+StoredLinear OpenLinear(const CheckpointReader& checkpoint, const SourceSchemes& schemes,
+                        const LinearSpec& spec) {
   StoredLinear linear;
   linear.spec = spec;
-  linear.weight = StoredMatrix(checkpoint, spec.weight());
+  linear.quantization = schemes.Open(spec.module);
+  linear.weight = StoredMatrix(
+      checkpoint, linear.quantization ? linear.quantization->weight.codes() : spec.weight());
   if (spec.bias == Bias::kPresent) linear.bias = ReadVector(checkpoint, spec.bias_name());
-  if (linear.quantized()) {
-    linear.weight_scale = ReadScale(checkpoint, spec.module + ".weight_scale");
-    linear.input_scale = ReadScale(checkpoint, spec.module + ".input_scale");
-  }
   return linear;
 }
 
@@ -35,10 +39,20 @@ std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpo
                                                  const LayerSpec& spec) {
   const auto names = FindCacheScales(checkpoint, spec);
   if (!names) return std::nullopt;
-  CacheQuantization cache = {ReadScale(checkpoint, names->key),
-                             ReadScale(checkpoint, names->value)};
+  CacheQuantization cache;
+  const auto read = [&](const std::string& name, float& one, std::vector<float>& of_heads) {
+    std::vector<float> scales = ReadScales(checkpoint, name);
+    if (scales.size() == 1) {
+      one = scales.front();
+    } else {
+      of_heads = std::move(scales);
+    }
+  };
+  read(names->key, cache.key_scale, cache.key_scales);
+  read(names->value, cache.value_scale, cache.value_scales);
   const auto query = FindQueryScale(checkpoint, spec);
-  if (query) cache.query_scale = ReadScale(checkpoint, *query);
+  // vLLM takes the largest of several.
+  if (query) cache.query_scale = std::ranges::max(ReadScales(checkpoint, *query));
   return cache;
 }
 
@@ -71,12 +85,13 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
   StoredLayer stored;
   stored.spec = family.layer(config, layer);
+  const SourceSchemes schemes(checkpoint);
   for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
     const std::optional<NormSpec>& norm = stored.spec.norms[place];
     if (norm) stored.norms[place] = ReadNorm(checkpoint, *norm);
   }
   for (const LinearSpec& spec : stored.spec.linears) {
-    StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, spec));
+    StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, schemes, spec));
     if (linear.weight.bytes() > read_ahead_bytes) {
       read_ahead_bytes = 0;  // what comes later is used later: keep to the order
     } else {
@@ -90,9 +105,11 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
 
 void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config) {
+  const bool stated = SourceSchemes(checkpoint).stated();
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
     for (const LinearSpec& linear : layer.linears) {
+      if (stated) break;
       if (checkpoint.Get(linear.weight()).entry.dtype != Dtype::kF8E4M3) continue;
       ReadScale(checkpoint, linear.module + ".weight_scale");
       ReadScale(checkpoint, linear.module + ".input_scale");
@@ -149,20 +166,26 @@ AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes) {
 float ReadScale(const CheckpointReader& checkpoint, const std::string& name) {
   const SafetensorsEntry& entry = checkpoint.Get(name).entry;
   const auto elements = CheckedProduct(entry.shape);
-  if (elements != 1 ||
+  if (elements != 1) FailNoScale(entry, elements.value_or(-1));
+  return ReadScales(checkpoint, name).front();
+}
+
+std::vector<float> ReadScales(const CheckpointReader& checkpoint, const std::string& name) {
+  const SafetensorsEntry& entry = checkpoint.Get(name).entry;
+  const auto elements = CheckedProduct(entry.shape);
+  if (elements.value_or(0) < 1 ||
       (entry.dtype != Dtype::kF32 && entry.dtype != Dtype::kBF16 && entry.dtype != Dtype::kF16)) {
-    Fail(ErrorCode::kCorruptInput,
-         "scale {} must be one floating-point number, found {} of type {}", name,
-         elements.value_or(-1), Name(entry.dtype));
+    FailNoScale(entry, elements.value_or(-1));
   }
-  const float scale = ReadFloats(checkpoint, name).front();
-  if (!(scale >= std::numeric_limits<float>::min())) {
+  std::vector<float> scales = ReadFloats(checkpoint, name);
+  for (const float scale : scales) {
+    if (scale >= std::numeric_limits<float>::min()) continue;
     Fail(ErrorCode::kNumeric,
          "scale {} is {}, expected a positive number that is not denormal (1.2e-38 at least); the "
          "checkpoint is damaged",
          name, scale);
   }
-  return scale;
+  return scales;
 }
 
 void ConvertRow(Dtype dtype, std::span<const std::byte> bytes, std::span<float> out) {

@@ -13,6 +13,7 @@
 #include "model/config.h"
 #include "model/decoder_layer.h"
 #include "model/family.h"
+#include "model/source_schemes.h"
 
 namespace narrow {
 
@@ -49,15 +50,14 @@ struct StoredVector {
   std::vector<float> values;
 };
 
-// One linear as stored. Scales are there when the matrix holds FP8 codes.
+// One linear as stored: numbers, or codes with what they mean.
 struct StoredLinear {
   LinearSpec spec;
-  StoredMatrix weight;
+  StoredMatrix weight;  // of codes it has their shape, not that of the linear
   std::optional<StoredVector> bias;
-  float weight_scale = 1.0f;
-  std::optional<float> input_scale;
+  std::optional<StoredQuantization> quantization;
 
-  bool quantized() const { return weight.dtype() == Dtype::kF8E4M3; }
+  bool quantized() const { return quantization.has_value(); }
 };
 
 struct StoredNorm {
@@ -72,15 +72,15 @@ struct StoredLayer {
   std::optional<CacheQuantization> cache;
 };
 
-// Opens a layer: BF16, F16 or F32 tensors, or FP8 codes with the scales beside them. Matrices are
-// read ahead, in the order they are used, as long as they fit `read_ahead_bytes`; the rest stay on
-// disk. Throws: kNumeric naming the tensor when a norm or bias is not finite, or a scale not
-// positive.
+// Opens a layer: BF16, F16 or F32 tensors, or codes with the scales beside them. Matrices are read
+// ahead, in the order they are used, as long as they fit `read_ahead_bytes`; the rest stay on disk.
+// Throws: kNumeric naming the tensor when a norm or bias is not finite, or a scale not positive; as
+// SourceSchemes::Open.
 StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes);
 
-// Reads every scale of a checkpoint's FP8 linears and KV cache: a few bytes each. Throws: as
-// ReadScale.
+// Reads every scale of the FP8 linears of a checkpoint whose config states no schemes, and of the
+// KV cache: a few bytes each. Throws: as ReadScale.
 void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config);
 
@@ -101,8 +101,10 @@ AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes);
 // Throws: kNumeric naming `tensor` when its numbers or codes hold NaN or infinity.
 void CheckFinite(Dtype dtype, std::span<const std::byte> bytes, const std::string& tensor);
 
-// A single positive, normal number. Throws: kCorruptInput, kNumeric, naming the tensor.
+// A single positive, normal number; or any number of them. Throws: kCorruptInput, kNumeric, naming
+// the tensor.
 float ReadScale(const CheckpointReader& checkpoint, const std::string& name);
+std::vector<float> ReadScales(const CheckpointReader& checkpoint, const std::string& name);
 
 // Bytes of BF16, F16 or F32 numbers as `out`, rounding to nearest even where it is narrower.
 // REQUIRES: bytes.size() == out.size() * ElementBytes(dtype).

@@ -164,7 +164,7 @@ void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
                  workspace, nullptr);
   };
   rates.layer = operations / ShortestSeconds(run);
-  for (FusedLinear& linear : layer.linears) linear.Quantize({1.0f, {1.0f}});
+  for (FusedLinear& linear : layer.linears) linear.Quantize({StaticFloat8Input(1.0f), {1.0f}});
   layer.cache.emplace();
   rates.quantized_layer = operations / ShortestSeconds(run);
 }

@@ -200,6 +200,18 @@ int64_t Total(const std::vector<MemoryPart>& parts) {
                          [](int64_t sum, const MemoryPart& part) { return sum + part.bytes; });
 }
 
+namespace {
+
+// Of a weight's numbers; codes take a byte at most, and packed ones are exact.
+Dtype StoredType(const ModelSource& model, const LinearSpec& linear) {
+  if (model.checkpoint == nullptr) return model.config.dtype;
+  const auto* weight = model.checkpoint->Find(linear.weight());
+  const bool plain = weight != nullptr && ElementBytes(weight->entry.dtype) > 1;
+  return plain ? weight->entry.dtype : Dtype::kF8E4M3;
+}
+
+}  // namespace
+
 JobShape ShapeOf(const ModelSource& model, ComputeType compute,
                  const LayerQuantizationOptions* quantization, const TokenStream* calibration,
                  const TokenStream* evaluation) {
@@ -207,9 +219,7 @@ JobShape ShapeOf(const ModelSource& model, ComputeType compute,
   shape.family = model.family;
   shape.config = model.config;
   shape.compute = compute;
-  const std::string weight = shape.layer().linears.front().weight();
-  shape.stored =
-      model.checkpoint != nullptr ? model.checkpoint->Get(weight).entry.dtype : model.config.dtype;
+  shape.stored = StoredType(model, shape.layer().linears.front());
   shape.threads = ThreadCount();
   for (const TokenStream* stream : {calibration, evaluation}) {
     if (stream != nullptr) {

@@ -42,7 +42,7 @@ std::vector<LinearFacts> GroupFacts(const std::vector<LoadedLinear>& linears,
 }
 
 LinearScales ScalesOf(const std::vector<LinearFacts>& facts) {
-  LinearScales scales = {.input = facts.front().input_scale};
+  LinearScales scales = {.input = StaticFloat8Input(facts.front().input_scale)};
   for (const LinearFacts& fact : facts) scales.weights.push_back(fact.weight_scale);
   return scales;
 }

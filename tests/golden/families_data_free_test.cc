@@ -13,7 +13,7 @@
 #include "io/json.h"
 #include "io/scratch_directory.h"
 #include "jobs/data_free.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 #include "tests/shared_data.h"
 #include "tests/support/stored_tensors.h"
 

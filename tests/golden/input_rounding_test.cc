@@ -1,5 +1,5 @@
 // The rounding of inputs against compressed-tensors' fake_quantize (vLLM's kernels for INT8).
-#include "quantization/input_rounding.h"
+#include "schemes/input_rounding.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "io/json.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 #include "tests/shared_data.h"
 
 namespace narrow {

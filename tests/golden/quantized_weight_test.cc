@@ -12,7 +12,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
 #include "tests/support/stored_tensors.h"

@@ -13,8 +13,8 @@
 #include "hub/digest.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
-#include "quantization/scheme_presets.h"
-#include "quantization/weight_encoder.h"
+#include "schemes/scheme_presets.h"
+#include "schemes/weight_encoder.h"
 #include "tests/shared_data.h"
 #include "tests/support/stored_tensors.h"
 

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "quantization/weight_encoder.h"
+#include "schemes/weight_encoder.h"
 
 namespace narrow {
 namespace {

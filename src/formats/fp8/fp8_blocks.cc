@@ -1,6 +1,6 @@
 #include "formats/fp8/fp8_blocks.h"
 
-#include "quantization/weight_encoder.h"
+#include "schemes/weight_encoder.h"
 
 namespace narrow {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "io/json.h"
-#include "quantization/tensor_scheme.h"
+#include "schemes/tensor_scheme.h"
 
 namespace narrow {
 

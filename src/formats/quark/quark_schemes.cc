@@ -2,7 +2,7 @@
 
 #include "formats/quark/quantizer.h"
 #include "formats/quark_layout.h"
-#include "quantization/weight_encoder.h"
+#include "schemes/weight_encoder.h"
 
 namespace narrow {
 namespace {

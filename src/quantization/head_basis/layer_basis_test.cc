@@ -100,7 +100,7 @@ LayerBasis RandomBasis(const AttentionHeads& heads) {
 void Change(LoadedLayer& layer, LinearGroup group, const LayerBasis& basis,
             const AttentionHeads& heads) {
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
-  const LinearScales ones = {1.0f, std::vector<float>(linears.size(), 1.0f)};
+  const LinearScales ones = {StaticFloat8Input(1.0f), std::vector<float>(linears.size(), 1.0f)};
   layer.Quantize(group, ones, [&](int64_t first_row, MatrixView<float> rows) {
     ChangeWeights(basis, heads, linears, first_row, rows);
   });

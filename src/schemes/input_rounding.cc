@@ -1,4 +1,4 @@
-#include "quantization/input_rounding.h"
+#include "schemes/input_rounding.h"
 
 #include <array>
 #include <vector>
@@ -6,7 +6,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "kernels/input_rounding.h"
-#include "quantization/block_scales.h"
+#include "schemes/block_scales.h"
 
 namespace narrow {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "quantization/tensor_scheme.h"
+#include "schemes/tensor_scheme.h"
 
 namespace narrow {
 

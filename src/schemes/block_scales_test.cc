@@ -1,5 +1,5 @@
 // Scales against those of compressed-tensors 0.19 (llm-compressor 0.14) on a CPU.
-#include "quantization/block_scales.h"
+#include "schemes/block_scales.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "quantization/weight_encoder.h"
+#include "schemes/weight_encoder.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/parallel.h"
-#include "quantization/block_scales.h"
+#include "schemes/block_scales.h"
 #include "tensor/scalar_types.h"
 
 namespace narrow {

@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
-#include "quantization/tensor_scheme.h"
-#include "quantization/weight_rule.h"
+#include "schemes/tensor_scheme.h"
+#include "schemes/weight_rule.h"
 #include "tensor/dtype.h"
 
 namespace narrow {

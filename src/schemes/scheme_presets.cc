@@ -1,4 +1,4 @@
-#include "quantization/scheme_presets.h"
+#include "schemes/scheme_presets.h"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include "quantization/tensor_scheme.h"
+#include "schemes/tensor_scheme.h"
 
 namespace narrow {
 

@@ -1,4 +1,4 @@
-#include "quantization/block_scales.h"
+#include "schemes/block_scales.h"
 
 #include <algorithm>
 #include <bit>
