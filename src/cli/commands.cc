@@ -15,6 +15,7 @@
 #include "cli/arguments.h"
 #include "cli/completion.h"
 #include "cli/download_command.h"
+#include "cli/evaluate_flags.h"
 #include "cli/plan_command.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_command.h"
@@ -25,7 +26,6 @@
 #include "io/json.h"
 #include "io/named_file.h"
 #include "io/paths.h"
-#include "jobs/dataset_fetch.h"
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
@@ -71,14 +71,8 @@ void WriteEvaluation(const EvaluateResult& result, const std::string& path) {
 }
 
 void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
-  struct Flags {
-    std::string model_dir;
+  struct Flags : EvaluateFlags {
     std::string json;
-    std::string work_dir;
-    EvaluationFlags evaluation;
-    AttentionFlags attention;
-    MemoryFlags memory;
-    ComputeFlags compute;
   };
   CLI::App& command =
       *program.add_subcommand("evaluate", "Perplexity of a checkpoint, unquantized or FP8");
@@ -95,15 +89,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
   command.callback([flags, &run] {
     run = [flags] {
       ProgressDisplay progress(ProgressDisplay::StandardError());
-      EvaluateRequest request;
-      request.model_directory = LocateModel(flags->model_dir, ModelPart::kAll, progress);
-      request.evaluation = flags->evaluation.Options();
-      FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
-      request.attention = flags->attention.Figures();
-      request.data_type = flags->compute.Apply();
-      request.rope_factors = flags->compute.RopeFactorsAsked();
-      request.memory_budget_bytes = flags->memory.Budget();
-      if (!flags->work_dir.empty()) request.work_directory = flags->work_dir;
+      const EvaluateRequest request = MakeEvaluateRequest(*flags, progress);
       if (!flags->json.empty()) {
         CheckApart(std::vector<NamedPath>{{"--json", flags->json}}, ReadPaths(request));
         CheckNamedFile(flags->json, "--json");

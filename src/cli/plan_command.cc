@@ -22,11 +22,23 @@ struct PlanFlags {
   std::string json;
 };
 
+// Of a model of the hub that can be asked, `job` reads headers over the network; nothing otherwise.
+std::optional<DownloadPlan> DescribeFromHub(const QuantizeFlags& flags, QuantizeRequest& job,
+                                            ProgressSink& progress) {
+  if (!IsHubModel(flags.model_dir) || HubSettingsFromEnvironment().offline) return std::nullopt;
+  const HubModel model = OpenHubModel(flags.model_dir, job, progress);
+  ReadHeadersFromHub(model, job);
+  return PlanDownload(model, job, StreamLimit(flags));
+}
+
 // Sizes are exact; the time is that of reading and writing so many bytes.
 int PlanFromWeights(const PlanFlags& flags, bool named) {
   DataFreeRequest request = MakeDataFreeRequest(flags.job);
   ProgressDisplay progress(ProgressDisplay::StandardError());
-  request.job.model_directory = LocateModel(flags.job.model_dir, ModelPart::kAll, progress);
+  const auto download = DescribeFromHub(flags.job, request.job, progress);
+  if (!download) {
+    request.job.model_directory = LocateModel(flags.job.model_dir, ModelPart::kAll, progress);
+  }
   if (named) CheckPaths(request.job);
   if (!flags.json.empty()) {
     CheckApart(std::vector<NamedPath>{{"--json", flags.json}}, ReadPaths(request.job));
@@ -40,12 +52,14 @@ int PlanFromWeights(const PlanFlags& flags, bool named) {
                     static_cast<double>(plan.source_bytes) * 1e-9,
                     static_cast<double>(plan.output_bytes) * 1e-9,
                     static_cast<double>(plan.memory_bytes) / (1 << 20)));
+  if (download) Print(DescribeDownload(*download) + "\n");
   FlushOutput();
   if (!flags.json.empty()) {
-    const Json json = {{"schemes", plan.schemes},           {"format", plan.format},
-                       {"quantized", plan.quantized},       {"kept", plan.kept},
-                       {"read_bytes", plan.source_bytes},   {"written_bytes", plan.output_bytes},
-                       {"memory_bytes", plan.memory_bytes}, {"warnings", plan.warnings}};
+    Json json = {{"schemes", plan.schemes},           {"format", plan.format},
+                 {"quantized", plan.quantized},       {"kept", plan.kept},
+                 {"read_bytes", plan.source_bytes},   {"written_bytes", plan.output_bytes},
+                 {"memory_bytes", plan.memory_bytes}, {"warnings", plan.warnings}};
+    if (download) json["download"] = DownloadJson(*download);
     WriteNamedFile(flags.json, json.dump(1) + "\n");
   }
   return 0;
@@ -60,15 +74,10 @@ int Run(PlanFlags flags) {
   request.job = MakeQuantizeRequest(flags.job);
   ProgressDisplay progress(ProgressDisplay::StandardError());
   FetchDatasets(request.job, progress);
-  if (IsHubModel(flags.job.model_dir)) {
-    if (HubSettingsFromEnvironment().offline) {
-      request.job.model_directory =
-          LocateModel(flags.job.model_dir, ModelPart::kDescription, progress);
-    } else {
-      const HubModel model = OpenHubModel(flags.job.model_dir, request.job, progress);
-      ReadHeadersFromHub(model, request.job);
-      request.download = PlanDownload(model, request.job, StreamLimit(flags.job));
-    }
+  request.download = DescribeFromHub(flags.job, request.job, progress);
+  if (!request.download) {
+    request.job.model_directory =
+        LocateModel(flags.job.model_dir, ModelPart::kDescription, progress);
   }
   if (flags.job.skip_quantization) request.task = PlanRequest::Task::kEvaluate;
   if (named) CheckPaths(request.job);

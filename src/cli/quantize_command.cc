@@ -2,11 +2,11 @@
 
 #include <memory>
 
+#include "cli/evaluate_flags.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
 #include "cli/standard_output.h"
 #include "jobs/dataset_fetch.h"
-#include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
 #include "jobs/streamed_model.h"
@@ -15,15 +15,10 @@ namespace narrow {
 namespace {
 
 int EvaluateOnly(const QuantizeFlags& flags, ProgressSink& progress) {
-  EvaluateRequest request;
-  request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
-  request.evaluation = flags.evaluation.Options();
-  FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
-  request.attention = flags.attention.Figures();
-  request.data_type = flags.compute.Apply();
-  request.rope_factors = flags.compute.RopeFactorsAsked();
-  request.memory_budget_bytes = flags.memory.Budget();
-  if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
+  const EvaluateRequest request =
+      MakeEvaluateRequest({flags.model_dir, flags.work_dir, flags.evaluation, flags.attention,
+                           flags.memory, flags.compute},
+                          progress);
   const EvaluateResult result = RunEvaluate(request, progress);
   Print(PerplexityLine(result) + "\n");
   return 0;
@@ -33,8 +28,18 @@ int RunFromWeights(const QuantizeFlags& flags, const std::vector<std::string>& c
                    ProgressSink& progress) {
   DataFreeRequest request = MakeDataFreeRequest(flags);
   request.job.command_line = command_line;
-  request.job.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
-  const DataFreeResult result = RunDataFree(request, progress);
+  const auto run = [&] {
+    if (const auto limit = StreamLimit(flags)) {
+      return RunStreamed(request, flags.model_dir, *limit, progress);
+    }
+    request.job.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress,
+                                              [&](const std::filesystem::path& directory) {
+                                                request.job.model_directory = directory;
+                                                CheckBeforeWeights(request);
+                                              });
+    return RunDataFree(request, progress);
+  };
+  const DataFreeResult result = run();
   PrintOfFinished(
       flags.output_dir,
       fmt::format("{}: {} of {} matrices in {} ({}), {:.1f} MB of {:.1f} MB\n", flags.output_dir,
@@ -60,11 +65,11 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
     PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
     return 0;
   }
-  if (IsHubModel(flags.model_dir)) {
-    request.model_directory = LocateModel(flags.model_dir, ModelPart::kDescription, progress);
-    CheckBeforeWeights(request);
-    request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
-  }
+  request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress,
+                                        [&](const std::filesystem::path& directory) {
+                                          request.model_directory = directory;
+                                          CheckBeforeWeights(request);
+                                        });
   const RunReport report = RunQuantize(request, progress);
   PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
   return 0;

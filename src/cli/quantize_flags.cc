@@ -189,11 +189,6 @@ void CheckStreamFlags(const QuantizeFlags& flags) {
     Fail(ErrorCode::kInvalidArgument,
          "--stream is about quantization; with --skip_quantization leave it out");
   }
-  if (IsDataFree(flags)) {
-    Fail(ErrorCode::kUnsupported,
-         "--stream: this build streams jobs with a forward pass, not those from the weights alone; "
-         "leave it out");
-  }
   if (!IsHubModel(flags.model_dir)) {
     Fail(ErrorCode::kInvalidArgument,
          "--stream is about models of the hub, and {} is none: leave it out, or give "
@@ -241,6 +236,7 @@ DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags) {
 }
 
 void CheckQuantizeFlags(const QuantizeFlags& flags) {
+  CheckStreamFlags(flags);
   if (IsDataFree(flags)) return;
   const SchemePreset& preset = GetSchemePreset(flags.quant_scheme);
   if (&preset != FindSchemePreset("fp8")) {
@@ -269,7 +265,6 @@ void CheckQuantizeFlags(const QuantizeFlags& flags) {
          "--skip_quantization and --skip_evaluation together leave nothing to do");
   }
   CheckKeepFlags(flags);
-  CheckStreamFlags(flags);
   if (!flags.skip_quantization && flags.output_dir.empty()) {
     Fail(ErrorCode::kInvalidArgument, "--output_dir is required; it names the directory to make");
   }

@@ -12,6 +12,10 @@ constexpr int kChunksPerConnection = 2;
 
 }  // namespace
 
+int64_t PipelineBytes(const HubSettings& settings) {
+  return kChunkBytes * kChunksPerConnection * settings.connections;
+}
+
 struct FilePipeline::Chunk {
   const RemoteFile* file = nullptr;
   int64_t offset = 0;

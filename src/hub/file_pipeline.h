@@ -17,8 +17,11 @@
 
 namespace narrow {
 
-// Threads with a connection each, which stay open from file to file. Memory: two chunks of 8 MiB
-// per connection at most. Thread-compatible.
+// Memory of a pipeline at most: two chunks of 8 MiB per connection.
+int64_t PipelineBytes(const HubSettings& settings);
+
+// Threads with a connection each, which stay open from file to file. Memory: PipelineBytes.
+// Thread-compatible.
 class FilePipeline {
  public:
   // `settings` outlives the object.

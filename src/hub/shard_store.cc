@@ -94,7 +94,7 @@ void ShardStore::CheckLimit() const {
   }
   if (options_.limit_bytes < smallest) {
     Fail(ErrorCode::kInvalidArgument,
-         "--stream_disk {}: two successive layers of {} lie in files of {} bytes together; give "
+         "--stream_disk {}: two successive parts of {} lie in files of {} bytes together; give "
          "that much",
          options_.limit_bytes, snapshot_->name().Shown(), smallest);
   }

@@ -68,12 +68,16 @@ std::string TorchName(Dtype type) {
   return type == Dtype::kF16 ? "float16" : type == Dtype::kF32 ? "float32" : "bfloat16";
 }
 
+CheckpointFiles FilesOf(const QuantizeRequest& job) {
+  return job.weights ? job.weights() : FindCheckpointFiles(job.model_directory);
+}
+
 class DataFreeRun {
  public:
   explicit DataFreeRun(const DataFreeRequest& request)
       : request_(request),
         format_(FormatOf(request)),
-        checkpoint_(request.job.model_directory),
+        checkpoint_(FilesOf(request.job)),
         choices_(ChooseModules(checkpoint_, {request.recipe, &format_, request.job.exclude_patterns,
                                              request.include_patterns})),
         plan_(MakeDataFreePlan(checkpoint_, choices_, format_, request.exact_quotient)),
@@ -160,6 +164,7 @@ class DataFreeRun {
     Fingerprint fingerprint;
     fingerprint["program version"] = request_.job.version;
     fingerprint["job"] = "without calibration";
+    if (!request_.job.revision.empty()) fingerprint[kRevisionKey] = request_.job.revision;
     fingerprint["--max_shard_size"] = fmt::format("{}", request_.job.max_shard_bytes);
     fingerprint["--exact_quotient"] = request_.exact_quotient ? "yes" : "no";
     const std::string config = config_.dump();
@@ -224,6 +229,13 @@ class DataFreeRun {
 DataFreeResult PlanDataFree(const DataFreeRequest& request) {
   CheckRecipe(request.recipe);
   return DataFreeRun(request).result();
+}
+
+void CheckBeforeWeights(const DataFreeRequest& request) {
+  CheckRecipe(request.recipe);
+  static_cast<void>(FormatOf(request));
+  CheckPaths(request.job);
+  StagedDirectory::CheckFinalPath(request.job.output_directory, request.job.existing);
 }
 
 DataFreeResult RunDataFree(const DataFreeRequest& request, ProgressSink& progress) {

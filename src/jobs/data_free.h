@@ -12,8 +12,8 @@
 namespace narrow {
 
 struct DataFreeRequest {
-  // Directories, shard size, excluded patterns, resuming, command line and version; of the rest
-  // nothing counts.
+  // Directories, weights that are elsewhere, revision, shard size, excluded patterns, resuming,
+  // command line and version; of the rest nothing counts.
   QuantizeRequest job;
   Recipe recipe;
   std::string format;                         // empty: what serves the schemes best
@@ -33,6 +33,9 @@ struct DataFreeResult {
   std::vector<std::string> choices;   // what is quantized and what stays: sentences
   std::vector<std::string> warnings;  // sentences
 };
+
+// What can be refused of a job from a directory without weights. Throws: as RunDataFree.
+void CheckBeforeWeights(const DataFreeRequest& request);
 
 // What the job would do, before any work. Throws: as RunDataFree, but not for the output.
 DataFreeResult PlanDataFree(const DataFreeRequest& request);

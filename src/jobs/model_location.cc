@@ -35,7 +35,8 @@ std::optional<fs::path> Cached(const HubSettings& settings, const RepositoryName
 
 bool IsHubModel(const std::string& given) { return NameOf(given).has_value(); }
 
-fs::path LocateModel(const std::string& given, ModelPart part, ProgressSink& progress) {
+fs::path LocateModel(const std::string& given, ModelPart part, ProgressSink& progress,
+                     const std::function<void(const fs::path&)>& before_weights) {
   const std::optional<RepositoryName> name = NameOf(given);
   if (!name) return given;
   const HubSettings settings = HubSettingsFromEnvironment();
@@ -59,11 +60,12 @@ fs::path LocateModel(const std::string& given, ModelPart part, ProgressSink& pro
     return *cached;
   }
   HubSnapshot snapshot(settings, *name, std::move(listing));
-  ModelFiles files = FindModelFiles(snapshot, progress);
-  if (part == ModelPart::kAll) {
-    files.description.insert(files.description.end(), files.weights.begin(), files.weights.end());
-  }
+  const ModelFiles files = FindModelFiles(snapshot, progress);
   snapshot.Fetch(files.description, progress);
+  if (part == ModelPart::kAll) {
+    if (before_weights) before_weights(snapshot.directory());
+    snapshot.Fetch(files.weights, progress);
+  }
   return snapshot.directory();
 }
 

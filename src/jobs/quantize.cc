@@ -16,7 +16,6 @@
 #include "jobs/run_report.h"
 #include "jobs/streamed_model.h"
 #include "model/side_files.h"
-#include "model/wrapper.h"
 #include "plan/memory_plan.h"
 #include "quantization/warnings.h"
 #include "report/report_html.h"
@@ -385,11 +384,8 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
 void CheckBeforeWeights(const QuantizeRequest& request) {
   CheckPaths(request);
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
-  const std::filesystem::path path = request.model_directory / "config.json";
-  const std::string what = path.string();
-  const Json whole = ReadJsonFile(what);
-  const Json config = LanguagePart(whole, what).value_or(whole);
-  static_cast<void>(FindModelFamily(config, what).parse_config(config, what));
+  const std::string config = (request.model_directory / "config.json").string();
+  static_cast<void>(DescribeModel(ReadJsonFile(config), config));
 }
 
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {

@@ -57,6 +57,9 @@ struct QuantizeRequest {
   std::string version;                    // of the program, for the report
 };
 
+// The revision in a job's fingerprint, which a run that continues stays with.
+inline constexpr const char* kRevisionKey = "model revision";
+
 // What can be refused of a job from a directory without weights, and need not wait until they are
 // fetched: paths, and what config.json says. Throws: as RunQuantize.
 void CheckBeforeWeights(const QuantizeRequest& request);

@@ -9,7 +9,6 @@
 #include "formats/registry.h"
 #include "jobs/tokenized_text.h"
 #include "model/side_files.h"
-#include "model/wrapper.h"
 #include "quantization/layer_probe.h"
 
 namespace narrow {
@@ -54,14 +53,12 @@ bool HasWeights(const std::filesystem::path& directory) {
 }
 
 // A directory with config.json and no weights.
-ModelSource DescribedModel(const std::filesystem::path& directory) {
-  const std::filesystem::path path = directory / "config.json";
-  const Json json = ReadJsonFile(path);
-  const std::string what = "config.json of " + directory.string();
+ModelSource WithoutWeights(const std::filesystem::path& directory) {
+  DescribedModel described = DescribeModel(ReadJsonFile((directory / "config.json").string()),
+                                           "config.json of " + directory.string());
   ModelSource model;
-  const Json text = LanguagePart(json, what).value_or(json);
-  model.family = &FindModelFamily(text, what);
-  model.config = model.family->parse_config(text, what);
+  model.family = described.family;
+  model.config = std::move(described.config);
   return model;
 }
 
@@ -276,7 +273,7 @@ JobPlan RunPlan(const PlanRequest& request) {
   const WeightState state = quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo;
   const ModelSource model = job.weights   ? OpenModel(job.weights(), state, job.rope_factors)
                             : has_weights ? OpenModel(job.model_directory, state, job.rope_factors)
-                                          : DescribedModel(job.model_directory);
+                                          : WithoutWeights(job.model_directory);
   if (!has_weights) {
     assumptions.push_back(fmt::format("no weight files: sizes are those of config.json, in {}",
                                       Name(model.config.dtype)));

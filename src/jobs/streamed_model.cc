@@ -9,15 +9,14 @@
 #include "hub/hub_client.h"
 #include "hub/model_files.h"
 #include "jobs/run_plan.h"
-#include "model/family.h"
+#include "model/model_source.h"
+#include "model/wrapper.h"
 
 namespace narrow {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Two chunks per connection.
-constexpr int64_t kFetchMemoryBytes = int64_t{64} << 20;
 constexpr int64_t kMeasuredBytes = int64_t{256} << 20;
 constexpr double kMeasuredSeconds = 2;
 
@@ -59,14 +58,21 @@ CheckpointFiles FilesOf(const HubModel& model) {
   return files;
 }
 
-// Files in the order that the pass reads them: the embedding's, those of each layer, the head's.
-// Where the index knows none of a step's tensors, and where there is no index, all files.
-std::vector<std::vector<std::string>> StepsOf(const HubModel& model, const CheckpointFiles& files) {
+using Steps = std::vector<std::vector<std::string>>;
+
+// The tensors of each step of a pass: the embedding, each layer, and the head with what is copied
+// after it.
+Steps TensorsOfSteps(const HubModel& model, const CheckpointFiles& files) {
   const std::string what = "config.json of " + model.snapshot->name().Shown();
-  const ModelFamily& family = FindModelFamily(files.config, what);
-  const DecoderConfig config = family.parse_config(files.config, what);
+  DescribedModel described = DescribeModel(files.config, what);
+  const ModelFamily& family = *described.family;
+  DecoderConfig& config = described.config;
+  if (described.multimodal && files.index) {
+    const auto has = [&](const std::string& name) { return files.index->contains(name); };
+    config.names = LanguageNames(has, model.snapshot->name().Shown());
+  }
   const ModelSpec outside = family.model(config);
-  std::vector<std::vector<std::string>> tensors = {{outside.embedding}};
+  Steps tensors = {{outside.embedding}};
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
     std::vector<std::string>& step = tensors.emplace_back();
@@ -78,8 +84,19 @@ std::vector<std::vector<std::string>> StepsOf(const HubModel& model, const Check
   }
   tensors.push_back({outside.lm_head});
   for (const NamedVector& norm : FinalNormTensors(outside)) tensors.back().push_back(norm.name);
-  std::vector<std::vector<std::string>> steps;
-  for (const std::vector<std::string>& names : tensors) {
+  if (described.multimodal && files.index) {
+    for (const auto& [name, file] : *files.index) {
+      if (!name.starts_with(config.names.body)) tensors.back().push_back(name);
+    }
+  }
+  return tensors;
+}
+
+// Files in the order that the pass reads them. Where the index knows none of a step's tensors, and
+// where there is no index, all files.
+Steps StepsOf(const HubModel& model, const CheckpointFiles& files) {
+  Steps steps;
+  for (const std::vector<std::string>& names : TensorsOfSteps(model, files)) {
     std::set<std::string> step;
     for (const std::string& name : names) {
       if (!files.index) break;
@@ -123,27 +140,26 @@ HubModel OpenHubModel(const std::string& given, const QuantizeRequest& request,
   return model;
 }
 
-RunReport RunStreamed(QuantizeRequest request, const std::string& given, int64_t limit_bytes,
-                      ProgressSink& progress) {
-  const HubModel model = OpenHubModel(given, request, progress);
-  request.model_directory = model.snapshot->directory();
-  request.revision = model.revision;
-  CheckBeforeWeights(request);
-  const CheckpointFiles files = FilesOf(model);
-  ShardStore store(model.snapshot, {ShardsDirectory(request), limit_bytes, StepsOf(model, files)});
-  request.weights_memory_bytes = kFetchMemoryBytes;
-  request.weights = [&] {
+namespace {
+
+// Calls `run` while the weights of `job`, whose description is here, come from the hub.
+template <typename Run>
+auto WithShards(const HubModel& model, const CheckpointFiles& files, Steps steps,
+                int64_t limit_bytes, QuantizeRequest& job, ProgressSink& progress, const Run& run) {
+  ShardStore store(model.snapshot, {ShardsDirectory(job), limit_bytes, std::move(steps)});
+  job.weights_memory_bytes = PipelineBytes(model.snapshot->settings());
+  job.weights = [&] {
     CheckpointFiles with_weights = files;
     with_weights.open = [&](const std::string& name) { return store.Open(name); };
     return with_weights;
   };
   try {
-    RunReport report = RunQuantize(request, progress);
+    auto result = run();
     progress.Info(fmt::format(
         "Fetched {:.3f} GB of weights while they were needed, {:.3f} GB on disk at most",
         static_cast<double>(store.fetched_bytes()) / 1e9,
         static_cast<double>(store.most_bytes()) / 1e9));
-    return report;
+    return result;
   } catch (const Error& error) {
     if (CanContinue(error.code())) store.Keep();
     throw;
@@ -151,6 +167,32 @@ RunReport RunStreamed(QuantizeRequest request, const std::string& given, int64_t
     store.Keep();
     throw;
   }
+}
+
+}  // namespace
+
+RunReport RunStreamed(QuantizeRequest request, const std::string& given, int64_t limit_bytes,
+                      ProgressSink& progress) {
+  const HubModel model = OpenHubModel(given, request, progress);
+  request.model_directory = model.snapshot->directory();
+  request.revision = model.revision;
+  CheckBeforeWeights(request);
+  const CheckpointFiles files = FilesOf(model);
+  return WithShards(model, files, StepsOf(model, files), limit_bytes, request, progress,
+                    [&] { return RunQuantize(request, progress); });
+}
+
+DataFreeResult RunStreamed(DataFreeRequest request, const std::string& given, int64_t limit_bytes,
+                           ProgressSink& progress) {
+  const HubModel model = OpenHubModel(given, request.job, progress);
+  request.job.model_directory = model.snapshot->directory();
+  request.job.revision = model.revision;
+  CheckBeforeWeights(request);
+  const CheckpointFiles files = FilesOf(model);
+  Steps steps;  // files are read from front to back, in the order of their names
+  for (const std::string& name : files.weights) steps.push_back({name});
+  return WithShards(model, files, std::move(steps), limit_bytes, request.job, progress,
+                    [&] { return RunDataFree(request, progress); });
 }
 
 void ReadHeadersFromHub(const HubModel& model, QuantizeRequest& request) {

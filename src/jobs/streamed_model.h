@@ -9,13 +9,11 @@
 
 #include "base/progress.h"
 #include "hub/shard_store.h"
+#include "jobs/data_free.h"
 #include "jobs/quantize.h"
 #include "plan/plan.h"
 
 namespace narrow {
-
-// The revision of a job's fingerprint, which a run that continues stays with.
-inline constexpr const char* kRevisionKey = "model revision";
 
 // A model whose description is in the hub's cache. `given` is a name (IsHubModel).
 struct HubModel {
@@ -29,13 +27,15 @@ struct HubModel {
 HubModel OpenHubModel(const std::string& given, const QuantizeRequest& request,
                       ProgressSink& progress);
 
-// RunQuantize on a model of the hub, whose weight files lie beside the work directory, in
-// DIRECTORY.shards, only while they are needed, `limit_bytes` of them at most. They stay when the
-// run can be continued. Throws: as ShardStore and RunQuantize.
+// RunQuantize and RunDataFree on a model of the hub, whose weight files lie beside the work
+// directory, in DIRECTORY.shards, only while they are needed, `limit_bytes` of them at most. They
+// stay when the run can be continued. Throws: as ShardStore, RunQuantize and RunDataFree.
 RunReport RunStreamed(QuantizeRequest request, const std::string& given, int64_t limit_bytes,
                       ProgressSink& progress);
+DataFreeResult RunStreamed(DataFreeRequest request, const std::string& given, int64_t limit_bytes,
+                           ProgressSink& progress);
 
-// Headers over the network, for RunPlan: what else is read is fetched each time.
+// Headers over the network, for a plan: what else is read is fetched each time.
 void ReadHeadersFromHub(const HubModel& model, QuantizeRequest& request);
 
 // What fetching the weights takes, from a measurement of two seconds at most. `limit_bytes`: of

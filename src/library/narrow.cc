@@ -220,11 +220,11 @@ Result Quantize(const Request& request, Progress* progress) {
   try {
     QuantizeRequest job = Translation(request).Take();
     FetchDatasets(job, sink);
-    if (const std::string name = request.model_dir.string(); IsHubModel(name)) {
-      job.model_directory = LocateModel(name, ModelPart::kDescription, sink);
-      CheckBeforeWeights(job);
-      job.model_directory = LocateModel(name, ModelPart::kAll, sink);
-    }
+    job.model_directory = LocateModel(request.model_dir.string(), ModelPart::kAll, sink,
+                                      [&](const std::filesystem::path& directory) {
+                                        job.model_directory = directory;
+                                        CheckBeforeWeights(job);
+                                      });
     return ResultOf(RunQuantize(job, sink));
   } catch (const Error& error) {
     throw Failure(static_cast<int>(error.code()), error.what());

@@ -52,6 +52,13 @@ std::string RopeFactorsInUse(const DecoderConfig& config) {
   return config.rope.factors == config.rope.short_factors ? "short" : "long";
 }
 
+DescribedModel DescribeModel(const Json& config, const std::string& what) {
+  const std::optional<Json> language = LanguagePart(config, what);
+  const Json& decoder = language ? *language : config;
+  const ModelFamily& family = FindModelFamily(decoder, what);
+  return {&family, family.parse_config(decoder, what), language.has_value()};
+}
+
 ModelSource OpenModel(const std::filesystem::path& directory, WeightState weights,
                       RopeFactors factors) {
   return OpenModel(FindCheckpointFiles(directory), weights, factors);
@@ -65,10 +72,10 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
   const Json& config = source.checkpoint->config();
   const Json plain =
       weights == WeightState::kQuantizedToo ? WithoutQuantization(config, what) : config;
-  const std::optional<Json> language = LanguagePart(plain, what);
-  source.family = &FindModelFamily(language.value_or(plain), what);
-  source.config = source.family->parse_config(language.value_or(plain), what);
-  if (language) {
+  DescribedModel described = DescribeModel(plain, what);
+  source.family = described.family;
+  source.config = std::move(described.config);
+  if (described.multimodal) {
     const auto has = [&](const std::string& name) {
       return source.checkpoint->Find(name) != nullptr || source.checkpoint->absent().contains(name);
     };

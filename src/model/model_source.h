@@ -24,6 +24,16 @@ struct ModelSource {
 // those of texts within, or beyond, the original length.
 enum class RopeFactors { kServed, kShort, kLong };
 
+// What config.json alone says of a model.
+struct DescribedModel {
+  const ModelFamily* family = nullptr;
+  DecoderConfig config;  // of a multimodal model's language part, with the names of a decoder alone
+  bool multimodal = false;
+};
+// `config`: config.json, which `what` names in messages. Throws: as LanguagePart, FindModelFamily
+// and ModelFamily::parse_config.
+DescribedModel DescribeModel(const Json& config, const std::string& what);
+
 // Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
 // before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead, CheckWeights and
 // CheckScaleValues do; kInvalidArgument for factors that a model has not.

@@ -71,6 +71,9 @@ std::filesystem::path ExistingAncestor(std::filesystem::path path);
 JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget_bytes,
                  std::optional<MachineRates> rates);
 
+// "Download: 1.2 GB of 3 GB in 2 weight files, ...".
+std::string DescribeDownload(const DownloadPlan& download);
+Json DownloadJson(const DownloadPlan& download);
 // Adds what the download takes, its disk among the others.
 void AddDownload(DownloadPlan download, JobPlan& plan);
 

@@ -160,7 +160,7 @@ std::vector<std::string> ShortPlan(const JobPlan& plan) {
   return lines;
 }
 
-namespace {
+namespace {}  // namespace
 
 std::string DescribeDownload(const DownloadPlan& download) {
   std::string text =
@@ -188,8 +188,6 @@ Json DownloadJson(const DownloadPlan& download) {
           {"bytes_per_second", download.bytes_per_second},
           {"seconds", download.seconds}};
 }
-
-}  // namespace
 
 std::string RenderPlan(const JobPlan& plan) {
   fmt::memory_buffer text;

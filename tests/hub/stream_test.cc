@@ -65,8 +65,8 @@ class HubStreamTest : public HubTest {
     const CommandResult local = Run(Arguments(Local(), "local", more));
     ASSERT_EQ(local.status, 0) << local.error;
   }
-  void ExpectAsLocal(const char* output) const {
-    for (const auto& entry : fs::directory_iterator(Path("local"))) {
+  void ExpectSameFiles(const char* expected, const char* output) const {
+    for (const auto& entry : fs::directory_iterator(Path(expected))) {
       const std::string name = entry.path().filename();
       if (name == "narrow-report.json" || name == "README.md" || name == "report.html" ||
           name == "narrow-output.json") {
@@ -74,6 +74,9 @@ class HubStreamTest : public HubTest {
       }
       EXPECT_TRUE(ReadFile(entry.path()) == ReadFile(fs::path(Path(output)) / name)) << name;
     }
+  }
+  void ExpectAsLocal(const char* output) const {
+    ExpectSameFiles("local", output);
     const Json expected = ReadJsonFile(Path("local") + "/narrow-report.json");
     const Json found = ReadJsonFile(Path(output) + "/narrow-report.json");
     EXPECT_EQ(expected.at("evaluation"), found.at("evaluation"));
@@ -160,6 +163,109 @@ TEST_F(HubStreamTest, IsContinuedAfterDeathsAtTheCommitItBeganWith) {
   ExpectAsLocal("streamed");
 }
 
+// From the weights alone: files one after the other, and matrices of one global scale that lie in
+// several of them.
+TEST_F(HubStreamTest, StreamsWithoutCalibration) {
+  for (const bool in_turn : {false, true}) {
+    SCOPED_TRACE(in_turn);
+    if (in_turn) {
+      fs::remove_all(Local());
+      model_.shards = 7;
+      WriteTinyModel(Local(), model_);
+    }
+    server_.Start();
+    for (const char* scheme : {"fp8_dynamic", "nvfp4a16"}) {
+      SCOPED_TRACE(scheme);
+      const std::string output = fmt::format("{}-{}", scheme, in_turn);
+      const auto run = [&](const std::string& model, std::vector<std::string> more) {
+        more.insert(more.end(), {"quantize", "--model_dir", model, "--skip_calibration",
+                                 "--quant_scheme", scheme});
+        std::rotate(more.begin(), more.end() - 6, more.end());
+        return Run(more);
+      };
+      const CommandResult local = run(Local(), {"--output_dir", Path("local")});
+      ASSERT_EQ(local.status, 0) << local.error;
+      const CommandResult result =
+          run(kRepository, {"--output_dir", Path(output.c_str()), "--stream", "--stream_disk",
+                            std::to_string(limit())});
+      ASSERT_EQ(result.status, 0) << result.error;
+      EXPECT_THAT(result.error, HasSubstr("of weights while they were needed"));
+      ExpectSameFiles("local", output.c_str());
+      EXPECT_FALSE(fs::exists(Shards(output)));
+      for (const auto& entry : fs::recursive_directory_iterator(cache())) {
+        EXPECT_NE(entry.path().extension(), ".safetensors");
+      }
+      fs::remove_all(Path("local"));
+    }
+  }
+}
+
+TEST_F(HubStreamTest, StreamsWithoutCalibrationAfterDeaths) {
+  server_.AddFault({{"match", "cdn"}, {"stall", 0.05}});
+  server_.Start();
+  const std::vector<std::string> flags = {"--skip_calibration", "--quant_scheme", "fp8_block",
+                                          "--save_interval", "0"};
+  std::vector<std::string> local = {"quantize", "--model_dir", Local(), "--output_dir",
+                                    Path("local")};
+  local.insert(local.end(), flags.begin(), flags.end());
+  ASSERT_EQ(Run(local).status, 0);
+  std::vector<std::string> streamed = {"quantize",      "--model_dir",          kRepository,
+                                       "--output_dir",  Path("streamed"),       "--stream",
+                                       "--stream_disk", std::to_string(limit())};
+  streamed.insert(streamed.end(), flags.begin(), flags.end());
+  const fs::path state = scratch_.path() / ".streamed.narrow-work" / "state.json";
+  RunningCommand command(NarrowWords(streamed), NarrowOptions(server_.Options(cache())));
+  while (!fs::exists(state) && !command.Ended()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  command.Signal(SIGKILL);
+  command.Wait();
+  ASSERT_FALSE(fs::exists(Path("streamed")));
+  ASSERT_TRUE(fs::exists(state));
+  const CommandResult result = Run(streamed);
+  ASSERT_EQ(result.status, 0) << result.error;
+  ExpectSameFiles("local", "streamed");
+}
+
+// The language part's tensors have other names there, and what is beside them is copied.
+TEST_F(HubStreamTest, StreamsTheLanguagePartOfAMultimodalModel) {
+  std::vector<TinyTensor> tensors = TinyTensors(model_);
+  Json map = Json::object();
+  std::map<std::string, std::vector<TinyTensor>> files;
+  for (TinyTensor& tensor : tensors) {
+    int layer = 99;
+    std::sscanf(tensor.name.c_str(), "model.layers.%d.", &layer);
+    tensor.name = "language_model." + tensor.name;
+    files[fmt::format("model-{:02}.safetensors", layer)].push_back(tensor);
+  }
+  files["model-vision.safetensors"] = {
+      {"vision_tower.weight", Dtype::kBF16, {64, 64}, std::string(64 * 64 * 2, '\x3f')}};
+  total_ = largest_ = 0;
+  fs::remove_all(Local());
+  WriteTinyModel(Local(), model_);
+  fs::remove(Local() / "model.safetensors");
+  for (const auto& [name, held] : files) {
+    const std::string bytes = SafetensorsFile(held);
+    total_ += std::ssize(bytes);
+    largest_ = std::max(largest_, std::ssize(bytes));
+    WriteFile(Local() / name, bytes);
+    for (const TinyTensor& tensor : held) map[tensor.name] = name;
+  }
+  WriteFile(Local() / "model.safetensors.index.json", Json({{"weight_map", map}}).dump());
+  Json text = TinyConfig(model_);
+  text.erase("architectures");
+  WriteFile(Local() / "config.json", Json({{"architectures", {"LlavaForConditionalGeneration"}},
+                                           {"model_type", "llava"},
+                                           {"text_config", text}})
+                                         .dump());
+  ASSERT_LT(limit(), total_);
+  server_.Start();
+  MakeExpected();
+  const CommandResult result = Run(Streamed("streamed"));
+  ASSERT_EQ(result.status, 0) << result.error;
+  ExpectAsLocal("streamed");
+}
+
 TEST_F(HubStreamTest, KeepingLayersFetchesTwice) {
   server_.Start();
   const std::vector<std::string> more = {"--keep_layers", "2"};
@@ -173,12 +279,16 @@ TEST_F(HubStreamTest, RefusesWhatCannotWork) {
   server_.Start();
   CommandResult result = Run(Arguments(kRepository, "x", {"--stream", "--stream_disk", "1000"}));
   EXPECT_EQ(result.status, 2);
-  EXPECT_THAT(result.LastErrorLine(), HasSubstr("two successive layers of org/model lie in files"));
+  EXPECT_THAT(result.LastErrorLine(), HasSubstr("two successive parts of org/model lie in files"));
   result = Run(Arguments(Local(), "x", {"--stream"}));
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.LastErrorLine(), HasSubstr("--stream is about models of the hub"));
   result = Run(Arguments(kRepository, "x", {"--stream_disk", "1GB"}));
   EXPECT_EQ(result.status, 2);
+  result = Run({"quantize", "--model_dir", Local(), "--output_dir", Path("x"), "--skip_calibration",
+                "--quant_scheme", "fp8_dynamic", "--stream"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.LastErrorLine(), HasSubstr("--stream is about models of the hub"));
   fs::create_directories(Shards("x"));
   WriteFile(Shards("x") / "mine", "x");
   result = Run(Arguments(kRepository, "x", {"--stream"}));
@@ -227,6 +337,25 @@ TEST_F(HubStreamTest, PlansFromHeaders) {
   EXPECT_THAT(text, HasSubstr("fetched twice"));
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(blobs(), error)) {
+    EXPECT_EQ(entry.path().filename().string().size(), 40u) << entry.path();  // no weights
+  }
+}
+
+TEST_F(HubStreamTest, PlansJobsWithoutCalibrationFromHeaders) {
+  server_.Start();
+  const auto plan = [&](const std::string& model) {
+    const CommandResult result =
+        Run({"plan", "--model_dir", model, "--skip_calibration", "--quant_scheme", "fp8_dynamic",
+             "--json", Path("plan.json")});
+    EXPECT_EQ(result.status, 0) << result.error;
+    return ReadJsonFile(Path("plan.json"));
+  };
+  const Json local = plan(Local());
+  Json named = plan(kRepository);
+  EXPECT_EQ(named.at("download").at("bytes"), total_);
+  named.erase("download");
+  EXPECT_EQ(named, local);
+  for (const auto& entry : fs::directory_iterator(blobs())) {
     EXPECT_EQ(entry.path().filename().string().size(), 40u) << entry.path();  // no weights
   }
 }

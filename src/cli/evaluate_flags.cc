@@ -1,0 +1,21 @@
+#include "cli/evaluate_flags.h"
+
+#include "jobs/dataset_fetch.h"
+#include "jobs/model_location.h"
+
+namespace narrow {
+
+EvaluateRequest MakeEvaluateRequest(const EvaluateFlags& flags, ProgressSink& progress) {
+  EvaluateRequest request;
+  request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
+  request.evaluation = flags.evaluation.Options();
+  FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
+  request.attention = flags.attention.Figures();
+  request.data_type = flags.compute.Apply();
+  request.rope_factors = flags.compute.RopeFactorsAsked();
+  request.memory_budget_bytes = flags.memory.Budget();
+  if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
+  return request;
+}
+
+}  // namespace narrow
