@@ -67,7 +67,7 @@ def main():
         try:
             while not (root / 'address').exists():
                 time.sleep(0.05)
-            hub, cdn = (f'http://127.0.0.1:{port}' for port in (root / 'address').read_text().split())
+            hub, cdn = (f'http://127.0.0.1:{port}' for port in (root / 'address').read_text().split()[:2])
             rates = {narrow_download: [], curl_then_sha256sum: []}
             for turn in range(options.rounds):
                 for way in list(rates)[::1 if turn % 2 == 0 else -1]:

@@ -27,7 +27,7 @@ OUTPUT = 'Meta-Llama-3.1-405B-Instruct-FP8-KV'
 CONTRACT = ['--quant_scheme', 'w_fp8_a_fp8', '--kv_cache_dtype', 'fp8', '--num_calib_data', '128',
             '--model_export', 'quark_safetensors', '--no_weight_matrix_merge', '--custom_mode', 'fp8', '--multi_gpu']
 OF_A_RUN = {'README.md', 'report.html', 'narrow-report.json', 'narrow-output.json'}  # times, memory, command lines
-TIMES = {'seconds', 'peak_rss_bytes', 'command_line', 'model', 'warnings'}
+TIMES = {'seconds', 'peak_rss_bytes', 'command', 'model', 'warnings'}
 
 
 def write_shards(source, folder, count):

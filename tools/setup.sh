@@ -4,16 +4,16 @@
 set -euo pipefail
 
 # ocl-icd-opencl-dev: the CMake package of libdnnl-dev asks for OpenCL, which the machine code only links.
-packages=(g++ cmake ninja-build make pkg-config ca-certificates
+packages=(g++ cmake ninja-build make pkg-config ca-certificates openssl zsh
           libdnnl-dev ocl-icd-opencl-dev libhwy-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzstd-dev libyaml-dev libeigen3-dev
           libcurl4-openssl-dev libssl-dev libsnappy-dev
           libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip)
 for part in "$@"; do
   case "$part" in
     build) ;;
-    lint) packages+=(clang-format clang-tidy libomp-dev) ;;
+    lint) packages+=(git clang-format clang-tidy libomp-dev) ;;
     fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
-    package) packages+=(dpkg-dev lintian debootstrap openssl zsh python3-venv) ;;
+    package) packages+=(git dpkg-dev lintian debootstrap python3-venv) ;;
     *) echo "setup.sh: unknown part '$part'; expected build, lint, fuzz or package" >&2; exit 2 ;;
   esac
 done

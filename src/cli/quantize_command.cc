@@ -28,24 +28,8 @@ int RunFromWeights(const QuantizeFlags& flags, const std::vector<std::string>& c
                    ProgressSink& progress) {
   DataFreeRequest request = MakeDataFreeRequest(flags);
   request.job.command_line = command_line;
-  const auto run = [&] {
-    if (const auto limit = StreamLimit(flags)) {
-      return RunStreamed(request, flags.model_dir, *limit, progress);
-    }
-    request.job.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress,
-                                              [&](const std::filesystem::path& directory) {
-                                                request.job.model_directory = directory;
-                                                CheckBeforeWeights(request);
-                                              });
-    return RunDataFree(request, progress);
-  };
-  const DataFreeResult result = run();
-  PrintOfFinished(
-      flags.output_dir,
-      fmt::format("{}: {} of {} matrices in {} ({}), {:.1f} MB of {:.1f} MB\n", flags.output_dir,
-                  result.quantized, result.quantized + result.kept, result.schemes, result.format,
-                  static_cast<double>(result.output_bytes) * 1e-6,
-                  static_cast<double>(result.source_bytes) * 1e-6));
+  const DataFreeResult result = RunDataFree(request, flags.model_dir, StreamLimit(flags), progress);
+  PrintOfFinished(flags.output_dir, fmt::format("{}: {}", flags.output_dir, Summary(result)));
   return 0;
 }
 
@@ -60,17 +44,7 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
   FetchDatasets(request, progress);
-  if (const auto limit = StreamLimit(flags)) {
-    const RunReport report = RunStreamed(request, flags.model_dir, *limit, progress);
-    PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
-    return 0;
-  }
-  request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress,
-                                        [&](const std::filesystem::path& directory) {
-                                          request.model_directory = directory;
-                                          CheckBeforeWeights(request);
-                                        });
-  const RunReport report = RunQuantize(request, progress);
+  const RunReport report = RunQuantize(request, flags.model_dir, StreamLimit(flags), progress);
   PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
   return 0;
 }

@@ -6,6 +6,8 @@
 #include "base/version.h"
 #include "cli/quark_flags.h"
 #include "jobs/model_location.h"
+#include "jobs/streamed_model.h"
+#include "quantization/scheme_presets.h"
 #include "schemes/scheme_presets.h"
 
 namespace narrow {
@@ -272,7 +274,8 @@ void CheckQuantizeFlags(const QuantizeFlags& flags) {
 
 std::optional<int64_t> StreamLimit(const QuantizeFlags& flags) {
   if (!flags.stream) return std::nullopt;
-  return ParseByteSize(flags.stream_disk.empty() ? "20GB" : flags.stream_disk, "--stream_disk");
+  if (flags.stream_disk.empty()) return kDefaultStreamDisk;
+  return ParseByteSize(flags.stream_disk, "--stream_disk");
 }
 
 QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {

@@ -231,6 +231,13 @@ DataFreeResult PlanDataFree(const DataFreeRequest& request) {
   return DataFreeRun(request).result();
 }
 
+std::string Summary(const DataFreeResult& result) {
+  return fmt::format("{} of {} matrices in {} ({}), {:.1f} MB of {:.1f} MB\n", result.quantized,
+                     result.quantized + result.kept, result.schemes, result.format,
+                     static_cast<double>(result.output_bytes) * 1e-6,
+                     static_cast<double>(result.source_bytes) * 1e-6);
+}
+
 void CheckBeforeWeights(const DataFreeRequest& request) {
   CheckRecipe(request.recipe);
   static_cast<void>(FormatOf(request));

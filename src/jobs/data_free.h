@@ -34,6 +34,9 @@ struct DataFreeResult {
   std::vector<std::string> warnings;  // sentences
 };
 
+// "21 of 23 matrices in FP8_DYNAMIC (compressed-tensors), 1.2 MB of 2.4 MB\n".
+std::string Summary(const DataFreeResult& result);
+
 // What can be refused of a job from a directory without weights. Throws: as RunDataFree.
 void CheckBeforeWeights(const DataFreeRequest& request);
 

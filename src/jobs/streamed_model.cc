@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "hub/hub_client.h"
 #include "hub/model_files.h"
+#include "jobs/model_location.h"
 #include "jobs/run_plan.h"
 #include "model/model_source.h"
 #include "model/wrapper.h"
@@ -171,28 +172,44 @@ auto WithShards(const HubModel& model, const CheckpointFiles& files, Steps steps
 
 }  // namespace
 
-RunReport RunStreamed(QuantizeRequest request, const std::string& given, int64_t limit_bytes,
-                      ProgressSink& progress) {
-  const HubModel model = OpenHubModel(given, request, progress);
-  request.model_directory = model.snapshot->directory();
-  request.revision = model.revision;
-  CheckBeforeWeights(request);
-  const CheckpointFiles files = FilesOf(model);
-  return WithShards(model, files, StepsOf(model, files), limit_bytes, request, progress,
-                    [&] { return RunQuantize(request, progress); });
+RunReport RunQuantize(QuantizeRequest request, const std::string& given,
+                      std::optional<int64_t> limit_bytes, ProgressSink& progress) {
+  if (limit_bytes) {
+    const HubModel model = OpenHubModel(given, request, progress);
+    request.model_directory = model.snapshot->directory();
+    request.revision = model.revision;
+    CheckBeforeWeights(request);
+    const CheckpointFiles files = FilesOf(model);
+    return WithShards(model, files, StepsOf(model, files), *limit_bytes, request, progress,
+                      [&] { return RunQuantize(request, progress); });
+  }
+  request.model_directory =
+      LocateModel(given, ModelPart::kAll, progress, [&](const fs::path& path) {
+        request.model_directory = path;
+        CheckBeforeWeights(request);
+      });
+  return RunQuantize(request, progress);
 }
 
-DataFreeResult RunStreamed(DataFreeRequest request, const std::string& given, int64_t limit_bytes,
-                           ProgressSink& progress) {
-  const HubModel model = OpenHubModel(given, request.job, progress);
-  request.job.model_directory = model.snapshot->directory();
-  request.job.revision = model.revision;
-  CheckBeforeWeights(request);
-  const CheckpointFiles files = FilesOf(model);
-  Steps steps;  // files are read from front to back, in the order of their names
-  for (const std::string& name : files.weights) steps.push_back({name});
-  return WithShards(model, files, std::move(steps), limit_bytes, request.job, progress,
-                    [&] { return RunDataFree(request, progress); });
+DataFreeResult RunDataFree(DataFreeRequest request, const std::string& given,
+                           std::optional<int64_t> limit_bytes, ProgressSink& progress) {
+  QuantizeRequest& job = request.job;
+  if (limit_bytes) {
+    const HubModel model = OpenHubModel(given, job, progress);
+    job.model_directory = model.snapshot->directory();
+    job.revision = model.revision;
+    CheckBeforeWeights(request);
+    const CheckpointFiles files = FilesOf(model);
+    Steps steps;  // files are read from front to back, in the order of their names
+    for (const std::string& name : files.weights) steps.push_back({name});
+    return WithShards(model, files, std::move(steps), *limit_bytes, job, progress,
+                      [&] { return RunDataFree(request, progress); });
+  }
+  job.model_directory = LocateModel(given, ModelPart::kAll, progress, [&](const fs::path& path) {
+    job.model_directory = path;
+    CheckBeforeWeights(request);
+  });
+  return RunDataFree(request, progress);
 }
 
 void ReadHeadersFromHub(const HubModel& model, QuantizeRequest& request) {

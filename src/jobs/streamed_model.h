@@ -27,13 +27,17 @@ struct HubModel {
 HubModel OpenHubModel(const std::string& given, const QuantizeRequest& request,
                       ProgressSink& progress);
 
-// RunQuantize and RunDataFree on a model of the hub, whose weight files lie beside the work
-// directory, in DIRECTORY.shards, only while they are needed, `limit_bytes` of them at most. They
-// stay when the run can be continued. Throws: as ShardStore, RunQuantize and RunDataFree.
-RunReport RunStreamed(QuantizeRequest request, const std::string& given, int64_t limit_bytes,
-                      ProgressSink& progress);
-DataFreeResult RunStreamed(DataFreeRequest request, const std::string& given, int64_t limit_bytes,
-                           ProgressSink& progress);
+inline constexpr int64_t kDefaultStreamDisk = 20'000'000'000;
+
+// RunQuantize and RunDataFree on the model `given`, a directory or a name. With `limit_bytes` (for
+// names) its weight files lie beside the work directory, in DIRECTORY.shards, only while they are
+// needed, so many bytes of them at most; they stay when the run can be continued. Throws: as
+// LocateModel, ShardStore, RunQuantize and RunDataFree; before weights are fetched what can be
+// refused without.
+RunReport RunQuantize(QuantizeRequest request, const std::string& given,
+                      std::optional<int64_t> limit_bytes, ProgressSink& progress);
+DataFreeResult RunDataFree(DataFreeRequest request, const std::string& given,
+                           std::optional<int64_t> limit_bytes, ProgressSink& progress);
 
 // Headers over the network, for a plan: what else is read is fetched each time.
 void ReadHeadersFromHub(const HubModel& model, QuantizeRequest& request);

@@ -11,11 +11,15 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/memory_use.h"
 #include "base/parallel.h"
 #include "base/version.h"
+#include "jobs/data_free.h"
 #include "jobs/dataset_fetch.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
+#include "jobs/streamed_model.h"
+#include "schemes/scheme_presets.h"
 
 namespace narrow {
 namespace {
@@ -48,6 +52,7 @@ class Translation {
     Require("--output_dir", from_.output_dir, to_.output_directory);
     if (Flag("--overwrite", from_.overwrite)) to_.existing = StagedDirectory::Existing::kReplace;
     Scheme();
+    FromWeights();
     Calibration();
     if (from_.skip_evaluation && from_.max_kl) {
       Fail(ErrorCode::kInvalidArgument,
@@ -59,9 +64,37 @@ class Translation {
     to_.version = kVersion;
   }
 
+  // Whether the job needs no forward pass, as the program has it.
+  bool IsDataFree() const {
+    if (from_.skip_calibration || from_.recipe) return true;
+    return from_.quant_algo == "none" && from_.skip_evaluation &&
+           !NeedsCalibration(GetSchemePreset(to_.scheme).scheme);
+  }
+  // Bytes of disk space; nothing: weights are not streamed.
+  std::optional<int64_t> StreamLimit() const {
+    return from_.stream ? std::optional(stream_disk_) : std::nullopt;
+  }
+
   QuantizeRequest Take() && {
     to_.command_line = std::move(words_);
     return std::move(to_);
+  }
+
+  DataFreeRequest TakeDataFree() && {
+    const auto refuse = [](bool given, std::string_view members) {
+      if (given)
+        Fail(ErrorCode::kInvalidArgument, "{}: needs a forward pass; leave it out", members);
+    };
+    refuse(from_.kv_cache_dtype.has_value(), "kv_cache_dtype");
+    refuse(to_.keep.any(), "keep_layers or max_kl");
+    DataFreeRequest request;
+    request.recipe = from_.recipe ? ReadRecipe(*from_.recipe) : RecipeOfScheme(to_.scheme);
+    request.format = from_.format.value_or(from_.custom_mode.value_or(""));
+    request.include_patterns = from_.include_layers;
+    request.exact_quotient = from_.exact_quotient;
+    to_.head_basis = HeadBasis::kOriginal;
+    request.job = std::move(*this).Take();
+    return request;
   }
 
  private:
@@ -79,10 +112,7 @@ class Translation {
     if (Flag("--no_weight_matrix_merge", from_.no_weight_matrix_merge)) {
       to_.weight_scales = WeightScales::kPerMatrix;
     }
-    for (const std::string& pattern : from_.exclude_layers) {
-      Say("--exclude_layers", pattern);
-      to_.exclude_patterns.push_back(pattern);
-    }
+    to_.exclude_patterns = Patterns("--exclude_layers", from_.exclude_layers);
     if (from_.keep_layers.value_or(0) > 0 && from_.max_kl) {
       Fail(ErrorCode::kInvalidArgument,
            "keep_layers and max_kl both say how much to keep; give one");
@@ -93,8 +123,25 @@ class Translation {
     Number("--max_kl", from_.max_kl, std::numeric_limits<double>::min(),
            std::numeric_limits<double>::max(), max_kl);
     if (from_.max_kl) to_.keep.max_kl = max_kl;
+    if (from_.format && from_.custom_mode && from_.format != from_.custom_mode) {
+      Fail(ErrorCode::kInvalidArgument,
+           "format and custom_mode, its older name, contradict each other; give one");
+    }
+    Set("--format", from_.format, to_.export_format);
     Set("--custom_mode", from_.custom_mode, to_.export_format);
     Number("--max_shard_size", from_.max_shard_size, 1, int64_t{1} << 62, to_.max_shard_bytes);
+  }
+
+  void FromWeights() {
+    Flag("--skip_calibration", from_.skip_calibration);
+    if (from_.recipe) Say("--recipe", from_.recipe->string());
+    static_cast<void>(Patterns("--include_layers", from_.include_layers));
+    Flag("--exact_quotient", from_.exact_quotient);
+    if (IsDataFree()) return;
+    if (!from_.include_layers.empty() || from_.exact_quotient) {
+      Fail(ErrorCode::kInvalidArgument,
+           "include_layers and exact_quotient are for skip_calibration");
+    }
   }
 
   void Calibration() {
@@ -120,6 +167,9 @@ class Translation {
     const auto start = Choice("--window_bos", from_.window_bos, {"always", "never"});
     if (start == "always") evaluation.start = WindowStart::kBeginOfText;
     if (start == "never") evaluation.start = WindowStart::kText;
+    const auto attention = Choice("--attention", from_.attention, {"both", "fp8", "bf16"});
+    if (attention == "fp8") to_.attention = AttentionFigures::kFloat8;
+    if (attention == "bf16") to_.attention = AttentionFigures::kDequantized;
     Number("--attribution_windows", from_.attribution_windows, 0, kMaxWindows,
            to_.attribution_windows);
   }
@@ -128,6 +178,9 @@ class Translation {
     const auto type = Choice("--data_type", from_.data_type, {"auto", "bfloat16", "float32"});
     if (type == "bfloat16") to_.data_type = DataType::kBfloat16;
     if (type == "float32") to_.data_type = DataType::kFloat32;
+    const auto factors = Choice("--rope_factors", from_.rope_factors, {"short", "long"});
+    if (factors == "short") to_.rope_factors = RopeFactors::kShort;
+    if (factors == "long") to_.rope_factors = RopeFactors::kLong;
     int64_t threads = 0;
     Number("--threads", from_.threads, 0, 4096, threads);
     SetThreadCount(static_cast<int>(threads));
@@ -141,8 +194,26 @@ class Translation {
     if (Choice("--resume", from_.resume, {"auto", "never"}) == "never") {
       to_.resume = QuantizeRequest::Resume::kNever;
     }
+    Stream();
     Number("--save_interval", from_.save_interval, 0, std::numeric_limits<double>::max(),
            to_.save_interval_seconds);
+  }
+
+  void Stream() {
+    if (from_.stream_disk && !from_.stream) {
+      Fail(ErrorCode::kInvalidArgument, "stream_disk is about stream; set that, too");
+    }
+    if (Flag("--stream", from_.stream) && !IsHubModel(from_.model_dir.string())) {
+      Fail(ErrorCode::kInvalidArgument,
+           "stream is about models of the hub, and model_dir {} is none; leave it out",
+           from_.model_dir.string());
+    }
+    Number("--stream_disk", from_.stream_disk, 1, int64_t{1} << 62, stream_disk_);
+  }
+
+  std::vector<std::string> Patterns(const char* flag, const std::vector<std::string>& patterns) {
+    for (const std::string& pattern : patterns) Say(flag, pattern);
+    return patterns;
   }
 
   void Say(const char* flag, std::string value) {
@@ -194,8 +265,18 @@ class Translation {
 
   const Request& from_;
   QuantizeRequest to_;
+  int64_t stream_disk_ = kDefaultStreamDisk;
   std::vector<std::string> words_ = {"narrow", "quantize"};
 };
+
+Result ResultOf(DataFreeResult done) {
+  Result result;
+  result.summary = Summary(done);
+  result.warnings = std::move(done.warnings);
+  result.seconds = done.seconds;
+  result.peak_memory_bytes = PeakResidentBytes();
+  return result;
+}
 
 Result ResultOf(RunReport report) {
   Result result;
@@ -218,14 +299,15 @@ Result Quantize(const Request& request, Progress* progress) {
   Progress silent;
   ProgressAdapter sink(progress == nullptr ? silent : *progress);
   try {
-    QuantizeRequest job = Translation(request).Take();
+    Translation translation(request);
+    const std::string model = request.model_dir.string();
+    const std::optional<int64_t> limit = translation.StreamLimit();
+    if (translation.IsDataFree()) {
+      return ResultOf(RunDataFree(std::move(translation).TakeDataFree(), model, limit, sink));
+    }
+    QuantizeRequest job = std::move(translation).Take();
     FetchDatasets(job, sink);
-    job.model_directory = LocateModel(request.model_dir.string(), ModelPart::kAll, sink,
-                                      [&](const std::filesystem::path& directory) {
-                                        job.model_directory = directory;
-                                        CheckBeforeWeights(job);
-                                      });
-    return ResultOf(RunQuantize(job, sink));
+    return ResultOf(RunQuantize(std::move(job), model, limit, sink));
   } catch (const Error& error) {
     throw Failure(static_cast<int>(error.code()), error.what());
   } catch (const std::bad_alloc&) {

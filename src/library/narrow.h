@@ -34,9 +34,17 @@ struct Request {
   bool no_weight_matrix_merge = false;
   std::vector<std::string> exclude_layers;  // patterns of full names
   std::optional<int64_t> keep_layers;
-  std::optional<double> max_kl;  // nats per token
+  std::optional<double> max_kl;       // nats per token
+  std::optional<std::string> format;  // "fp8", "quark", "compressed-tensors"
   std::optional<std::string> custom_mode;
   std::optional<int64_t> max_shard_size;  // bytes
+
+  // From the weights alone, of any architecture: then what needs a forward pass is refused, and
+  // members about texts and evaluation count for nothing.
+  bool skip_calibration = false;
+  std::optional<std::filesystem::path> recipe;
+  std::vector<std::string> include_layers;  // patterns of full names
+  bool exact_quotient = false;
 
   std::optional<std::string> dataset;  // for calibration: a path or a name
   std::optional<int64_t> num_calib_data;
@@ -46,12 +54,17 @@ struct Request {
   std::optional<std::string> eval_data;
   std::optional<int64_t> eval_windows;
   std::optional<int64_t> window_tokens;
+  std::optional<std::string> attention;          // "both", "fp8", "bf16"
   std::optional<std::string> eval_window_order;  // "spread", "first"
   std::optional<std::string> window_bos;         // "always", "never"; nothing: by family
   std::optional<int64_t> attribution_windows;
   bool no_special_tokens = false;
 
-  std::optional<std::string> data_type;  // "auto", "bfloat16", "float32"
+  bool stream = false;                 // of a model of the hub
+  std::optional<int64_t> stream_disk;  // bytes
+
+  std::optional<std::string> data_type;     // "auto", "bfloat16", "float32"
+  std::optional<std::string> rope_factors;  // "short", "long"
   std::optional<int> threads;
   std::optional<int64_t> memory_budget;  // bytes of this process
   std::optional<std::filesystem::path> work_dir;
@@ -81,15 +94,16 @@ struct Result {
     std::string dataset;
     int64_t windows = 0;
     double original_perplexity = 0;
-    double perplexity = 0;      // as vLLM runs the checkpoint
+    double perplexity = 0;      // as vLLM runs the checkpoint, with the attention asked for
     double kl = 0;              // mean divergence from the original, nats per token
     double top1_agreement = 0;  // share of tokens with the original's most probable successor
   };
-  std::optional<Evaluation> evaluation;  // nothing with skip_evaluation
+  // Nothing with skip_evaluation, and for a job from the weights alone.
+  std::optional<Evaluation> evaluation;
   std::vector<std::string> warnings;
   double seconds = 0;
   int64_t peak_memory_bytes = 0;  // resident, of the process, so far
-  std::string summary;            // a table for people, lines that end in a newline
+  std::string summary;            // for people: a table, or a line; lines end in a newline
 };
 
 // The one exception of this library. Its text is one line that says what was expected, what was

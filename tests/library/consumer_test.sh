@@ -26,7 +26,7 @@ fi
 "$cmake" --build "$scratch/build" >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
 
 cat >"$scratch/config.json" <<'JSON'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 256,
  "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 258,
  "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512, "torch_dtype": "bfloat16",
  "hidden_act": "silu", "tie_word_embeddings": false}
@@ -39,6 +39,13 @@ export NARROW_DATA_DIR=$scratch HF_HOME=$scratch HF_HUB_OFFLINE=1  # no data set
   >/dev/null 2>&1
 for file in model.safetensors config.json tokenizer.json; do
   cmp "$scratch/by-program/$file" "$scratch/by-library/$file"
+done
+for scheme in fp8_dynamic fp8_block W8A8 W4A16 W4A16_ASYM MXFP4 MXFP4A16 MXFP8 NVFP4A16; do
+  "$build/narrow" quantize --model_dir "$scratch/model" --output_dir "$scratch/by-program-$scheme" \
+    --skip_calibration --quant_scheme "$scheme" >/dev/null 2>&1
+  for file in model.safetensors config.json; do
+    cmp "$scratch/by-program-$scheme/$file" "$scratch/by-library-$scheme/$file"
+  done
 done
 # The command that the card names is the one that the program was asked with.
 grep -qF -- "--kv_cache_dtype fp8 --num_calib_data 8 --seq_len 64 --eval_windows 2 --window_tokens 64" \

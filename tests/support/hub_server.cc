@@ -34,10 +34,29 @@ void HubServer::Start() {
     if (process_->Ended()) throw std::runtime_error(process_->Wait().error);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  std::ifstream(root() / "address") >> port_;
+  int cdn = 0;
+  std::ifstream(root() / "address") >> port_ >> cdn >> plain_port_;
 }
 
-std::string HubServer::endpoint() const { return "http://127.0.0.1:" + std::to_string(port_); }
+std::filesystem::path HubServer::UseTls() {
+  const std::filesystem::path key = root() / "key.pem";
+  std::filesystem::path certificate = root() / "certificate.pem";
+  const CommandResult made =
+      RunCommand({"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                  "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                  "/CN=hub of the tests", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+                  "-keyout", key, "-out", certificate});
+  if (made.status != 0) throw std::runtime_error(made.error);
+  WriteFile(root() / "tls.pem", ReadFile(key) + ReadFile(certificate));
+  scheme_ = "https";
+  return certificate;
+}
+
+std::string HubServer::endpoint() const { return fmt::format("{}://127.0.0.1:{}", scheme_, port_); }
+
+std::string HubServer::plain_endpoint() const {
+  return fmt::format("http://127.0.0.1:{}", plain_port_);
+}
 
 std::vector<Json> HubServer::Log() const {
   std::vector<Json> log;

@@ -26,9 +26,14 @@ class HubServer {
   // Adds a fault; hub_server.py says what there is. Before Start().
   void AddFault(Json fault) { faults_.push_back(std::move(fault)); }
 
+  // From the next Start() on the hub speaks https, with a certificate for 127.0.0.1 and localhost
+  // that is its own authority. Returns the path of the certificate. Needs the program openssl.
+  std::filesystem::path UseTls();
+
   void Start();
   void Stop() { process_.reset(); }
-  std::string endpoint() const;  // "http://127.0.0.1:PORT"
+  std::string endpoint() const;        // "http://127.0.0.1:PORT", or with https
+  std::string plain_endpoint() const;  // the same hub by http
   // The requests so far.
   std::vector<Json> Log() const;
   void ClearLog() const { std::filesystem::remove(root() / "log"); }
@@ -42,7 +47,9 @@ class HubServer {
   ScratchDirectory scratch_;
   Json faults_ = Json::array();
   std::unique_ptr<RunningCommand> process_;
+  const char* scheme_ = "http";
   int port_ = 0;
+  int plain_port_ = 0;
 };
 
 // What a client sends where a token is due.

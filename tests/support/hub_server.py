@@ -5,11 +5,14 @@ Usage: hub_server.py ROOT     (ends with its standard input, or when it is kille
 ROOT holds
   models/ORG/NAME/REVISION/...    files of a revision (datasets/ likewise); the newest of several
                                   revisions of a repository, by name, is what "main" is first
+  tls.pem                         optional: key and certificate; hub and cdn then speak https
   faults.json                     optional: a list of objects, each with
-      match      a regular expression for "HOST PATH", HOST being hub or cdn
+      match      a regular expression for "HOST PATH", HOST being hub, cdn or
+                                  plain (a hub by http, beside one by https)
       times      how often it strikes (default: always), after the first `after` matches (default: 0)
       and what happens, one or several of:
-      status, headers             this answer, without a body
+      status, headers             this answer, without a body; {hub}, {cdn} and {plain} in the
+                                  headers become the ports, {path} that of the request
       body                        this text, with status 200
       cut                         the connection ends after so many bytes of the body
       stall                       seconds without a byte in the middle of the body
@@ -21,13 +24,14 @@ ROOT holds
       main                        "main" is this revision from here on
       rename                      {"FROM": "TO"} for paths of a listing
       commit                      X-Repo-Commit says this
-It writes ROOT/address (the two ports, once it listens) and ROOT/log, a JSON line per request.
+It writes ROOT/address (the three ports, once it listens) and ROOT/log, a JSON line per request.
 """
 import hashlib
 import http.server
 import json
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -38,6 +42,7 @@ LOCK = threading.Lock()
 LARGE = ('.safetensors', '.zst', '.parquet', '.bin')
 PAGE = 4  # entries of a listing per page
 BLOCK = 1 << 20
+SCHEME = 'https' if os.path.exists(os.path.join(ROOT, 'tls.pem')) else 'http'
 
 
 def commit_of(kind, name, revision):
@@ -101,6 +106,7 @@ for one in FAULTS:
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     host = 'hub'
+    scheme = SCHEME
     wbufsize = 1 << 16
 
     def log_message(self, *arguments):
@@ -127,7 +133,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     fault['left'] -= 1
                     self.fault |= fault
             entry = {'host': self.host, 'method': self.command, 'path': path, 'query': url.query,
-                     'target': self.path, 'range': self.headers.get('Range'),
+                     'target': self.path, 'to': self.headers.get('Host'), 'range': self.headers.get('Range'),
                      'authorization': self.headers.get('Authorization')}
             with open(os.path.join(ROOT, 'log'), 'a') as log:
                 log.write(json.dumps(entry) + '\n')
@@ -139,7 +145,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def serve(self, path, query):
         fault = self.fault
         if 'status' in fault:
-            return self.send_text(fault['status'], '', fault.get('headers', {}))
+            places = {'{path}': self.path} | {f'{{{name}}}': str(port) for name, port in zip(NAMES, PORTS)}
+            headers = {name: re.sub(r'{\w+}', lambda found: places[found.group()], value)
+                       for name, value in fault.get('headers', {}).items()}
+            return self.send_text(fault['status'], '', headers)
         if 'body' in fault:
             return self.send_text(200, fault['body'])
         if self.host == 'cdn':
@@ -191,7 +200,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(query.get('cursor', ['0'])[0])
         headers = {}
         if start + PAGE < len(entries):
-            where = f'http://{self.headers["Host"]}/api/{kind}/{name}/tree/{commit}'
+            where = f'{self.scheme}://{self.headers["Host"]}/api/{kind}/{name}/tree/{commit}'
             headers['Link'] = f'<{where}?recursive=True&cursor={start + PAGE}>; rel="next"'
         return self.send_json(entries[start:start + PAGE], headers)
 
@@ -207,7 +216,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not file.large:
             return self.send_file(file, {'ETag': f'"{file.blob}"', 'X-Repo-Commit': commit_shown})
         return self.send_text(302, '', {
-            'Location': f'http://127.0.0.1:{PORTS[1]}/blobs/{file.blob}?signature=secret',
+            'Location': f'{SCHEME}://127.0.0.1:{PORTS[1]}/blobs/{file.blob}?signature=secret',
             'X-Linked-Etag': f'"{file.blob}"', 'X-Linked-Size': str(file.size),
             'X-Repo-Commit': commit_shown, 'ETag': f'"{file.oid}"'})
 
@@ -287,6 +296,11 @@ class CdnHandler(Handler):
     host = 'cdn'
 
 
+class PlainHandler(Handler):
+    host = 'plain'
+    scheme = 'http'
+
+
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 64
     daemon_threads = True
@@ -295,12 +309,18 @@ class Server(http.server.ThreadingHTTPServer):
         pass
 
 
-SERVERS = [Server(('127.0.0.1', 0), Handler), Server(('127.0.0.1', 0), CdnHandler)]
+NAMES = ('hub', 'cdn', 'plain')
+SERVERS = [Server(('127.0.0.1', 0), handler) for handler in (Handler, CdnHandler, PlainHandler)]
+if SCHEME == 'https':
+    CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CONTEXT.load_cert_chain(os.path.join(ROOT, 'tls.pem'))
+    for one in SERVERS[:2]:  # hands are shaken in the thread of the connection
+        one.socket = CONTEXT.wrap_socket(one.socket, server_side=True, do_handshake_on_connect=False)
 PORTS = [server.server_address[1] for server in SERVERS]
 for one in SERVERS:
     threading.Thread(target=one.serve_forever, daemon=True).start()
 with open(os.path.join(ROOT, 'address.new'), 'w') as address:
-    address.write(f'{PORTS[0]} {PORTS[1]}\n')
+    address.write(' '.join(map(str, PORTS)) + '\n')
 os.rename(os.path.join(ROOT, 'address.new'), os.path.join(ROOT, 'address'))
 if len(sys.argv) > 2:  # a parent to watch
     while os.getppid() == int(sys.argv[2]):

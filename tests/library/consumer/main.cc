@@ -82,6 +82,19 @@ int main(int argc, char** argv) {
   Refused(request, 2, "max_kl", [](Request& bad) { bad.max_kl = bad.keep_layers = 1; });
   Refused(request, 2, "exclude_layers", [](Request& bad) { bad.exclude_layers = {"no such"}; });
 
+  Refused(request, 2, "attention", [](Request& bad) { bad.attention = "int8"; });
+  Refused(request, 2, "rope_factors", [](Request& bad) { bad.rope_factors = "long"; });
+  Refused(request, 2, "kv_cache_dtype", [](Request& bad) { bad.skip_calibration = true; });
+  Refused(request, 2, "exact_quotient", [](Request& bad) { bad.exact_quotient = true; });
+  Refused(request, 2, "stream", [](Request& bad) { bad.stream = true; });
+  Refused(request, 2, "stream_disk", [](Request& bad) { bad.stream_disk = 1; });
+  Refused(request, 2, "format",
+          [](Request& bad) { bad.format = "quark", bad.custom_mode = "fp8"; });
+  Refused(request, 3, "no-such", [](Request& bad) {
+    bad.kv_cache_dtype.reset();
+    bad.recipe = "/no-such.json";
+  });
+
   Counter progress;
   const narrow::Result result = narrow::Quantize(request, &progress);
   std::cout << result.summary;
@@ -91,6 +104,26 @@ int main(int argc, char** argv) {
             result.evaluation->kl > 0 && result.evaluation->top1_agreement <= 1,
         "figures of an evaluation");
   Check(result.seconds > 0 && result.peak_memory_bytes > 0, "time and memory");
+
+  Request plain = request;  // the figure of one arithmetic of attention
+  plain.output_dir += "-bf16-attention";
+  plain.attention = "bf16";
+  const narrow::Result other = narrow::Quantize(plain);
+  Check(other.evaluation && other.evaluation->perplexity != result.evaluation->perplexity,
+        "attention over a dequantized cache is another figure");
+
+  // From the weights alone, in every scheme that needs no calibration.
+  for (const char* scheme : {"fp8_dynamic", "fp8_block", "W8A8", "W4A16", "W4A16_ASYM", "MXFP4",
+                             "MXFP4A16", "MXFP8", "NVFP4A16"}) {
+    Request request_of;
+    request_of.model_dir = request.model_dir;
+    request_of.output_dir = request.output_dir.string() + "-" + scheme;
+    request_of.skip_calibration = true;
+    request_of.quant_scheme = scheme;
+    const narrow::Result done = narrow::Quantize(request_of);
+    std::cout << scheme << ": " << done.summary;
+    Check(!done.evaluation && !done.summary.empty() && done.peak_memory_bytes > 0, scheme);
+  }
   Check(std::string_view(narrow::Version()) == NARROW_VERSION, "the version");
   return 0;
 }
