@@ -69,19 +69,20 @@ TEST_F(HubHttpsTest, KnowsTheAuthoritiesOfEitherVariable) {
 
 TEST_F(HubHttpsTest, RefusesCertificatesOfOthers) {
   server_.Start();
-  // The authorities of the system do not know it, and another one does not, either.
   HubServer other;
-  for (const std::string& file : {std::string(), std::string(other.UseTls())}) {
-    const CommandResult result = Run(server_.endpoint(), "SSL_CERT_FILE", file);
+  other.Put("models/org/model/v1/config.json", "{}");
+  const std::string of_another_name = other.UseTls("DNS:hub.example");
+  other.Start();
+  const auto expect_refused = [&](const HubServer& server, const std::string& known) {
+    const CommandResult result = Run(server.endpoint(), "SSL_CERT_FILE", known);
     EXPECT_EQ(result.status, 6) << result.error;
     EXPECT_THAT(result.LastErrorLine(), HasSubstr("certificate"));
     EXPECT_THAT(result.error, Not(HasSubstr("attempts")));
-  }
-  // It is for 127.0.0.1 and localhost.
-  std::string elsewhere = server_.endpoint();
-  elsewhere.replace(elsewhere.find("127.0.0.1"), 9, "127.0.0.2");
-  EXPECT_EQ(Run(elsewhere).status, 6);
-  EXPECT_THAT(server_.Log(), IsEmpty());
+    EXPECT_THAT(server.Log(), IsEmpty());
+  };
+  expect_refused(server_, "");  // the authorities of the system
+  expect_refused(server_, of_another_name);
+  expect_refused(other, of_another_name);
   EXPECT_FALSE(std::filesystem::exists(cache()));
 }
 

@@ -26,9 +26,9 @@ class HubServer {
   // Adds a fault; hub_server.py says what there is. Before Start().
   void AddFault(Json fault) { faults_.push_back(std::move(fault)); }
 
-  // From the next Start() on the hub speaks https, with a certificate for 127.0.0.1 and localhost
-  // that is its own authority. Returns the path of the certificate. Needs the program openssl.
-  std::filesystem::path UseTls();
+  // From the next Start() on the hub speaks https, with a certificate for these names that is its
+  // own authority. Returns the path of the certificate. Needs the program openssl.
+  std::filesystem::path UseTls(const std::string& names = "IP:127.0.0.1,DNS:localhost");
 
   void Start();
   void Stop() { process_.reset(); }
