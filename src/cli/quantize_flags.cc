@@ -7,7 +7,6 @@
 #include "cli/quark_flags.h"
 #include "jobs/model_location.h"
 #include "jobs/streamed_model.h"
-#include "quantization/scheme_presets.h"
 #include "schemes/scheme_presets.h"
 
 namespace narrow {
