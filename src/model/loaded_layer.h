@@ -59,8 +59,9 @@ int64_t RewritingBytes(const LayerSpec& spec, ComputeType compute);
 class LoadedLayer {
  public:
   // Packs the stored layer, panel by panel, releasing what was read ahead on the way. Quantized
-  // linears become numbers with their scales in the runnable layer. Throws: kNumeric naming a weight
-  // that holds NaN or infinity. REQUIRES: the linears of a group are all quantized or none is.
+  // linears become numbers with their scales in the runnable layer. Throws: kNumeric naming a
+  // weight that holds NaN or infinity. REQUIRES: the linears of a group are all quantized or none
+  // is.
   LoadedLayer(StoredLayer stored, ComputeType compute);
 
   const LayerSpec& spec() const { return stored_.spec; }

@@ -41,11 +41,10 @@ void HubServer::Start() {
 std::filesystem::path HubServer::UseTls(const std::string& names) {
   const std::filesystem::path key = root() / "key.pem";
   std::filesystem::path certificate = root() / "certificate.pem";
-  const CommandResult made =
-      RunCommand({"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                  "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-                  "/CN=hub of the tests", "-addext", "subjectAltName=" + names,
-                  "-keyout", key, "-out", certificate});
+  const CommandResult made = RunCommand(
+      {"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+       "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=hub of the tests",
+       "-addext", "subjectAltName=" + names, "-keyout", key, "-out", certificate});
   if (made.status != 0) throw std::runtime_error(made.error);
   WriteFile(root() / "tls.pem", ReadFile(key) + ReadFile(certificate));
   scheme_ = "https";
