@@ -80,12 +80,15 @@ PYTHON
   port=$(cat "$work/port")
 }
 
-# trusts STATUS: what becomes of a download from the server: 6 where its certificate is not known, 3 where it
-# is (there is no such model).
+# trusts STATUS: what becomes of a download from the server, by the program of the package and by that of the
+# wheel: 6 where its certificate is not known, 3 where it is (there is no such model).
 trusts() {
-  local status=0
-  in_root env HF_ENDPOINT="https://localhost:$port" narrow download org/none >"$work/log" 2>&1 || status=$?
-  [ "$status" -eq "$1" ] || { echo "status $status, expected $1:"; tail -1 "$work/log"; exit 1; }
+  local program status
+  for program in narrow /work/env/bin/narrow; do
+    status=0
+    in_root env HF_ENDPOINT="https://localhost:$port" "$program" download org/none >"$work/log" 2>&1 || status=$?
+    [ "$status" -eq "$1" ] || { echo "$program: status $status, expected $1:"; tail -1 "$work/log"; exit 1; }
+  done
 }
 
 skip() { echo "Skipped: the Debian package in a clean root ($1)"; exit 0; }
@@ -122,7 +125,7 @@ for path in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt 
   trusts 3
   rm "$root$path"
 done
-echo "certificates are found where Debian, Fedora and Alpine keep them"
+echo "certificates are found by package and wheel where Debian, Fedora and Alpine keep them"
 in_root bash -ec '
   source /usr/share/bash-completion/completions/narrow
   COMP_WORDS=(narrow quantize --model_d) COMP_CWORD=2

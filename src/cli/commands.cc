@@ -75,7 +75,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
     std::string json;
   };
   CLI::App& command =
-      *program.add_subcommand("evaluate", "Perplexity of a checkpoint, unquantized or FP8");
+      *program.add_subcommand("evaluate", "Perplexity of a checkpoint, unquantized or quantized");
   const auto flags = std::make_shared<Flags>();
   command.add_option("--model_dir", flags->model_dir, "Checkpoint: a directory or org/name")
       ->required();
@@ -249,7 +249,8 @@ int RunAndFlush(const std::function<int()>& run) {
 }  // namespace
 
 int RunCommandLine(std::vector<std::string> arguments) {
-  CLI::App program("narrow: Hugging Face checkpoints to FP8 on the machine you have", "narrow");
+  CLI::App program("narrow: Hugging Face checkpoints to quantized ones on the machine you have",
+                   "narrow");
   program.set_version_flag("--version", std::string("narrow ") + kVersion);
   program.require_subcommand(1);
   program.footer(kExitStatuses);

@@ -98,7 +98,8 @@ int Run(PlanFlags flags) {
 void AddPlanCommand(CLI::App& program, std::function<int()>& run) {
   CLI::App& command = *program.add_subcommand(
       "plan",
-      "What quantize would take: memory, disk and time. Needs no weights, only config.json");
+      "What quantize would take: memory, disk and time. Needs no weights, only config.json (with "
+      "--skip_calibration their headers, too)");
   const auto flags = std::make_shared<PlanFlags>();
   AddQuantizeFlags(command, flags->job);
   command.add_option("--json", flags->json, "Also write the plan to this file");

@@ -53,8 +53,8 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
 
 void AddQuantizeCommand(CLI::App& program, const std::vector<std::string>& command_line,
                         std::function<int()>& run) {
-  CLI::App& command =
-      *program.add_subcommand("quantize", "Quantize a checkpoint to FP8 and measure what it cost");
+  CLI::App& command = *program.add_subcommand(
+      "quantize", "Quantize a checkpoint, to FP8 unless asked otherwise, and measure what it cost");
   const auto flags = std::make_shared<QuantizeFlags>();
   AddQuantizeFlags(command, *flags);
   command.callback([flags, command_line, &run] {

@@ -26,8 +26,10 @@ void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
                      fmt::format("Default: fp8, with calibration; the others from the weights "
                                  "alone today. In upper or lower case: {}",
                                  SchemeNames()));
-  command.add_option("--format", flags.format,
-                     "compressed-tensors, fp8 or quark (default: what serves the scheme best)");
+  command.add_option(
+      "--format", flags.format,
+      "Names of tensors and config block: compressed-tensors, fp8 or quark (default: "
+      "what serves the scheme best)");
   command
       .add_option("--kv_cache_dtype", flags.kv_cache_dtype,
                   "fp8: quantize the KV cache too (default: it is left)")
@@ -90,8 +92,7 @@ void AddTextFlags(CLI::App& command, QuantizeFlags& flags) {
                      "Accepted for compatibility; batches never change a result");
   command.add_option("--model_export", flags.model_export,
                      "hf_format (or quark_safetensors): safetensors with config.json");
-  command.add_option("--custom_mode", flags.custom_mode,
-                     "Names of scales and config block: fp8 (default) or quark");
+  command.add_option("--custom_mode", flags.custom_mode, "An older name of --format");
   command.add_option("--max_shard_size", flags.max_shard_size,
                      "Largest weight file (default: 5GB)");
   command
@@ -282,7 +283,6 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.model_directory = flags.model_dir;
   request.output_directory = flags.output_dir;
   if (flags.overwrite) request.existing = StagedDirectory::Existing::kReplace;
-  request.scheme = "fp8";
   if (flags.kv_cache_dtype == "fp8") request.cache = CacheScheme::kFp8;
   request.min_cache_scale = static_cast<float>(flags.min_kv_scale);
   if (flags.no_weight_matrix_merge) request.weight_scales = WeightScales::kPerMatrix;

@@ -24,8 +24,10 @@ constexpr std::array kRefused = {
     RefusedFlag{"pre_quantization_optimization",
                 "is not taken: the weights are quantized as given"},
     RefusedFlag{"pre_optimization_config_file", "is not taken: the weights are quantized as given"},
-    RefusedFlag{"fp8_attention_quant",
-                "is not taken: vLLM's FP8 loader has no place for softmax and query scales"},
+    RefusedFlag{
+        "fp8_attention_quant",
+        "is not taken: --kv_cache_dtype fp8 writes the scale of the queries, too, and vLLM has no "
+        "place for one of the probabilities"},
     RefusedFlag{"group_size", kOtherSchemes},
     RefusedFlag{"group_size_per_layer", kOtherSchemes},
     RefusedFlag{"layer_quant_scheme", kOtherSchemes},

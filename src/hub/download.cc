@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "hub/digest.h"
 #include "io/file.h"
+#include "io/paths.h"
 
 namespace narrow {
 namespace {
@@ -20,13 +21,12 @@ ContentDigest DigestOf(const HubFile& file) {
 }
 
 void CheckRoom(const fs::path& path, int64_t bytes) {
-  std::error_code error;
-  const fs::space_info space = fs::space(path.parent_path(), error);
-  if (error || static_cast<int64_t>(space.available) >= bytes) return;
+  const int64_t free = FreeBytes(path);
+  if (free >= bytes) return;
   Fail(ErrorCode::kIo,
        "{}: disk full: {} bytes are to come, {} are free; free some space, or name another place "
        "with HF_HUB_CACHE",
-       path.parent_path().string(), bytes, space.available);
+       path.parent_path().string(), bytes, free);
 }
 
 // Hands the bytes of a file on this machine to `sink`, until it returns false. Returns how many.

@@ -18,10 +18,6 @@ const char* ApiFolder(RepositoryName::Kind kind) {
   return kind == RepositoryName::Kind::kModel ? "models" : "datasets";
 }
 
-bool IsHexadecimal(std::string_view text, std::size_t digits) {
-  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == text.npos;
-}
-
 // The address of rel="next" in a Link header; empty: this was the last page.
 std::string NextPage(const HttpResponse& response) {
   const auto found = response.headers.find("link");

@@ -61,10 +61,11 @@ bool IsHubName(std::string_view text) {
   return IsNamePart(text.substr(0, slash)) && IsNamePart(text.substr(slash + 1));
 }
 
-bool IsCommit(std::string_view revision) {
-  return revision.size() == 40 &&
-         revision.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+bool IsHexadecimal(std::string_view text, std::size_t digits) {
+  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
+
+bool IsCommit(std::string_view revision) { return IsHexadecimal(revision, 40); }
 
 bool IsSafePath(std::string_view path) {
   if (path.empty() || path.size() > kMaxPathBytes) return false;

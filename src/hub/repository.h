@@ -29,7 +29,10 @@ std::optional<RepositoryName> ParseRepositoryName(std::string_view text, Reposit
 // most 96 bytes. Source: as above, validate_repo_id.
 bool IsHubName(std::string_view text);
 
-// Forty hexadecimal digits in lower case.
+// So many hexadecimal digits in lower case.
+bool IsHexadecimal(std::string_view text, std::size_t digits);
+
+// Forty of them.
 bool IsCommit(std::string_view revision);
 
 // Whether a name from a listing stays below the directory it is put in: relative, parts parted by

@@ -99,16 +99,12 @@ void ShardStore::CheckLimit() const {
          options_.limit_bytes, snapshot_->name().Shown(), smallest);
   }
   std::error_code error;
-  fs::path there = fs::absolute(options_.directory, error);
-  while (!fs::exists(there, error) && there.has_relative_path()) there = there.parent_path();
-  const fs::space_info space = fs::space(there, error);
+  if (fs::exists(options_.directory, error)) return;  // what is there was counted when it was made
+  const int64_t free = FreeBytes(options_.directory);
   const int64_t needed = std::min(all, options_.limit_bytes);
-  if (error || fs::exists(options_.directory, error) ||
-      static_cast<int64_t>(space.available) >= needed) {
-    return;
-  }
-  Fail(ErrorCode::kIo, "{}: disk full: --stream_disk takes {} bytes, {} are free", there.string(),
-       needed, space.available);
+  if (free >= needed) return;
+  Fail(ErrorCode::kIo, "{}: disk full: --stream_disk takes {} bytes, {} are free",
+       ExistingAncestor(options_.directory).string(), needed, free);
 }
 
 void ShardStore::OpenDirectory() {
@@ -130,15 +126,15 @@ void ShardStore::OpenDirectory() {
   TakeOver();
 }
 
-// What a dead run fetched: whole files, whose digests it checked, and the start of one.
+// What a dead run fetched and checked: files that have their names. The start of one, which has
+// not, is continued when that file is fetched.
 void ShardStore::TakeOver() {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(options_.directory, error)) {
     const std::string name = entry.path().filename().string();
-    const auto shard = std::ranges::find_if(
-        shards_, [&](const Shard& one) { return name.starts_with(one.file->blob); });
+    const auto shard =
+        std::ranges::find_if(shards_, [&](const Shard& one) { return one.file->blob == name; });
     if (shard == shards_.end()) continue;
-    if (name != shard->file->blob) continue;
     auto local = std::make_unique<InputFile>(entry.path());
     if (local->size() == shard->file->size) shard->local = std::move(local);
   }

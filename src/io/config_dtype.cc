@@ -12,4 +12,15 @@ std::optional<std::string> StatedDtype(const Json& config) {
   return std::nullopt;
 }
 
+std::string DtypeName(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kF16:
+      return "float16";
+    case Dtype::kF32:
+      return "float32";
+    default:
+      return "bfloat16";
+  }
+}
+
 }  // namespace narrow

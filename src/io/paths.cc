@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -124,6 +125,27 @@ fs::path MakeDirectories(const fs::path& path) {
     Fail(ErrorCode::kIo, "{} cannot be created: {}", path.string(), error.message());
   }
   return top;
+}
+
+std::filesystem::path ExistingAncestor(std::filesystem::path path) {
+  std::error_code ignored;
+  path = std::filesystem::absolute(path).lexically_normal();
+  while (!std::filesystem::is_directory(path, ignored) && path.has_relative_path()) {
+    path = path.parent_path();
+  }
+  return path;
+}
+
+int64_t FreeBytes(const std::filesystem::path& path) {
+  const std::filesystem::path existing = ExistingAncestor(path);
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(existing, error);
+  if (error) {
+    Fail(ErrorCode::kIo, "{}: the free space cannot be found out: {}", existing.string(),
+         error.message());
+  }
+  if (space.capacity == 0) return std::numeric_limits<int64_t>::max();
+  return static_cast<int64_t>(space.available);
 }
 
 void RemoveEmptyDirectories(fs::path path, const fs::path& top) noexcept {

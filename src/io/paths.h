@@ -1,6 +1,7 @@
 // Where a path leads, and that nothing is written where something is read.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -15,6 +16,13 @@ std::filesystem::path ResolvePath(const std::filesystem::path& path);
 // Makes a directory with its missing parents. Returns the topmost one that was made, empty when all
 // were there. Throws: kIo.
 std::filesystem::path MakeDirectories(const std::filesystem::path& path);
+
+// The path or the nearest directory above it that is there.
+std::filesystem::path ExistingAncestor(std::filesystem::path path);
+
+// Free bytes of the disk that ExistingAncestor(path) lies on; more than anything needs where the
+// file system states no size. Throws: kIo.
+int64_t FreeBytes(const std::filesystem::path& path);
 
 // Removes empty directories from `path` up to `top`, which MakeDirectories returned.
 void RemoveEmptyDirectories(std::filesystem::path path, const std::filesystem::path& top) noexcept;

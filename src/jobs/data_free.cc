@@ -64,10 +64,6 @@ std::string NamesOf(const Recipe& recipe) {
   return names;
 }
 
-std::string TorchName(Dtype type) {
-  return type == Dtype::kF16 ? "float16" : type == Dtype::kF32 ? "float32" : "bfloat16";
-}
-
 CheckpointFiles FilesOf(const QuantizeRequest& job) {
   return job.weights ? job.weights() : FindCheckpointFiles(job.model_directory);
 }
@@ -139,25 +135,17 @@ class DataFreeRun {
   // The type of the weights that are quantized first.
   std::string ModelDtype() const {
     const auto first = std::ranges::find_if(choices_.modules, &ModuleChoice::quantized);
-    return TorchName(first->linear.type);
+    return DtypeName(first->linear.type);
   }
 
-  // What an interrupted run left counts as room: it is continued or replaced.
   void CheckDisk() const {
     const std::filesystem::path output = DirectoriesOf(request_.job).output;
-    std::error_code error;
-    int64_t needed = plan_.output_bytes;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(StagedDirectory::StagingPath(output), error)) {
-      const auto size = entry.file_size(error);
-      if (!error) needed -= static_cast<int64_t>(size);
-    }
-    const std::filesystem::path disk = ExistingAncestor(output.parent_path());
-    const std::filesystem::space_info space = std::filesystem::space(disk, error);
-    if (error || space.capacity == 0 || needed <= static_cast<int64_t>(space.available)) return;
+    const DiskNeed disk =
+        NeedOnDisk(output.parent_path(), plan_.output_bytes, StagedDirectory::StagingPath(output));
+    if (disk.needed_bytes <= disk.free_bytes) return;
     Fail(ErrorCode::kIo, "{}: the output needs {:.1f} GB, the disk has {:.1f} GB free; make room",
-         disk.string(), static_cast<double>(needed) * 1e-9,
-         static_cast<double>(space.available) * 1e-9);
+         disk.directory.string(), static_cast<double>(disk.needed_bytes) * 1e-9,
+         static_cast<double>(disk.free_bytes) * 1e-9);
   }
 
   Fingerprint JobFingerprint() const {
@@ -174,10 +162,7 @@ class DataFreeRun {
       tensors += fmt::format("{} {} {}\n", tensor.name, Name(tensor.dtype), tensor.bytes());
     }
     AddHash(fingerprint, "tensors of the output", std::as_bytes(std::span(tensors)));
-    for (const CheckpointReader::FileFacts& file : checkpoint_.files()) {
-      fingerprint["weight file " + file.name] =
-          fmt::format("{} bytes of time {}", file.bytes, file.modified_ns);
-    }
+    AddFiles(fingerprint, checkpoint_);
     return fingerprint;
   }
 

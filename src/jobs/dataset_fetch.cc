@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // What of a repository is asked for.
-struct HubDataset {
+struct DatasetQuery {
   std::string shown;  // "pileval"
   RepositoryName repository;
   std::string file;  // one file; empty: Parquet files of config and split
@@ -34,7 +34,7 @@ const char* DefaultSplit(DatasetUse use) {
   return use == DatasetUse::kCalibration ? "train" : "test";
 }
 
-RepositoryName Repository(const char* id) {
+RepositoryName Repository(std::string_view id) {
   return ParseRepositoryName(id, RepositoryName::Kind::kDataset).value();
 }
 
@@ -47,20 +47,21 @@ std::string TakePart(std::string_view& text) {
 }
 
 // Nothing for any other source.
-std::optional<HubDataset> ParseName(const std::string& source, DatasetUse use) {
-  if (source == "pileval") {
-    return HubDataset{source, Repository("mit-han-lab/pile-val-backup"), "val.jsonl.zst", "", "",
-                      ""};
-  }
-  if (source == "wikitext2") {
-    return HubDataset{
-        source, Repository("Salesforce/wikitext"), "", "wikitext-2-raw-v1", DefaultSplit(use),
-        "text"};
+std::optional<DatasetQuery> ParseName(const std::string& source, DatasetUse use) {
+  if (const NamedDataset* named = FindNamedDataset(source)) {
+    const HubDataset& hub = named->hub;
+    DatasetQuery query = {source, Repository(hub.repository), std::string(hub.file), "", "", ""};
+    if (hub.file.empty()) {
+      query.config = hub.config;
+      query.split = DefaultSplit(use);
+      query.column = "text";
+    }
+    return query;
   }
   std::string_view rest = source;
   const auto repository = ParseRepositoryName(TakePart(rest), RepositoryName::Kind::kDataset);
   if (!repository) return std::nullopt;
-  HubDataset dataset = {source, *repository, "", TakePart(rest), TakePart(rest), ""};
+  DatasetQuery dataset = {source, *repository, "", TakePart(rest), TakePart(rest), ""};
   dataset.column = rest;
   if (dataset.split.empty()) dataset.split = DefaultSplit(use);
   return dataset;
@@ -88,7 +89,7 @@ std::optional<ParquetPath> ParseParquetPath(const std::string& path) {
 }
 
 // Sorted; throws where there is none, or several configs and none is named.
-std::vector<std::string> ParquetFiles(const HubDataset& dataset,
+std::vector<std::string> ParquetFiles(const DatasetQuery& dataset,
                                       const std::vector<std::string>& paths) {
   std::set<std::string> configs;
   std::set<std::string> known;
@@ -119,12 +120,12 @@ std::vector<std::string> ParquetFiles(const HubDataset& dataset,
   return found;
 }
 
-std::string SourceOf(const HubDataset& dataset, const std::string& commit) {
+std::string SourceOf(const DatasetQuery& dataset, const std::string& commit) {
   return fmt::format("{} at {}", dataset.repository.id, commit);
 }
 
 // What the cache has, without the network; nothing when there is nothing.
-std::optional<FoundDataset> FindCached(const HubDataset& dataset, const HubSettings& settings) {
+std::optional<FoundDataset> FindCached(const DatasetQuery& dataset, const HubSettings& settings) {
   const HubCache cache(settings.cache, dataset.repository);
   const auto commit = cache.CommitOf(dataset.repository.revision);
   if (!commit) return std::nullopt;
@@ -156,7 +157,7 @@ std::optional<FoundDataset> FindCached(const HubDataset& dataset, const HubSetti
 // The default set, if the cache has it.
 std::optional<FoundDataset> FindDefault(DatasetUse use) {
   try {
-    const auto name = ParseName(use == DatasetUse::kCalibration ? "pileval" : "wikitext2", use);
+    const auto name = ParseName(std::string(DefaultDataset(use).name), use);
     return FindCached(*name, HubSettingsFromEnvironment());
   } catch (const Error&) {  // no cache that can be read
     return std::nullopt;
@@ -173,7 +174,7 @@ fs::path FetchStartOf(HubSnapshot& snapshot, const HubFile& file, int64_t docume
       progress);
 }
 
-FoundDataset FetchFiles(const HubDataset& dataset, HubSnapshot& snapshot, int64_t documents,
+FoundDataset FetchFiles(const DatasetQuery& dataset, HubSnapshot& snapshot, int64_t documents,
                         ProgressSink& progress) {
   FoundDataset found = {
       dataset.shown, SourceOf(dataset, snapshot.listing().commit), {}, dataset.column};
@@ -194,7 +195,7 @@ FoundDataset FetchFiles(const HubDataset& dataset, HubSnapshot& snapshot, int64_
   return found;
 }
 
-FoundDataset Fetch(const HubDataset& dataset, DatasetUse use, int64_t documents,
+FoundDataset Fetch(const DatasetQuery& dataset, DatasetUse use, int64_t documents,
                    ProgressSink& progress) {
   const HubSettings settings = HubSettingsFromEnvironment();
   if (settings.offline) {
@@ -224,8 +225,7 @@ FoundDataset Fetch(const HubDataset& dataset, DatasetUse use, int64_t documents,
 
 void FetchDataset(DatasetRequest& request, DatasetUse use, int64_t documents,
                   ProgressSink& progress) {
-  const std::string name =
-      request.source.value_or(use == DatasetUse::kCalibration ? "pileval" : "wikitext2");
+  const std::string name = request.source.value_or(std::string(DefaultDataset(use).name));
   if (const NamedDataset* named = FindNamedDataset(name)) {
     if (LocateDataset(*named, ChooseDataDirectory(request.data_directory))) return;
   }

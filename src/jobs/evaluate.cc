@@ -75,7 +75,7 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   }
   const bool cached = HasFloat8Cache(model);
   JobShape shape = ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream);
-  if (cached && request.attention == AttentionFigures::kBoth) shape.evaluation_variants = 1;
+  shape.evaluation_variants = SourceVariants(model, request.attention);
   const JobPlan plan = PlanBeforeWork(request, model, shape, text.stream, work_directory);
   pass.plan = plan.memory.plan;
   for (const std::string& line : ShortPlan(plan)) progress.Info(line);

@@ -1,7 +1,5 @@
 #include "jobs/module_choice.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <map>
 #include <set>
@@ -38,7 +36,7 @@ class Chooser {
       if (request_.recipe.rules.size() > 1) CheckPatterns(rule.modules, "--recipe");
     }
     for (auto& [unit, members] : units_) Settle(members);
-    for (const auto& [experts, members] : experts_) CheckExperts(experts, members);
+    for (const auto& [experts, members] : experts_) CheckExperts(members);
     Warn();
     if (std::ranges::none_of(choices_.modules, &ModuleChoice::quantized)) {
       Fail(ErrorCode::kUnsupported, "no matrix of {} is left to quantize: {}",
@@ -79,14 +77,6 @@ class Chooser {
     choices_.modules.push_back(std::move(choice));
   }
 
-  static const std::string* FirstMatch(const std::vector<std::string>& patterns,
-                                       const std::string& module) {
-    for (const std::string& pattern : patterns) {
-      if (fnmatch(pattern.c_str(), module.c_str(), 0) == 0) return &pattern;
-    }
-    return nullptr;
-  }
-
   Cause ChooseByName(ModuleChoice& choice) const {
     const std::string& module = choice.linear.module;
     if (const std::string* pattern = FirstMatch(request_.exclude_patterns, module)) {
@@ -115,7 +105,7 @@ class Chooser {
   void CheckPatterns(const std::vector<std::string>& patterns, std::string_view flag) const {
     for (const std::string& pattern : patterns) {
       const bool matched = std::ranges::any_of(choices_.modules, [&](const ModuleChoice& choice) {
-        return fnmatch(pattern.c_str(), choice.linear.module.c_str(), 0) == 0;
+        return FirstMatch({pattern}, choice.linear.module) != nullptr;
       });
       if (matched || choices_.modules.empty()) continue;
       Fail(ErrorCode::kInvalidArgument, "{}: {} matches no matrix of the model (one is {})", flag,
@@ -208,7 +198,7 @@ class Chooser {
   }
 
   // All experts of a layer are loaded into one tensor.
-  void CheckExperts(const std::string&, const Members& members) {
+  void CheckExperts(const Members& members) {
     Members quantized, others;
     for (const std::size_t member : members) {
       (choices_.modules[member].quantized() ? quantized : others).push_back(member);

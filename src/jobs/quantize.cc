@@ -79,10 +79,7 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   if (!request.revision.empty()) fingerprint[kRevisionKey] = request.revision;
   const std::string config = model.checkpoint->config().dump();
   AddHash(fingerprint, "config.json", std::as_bytes(std::span(config)));
-  for (const CheckpointReader::FileFacts& file : model.checkpoint->files()) {
-    fingerprint["weight file " + file.name] =
-        fmt::format("{} bytes of time {}", file.bytes, file.modified_ns);
-  }
+  AddFiles(fingerprint, *model.checkpoint);
   AddHash(fingerprint, "calibration tokens", std::as_bytes(std::span(calibration.tokens)));
   AddHash(fingerprint, "calibration texts", std::as_bytes(std::span(calibration.sequences)));
   if (evaluation != nullptr) {

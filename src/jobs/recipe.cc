@@ -64,10 +64,15 @@ RecipeRule ReadRule(const Json& rule, const std::string& what) {
 
 }  // namespace
 
-bool RecipeRule::Matches(const std::string& module) const {
-  return std::ranges::any_of(modules, [&](const std::string& pattern) {
-    return fnmatch(pattern.c_str(), module.c_str(), 0) == 0;
+const std::string* FirstMatch(const std::vector<std::string>& patterns, const std::string& name) {
+  const auto found = std::ranges::find_if(patterns, [&](const std::string& pattern) {
+    return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
   });
+  return found == patterns.end() ? nullptr : &*found;
+}
+
+bool RecipeRule::Matches(const std::string& module) const {
+  return FirstMatch(modules, module) != nullptr;
 }
 
 const RecipeRule* Recipe::Find(const std::string& module) const {

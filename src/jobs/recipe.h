@@ -11,6 +11,9 @@
 
 namespace narrow {
 
+// The first of the shell patterns that the name matches; null: none.
+const std::string* FirstMatch(const std::vector<std::string>& patterns, const std::string& name);
+
 struct RecipeRule {
   std::vector<std::string> modules;    // shell patterns of full names
   std::optional<LinearScheme> scheme;  // nothing: these stay as they are

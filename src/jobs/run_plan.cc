@@ -7,6 +7,7 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "formats/registry.h"
+#include "io/paths.h"
 #include "jobs/tokenized_text.h"
 #include "model/side_files.h"
 #include "quantization/layer_probe.h"
@@ -184,9 +185,8 @@ JobShape ShapeOfPlan(const PlanRequest& request, const ModelSource& model,
     shape.rounding = job.rounding;
     shape.head_basis = job.head_basis;
     SetMeasurements(job, counts.attribution, shape);
-  } else if (model.checkpoint != nullptr && HasFloat8Cache(model) &&
-             job.attention == AttentionFigures::kBoth) {
-    shape.evaluation_variants = 1;
+  } else {
+    shape.evaluation_variants = SourceVariants(model, job.attention);
   }
   std::error_code error;
   if (!std::filesystem::exists(job.model_directory / "tokenizer.json", error)) {
@@ -222,6 +222,11 @@ void CountKeeping(const KeepRequest& request, const ModelSource& model,
 }
 
 }  // namespace
+
+int64_t SourceVariants(const ModelSource& model, AttentionFigures attention) {
+  const bool both = attention == AttentionFigures::kBoth;
+  return both && model.checkpoint != nullptr && HasFloat8Cache(model) ? 1 : 0;
+}
 
 JobDirectories DirectoriesOf(const QuantizeRequest& request) {
   const std::filesystem::path output = ResolvePath(request.output_directory);

@@ -24,6 +24,10 @@ JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
 // nothing. Texts are in `shape`.
 void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape);
 
+// Models evaluated beside the first one, of a job that quantizes nothing: the second arithmetic of
+// attention over an FP8 cache.
+int64_t SourceVariants(const ModelSource& model, AttentionFigures attention);
+
 JobDirectories DirectoriesOf(const QuantizeRequest& request);
 
 struct PlanRequest {

@@ -1,7 +1,9 @@
 // Inputs of a product as a quantized linear sees them: rounded to the numbers of a code and scaled
 // back, with a scale for each group of columns.
 // SIMD on every target Highway finds at run time; bit-identical to the scalar reference on each.
-// Runs on the calling thread. Source: docs/schemes.md, section on inputs.
+// Runs on the calling thread. Source: fake_quantize of compressed-tensors 0.19 (the quotient to the
+// nearest, ties to even, times the scale); vLLM 0.32's INT8 kernel takes x * (127 / amax) for the
+// quotient, which differs in its last bit.
 #pragma once
 
 #include <cstdint>

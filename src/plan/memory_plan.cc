@@ -230,7 +230,6 @@ JobShape ShapeOf(const ModelSource& model, ComputeType compute,
   if (evaluation != nullptr) shape.evaluation_tokens = evaluation->size();
   if (quantization != nullptr) {
     shape.own_weight_scales = quantization->weight_scales == WeightScales::kPerMatrix;
-    shape.evaluation_variants = shape.own_weight_scales ? 2 : 1;
     shape.rounding = quantization->rounding;
     shape.head_basis = quantization->head_basis;
   }

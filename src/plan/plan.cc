@@ -30,33 +30,26 @@ int64_t OccupiedBytes(const std::filesystem::path& directory) {
   return bytes;
 }
 
-void AddDisk(const std::filesystem::path& directory, int64_t bytes, int64_t occupied,
-             std::map<dev_t, DiskNeed>& disks) {
-  const std::filesystem::path existing = ExistingAncestor(directory);
+void AddDisk(const DiskNeed& added, std::map<dev_t, DiskNeed>& disks) {
   struct stat facts = {};
-  std::error_code error;
-  const std::filesystem::space_info space = std::filesystem::space(existing, error);
-  if (error || stat(existing.c_str(), &facts) != 0) {
-    Fail(ErrorCode::kIo, "{}: the free space cannot be found out: {}", existing.string(),
-         error.message());
+  if (stat(added.directory.c_str(), &facts) != 0) {
+    Fail(ErrorCode::kIo, "{}: cannot be found any more", added.directory.string());
   }
-  DiskNeed& need = disks.try_emplace(facts.st_dev, DiskNeed{existing}).first->second;
-  need.needed_bytes += std::max<int64_t>(0, bytes - occupied);
-  // A file system without a size says nothing about what it takes.
-  need.free_bytes = space.capacity == 0 ? std::numeric_limits<int64_t>::max()
-                                        : static_cast<int64_t>(space.available);
+  const auto [place, first] = disks.try_emplace(facts.st_dev, added);
+  if (!first) place->second.needed_bytes += added.needed_bytes;
 }
 
 std::vector<DiskNeed> Disks(const JobWork& work, const MemoryChoice& memory,
                             const JobDirectories& directories) {
   std::map<dev_t, DiskNeed> disks;
   if (work.quantizes()) {
-    AddDisk(directories.output.parent_path(), work.output_bytes(),
-            OccupiedBytes(StagedDirectory::StagingPath(directories.output)), disks);
+    AddDisk(NeedOnDisk(directories.output.parent_path(), work.output_bytes(),
+                       StagedDirectory::StagingPath(directories.output)),
+            disks);
   }
   // Evaluation alone keeps no state.
   if (work.quantizes() || memory.plan.hidden_states == Placement::kFile) {
-    AddDisk(directories.work, work.work_directory_bytes(), OccupiedBytes(directories.work), disks);
+    AddDisk(NeedOnDisk(directories.work, work.work_directory_bytes(), directories.work), disks);
   }
   std::vector<DiskNeed> list;
   for (auto& [device, need] : disks) list.push_back(std::move(need));
@@ -163,13 +156,10 @@ double RoundedUpGib(int64_t bytes) {
 
 }  // namespace
 
-std::filesystem::path ExistingAncestor(std::filesystem::path path) {
-  std::error_code ignored;
-  path = std::filesystem::absolute(path).lexically_normal();
-  while (!std::filesystem::is_directory(path, ignored) && path.has_relative_path()) {
-    path = path.parent_path();
-  }
-  return path;
+DiskNeed NeedOnDisk(const std::filesystem::path& directory, int64_t bytes,
+                    const std::filesystem::path& left) {
+  return {ExistingAncestor(directory), std::max<int64_t>(0, bytes - OccupiedBytes(left)),
+          FreeBytes(directory)};
 }
 
 JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget_bytes,
@@ -197,7 +187,9 @@ JobPlan MakePlan(JobWork work, const JobDirectories& directories, int64_t budget
 
 void AddDownload(DownloadPlan download, JobPlan& plan) {
   std::map<dev_t, DiskNeed> disks;
-  AddDisk(download.directory, download.disk_bytes, 0, disks);
+  AddDisk(
+      {ExistingAncestor(download.directory), download.disk_bytes, FreeBytes(download.directory)},
+      disks);
   for (auto& [device, need] : disks) {
     struct stat other = {};
     const auto same = std::ranges::find_if(plan.disks, [&](const DiskNeed& disk) {

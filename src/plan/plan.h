@@ -63,8 +63,10 @@ struct JobDirectories {
   std::filesystem::path work;
 };
 
-// The path or the nearest directory above it that is there.
-std::filesystem::path ExistingAncestor(std::filesystem::path path);
+// Of the disk that `directory` lies on, for `bytes` there, of which an interrupted run left those
+// below `left`. Throws: kIo.
+DiskNeed NeedOnDisk(const std::filesystem::path& directory, int64_t bytes,
+                    const std::filesystem::path& left);
 
 // The plan of a job that has been read, with times where `rates` are given.
 // Throws: kMemoryBudget naming the smallest budget and the flag that lowers it most.

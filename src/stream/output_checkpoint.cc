@@ -3,23 +3,13 @@
 #include <algorithm>
 #include <vector>
 
+#include "io/config_dtype.h"
 #include "model/cache_scales.h"
 
 namespace narrow {
 namespace {
 
 constexpr int64_t kChunkBytes = int64_t{32} << 20;
-
-std::string ConfigDtypeName(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kF16:
-      return "float16";
-    case Dtype::kF32:
-      return "float32";
-    default:
-      return "bfloat16";
-  }
-}
 
 QuantizedLinear Describe(const LinearSpec& linear) {
   return {linear.module, linear.rows, linear.columns};
@@ -121,7 +111,7 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
   QuantizedCheckpointDescription description;
   description.own_head = config.lm_head == DecoderConfig::LmHead::kOwn;
   description.architecture = family.architecture;
-  description.model_dtype = ConfigDtypeName(config.dtype);
+  description.model_dtype = DtypeName(config.dtype);
   description.min_kv_scale = quantization.min_cache_scale;
   const LayerSpec first = family.layer(config, 0);
   if (quantization.weight_scales == WeightScales::kPerFusedGroup) {

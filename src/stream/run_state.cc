@@ -188,6 +188,13 @@ void CheckSameJob(const Fingerprint& saved, const Fingerprint& now,
 
 }  // namespace
 
+void AddFiles(Fingerprint& fingerprint, const CheckpointReader& checkpoint) {
+  for (const CheckpointReader::FileFacts& file : checkpoint.files()) {
+    fingerprint["weight file " + file.name] =
+        fmt::format("{} bytes of time {}", file.bytes, file.modified_ns);
+  }
+}
+
 void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const std::byte> bytes) {
   fingerprint[name] = fmt::format("{:016x}", FnvHash(bytes));
 }

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/checkpoint_reader.h"
 #include "io/directory_lock.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -23,6 +24,9 @@ using Fingerprint = std::map<std::string, std::string>;
 
 // Adds the 64-bit FNV-1a hash of a byte string under `name`. Guards against accidents, not forgery.
 void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const std::byte> bytes);
+
+// Adds what tells one version of the weight files from another.
+void AddFiles(Fingerprint& fingerprint, const CheckpointReader& checkpoint);
 
 struct RunState {
   Fingerprint fingerprint;

@@ -190,13 +190,6 @@ Dataset LoadBuiltin(DatasetUse use, int64_t max_documents) {
   return dataset;
 }
 
-const NamedDataset& DefaultDataset(DatasetUse use) {
-  const NamedDataset* wanted =
-      FindNamedDataset(use == DatasetUse::kCalibration ? "pileval" : "wikitext2");
-  NARROW_CHECK(wanted != nullptr);
-  return *wanted;
-}
-
 Dataset LoadDefault(const DatasetRequest& request, DatasetUse use, int64_t max_documents) {
   const NamedDataset* wanted = &DefaultDataset(use);
   const DataDirectory directory = ChooseDataDirectory(request.data_directory);
@@ -213,6 +206,13 @@ Dataset LoadDefault(const DatasetRequest& request, DatasetUse use, int64_t max_d
 }
 
 }  // namespace
+
+const NamedDataset& DefaultDataset(DatasetUse use) {
+  const NamedDataset* wanted =
+      FindNamedDataset(use == DatasetUse::kCalibration ? "pileval" : "wikitext2");
+  NARROW_CHECK(wanted != nullptr);
+  return *wanted;
+}
 
 Dataset LoadDataset(const DatasetRequest& request, DatasetUse use, int64_t max_documents) {
   NARROW_CHECK(max_documents >= 0);

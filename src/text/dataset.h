@@ -9,11 +9,15 @@
 #include <vector>
 
 #include "text/json_lines.h"
+#include "text/named_datasets.h"
 
 namespace narrow {
 
 // What the text is for: it decides the default and which part of `builtin` is taken.
 enum class DatasetUse { kCalibration, kEvaluation };
+
+// What is taken where no text is named and it is there: pileval, wikitext2.
+const NamedDataset& DefaultDataset(DatasetUse use);
 
 // Files of the hub that a name was found to stand for.
 struct FoundDataset {

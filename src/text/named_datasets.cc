@@ -15,12 +15,12 @@ constexpr NamedDataset kNamedDatasets[] = {
     {"pileval",
      kPilevalFiles,
      "the Hugging Face data set mit-han-lab/pile-val-backup has val.jsonl.zst",
-     {"mit-han-lab/pile-val-backup", "", "validation", "Pile, validation"}},
+     {"mit-han-lab/pile-val-backup", "", "validation", "Pile, validation", "val.jsonl.zst"}},
     {"wikitext2",
      kWikitext2Files,
      "the archive wikitext-2-raw-v1.zip has wiki.test.raw, and docs/data.md says how to make it "
      "from the Hugging Face data set Salesforce/wikitext",
-     {"Salesforce/wikitext", "wikitext-2-raw-v1", "test", "WikiText-2 (raw)"}},
+     {"Salesforce/wikitext", "wikitext-2-raw-v1", "test", "WikiText-2 (raw)", ""}},
 };
 
 std::optional<std::string> Variable(const char* name) {

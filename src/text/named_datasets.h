@@ -17,6 +17,7 @@ struct HubDataset {
   std::string_view config;  // empty: it has one only
   std::string_view split;
   std::string_view title;  // as people call it
+  std::string_view file;   // the one that holds it; empty: Parquet files
 };
 
 struct NamedDataset {
