@@ -7,7 +7,8 @@ Every run is a process of its own, from its start to the written checkpoint: Qua
 tools/quark_quantize.py, narrow to nearest as Quark rounds, and narrow by default; the order turns round from run
 to run. What each reads is in the page cache, and Quark's kernels are compiled, after a first run on four documents
 that is not counted. PYTHON has amd-quark 0.13, torch and transformers; without it they are installed from the
-package index into a virtual environment in DIR (default: quark-comparison beside NARROW). Nothing else should
+package index into a virtual environment in DIR (default: quark-comparison beside NARROW; python3-venv comes with
+`tools/setup.sh package`). Nothing else should
 run meanwhile.
 """
 import argparse
