@@ -1,4 +1,5 @@
 # make         builds the program: build/narrow
+# make narrow-mpi  the program for several machines beside it: build/narrow-mpi (installs OpenMPI where it is missing)
 # make demo    installs what is missing, builds, fetches a real model and quantizes it (MODEL=gemma3: another one)
 # make test    installs what is missing, builds, runs every test
 # make bench   throughput against the peak of this machine
@@ -13,13 +14,18 @@ FUZZ_SECONDS ?= 60
 MODEL ?= smollm2
 
 .NOTPARALLEL:
-.PHONY: program setup everything demo test bench bench-405b deb wheel package check-packages lint lint-fast asan fuzz clean
+.PHONY: program narrow-mpi setup everything demo test bench bench-405b deb wheel package check-packages lint lint-fast asan fuzz clean
 
 program: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target narrow
 
 setup:
 	@tools/setup.sh
+
+narrow-mpi: setup
+	@tools/setup.sh mpi
+	cmake -S . -B $(BUILD) -G Ninja >/dev/null
+	cmake --build $(BUILD) --target narrow-mpi
 
 $(BUILD)/build.ninja:
 	cmake -S . -B $(BUILD) -G Ninja

@@ -11,7 +11,7 @@ import source_check
 
 ORDER = ('base', 'tensor', 'io', 'hub', 'text', 'kernels', 'schemes', 'formats', 'device', 'model',
          'synthesis', 'quantization', 'evaluation', 'report', 'import', 'inspection', 'stream', 'plan',
-         'jobs', 'library', 'cli')
+         'jobs', 'library', 'cli', 'mpi')
 PLACE = {module: place for place, module in enumerate(ORDER)}
 
 # Headers that show types of a library, for their own module alone.
@@ -38,6 +38,7 @@ WRAPPERS = {
     'curl/': r'hub/[^/]*\.cc',
     'openssl/': r'hub/[^/]*\.cc',
     'CLI/': r'cli/.*',
+    'mpi.h': r'mpi/[^/]*\.cc',
     'gtest/': r'.*(_test\.cc|\.h)',  # a header for tests; a program that used one would not link
     'gmock/': r'.*_test\.cc',
     'fmt/': r'.*',

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build needs from Debian 12, and only what is missing; says nothing when nothing is.
-# Usage: setup.sh [build] [lint] [fuzz] [package]     (as root, or through sudo)
+# Usage: setup.sh [build] [lint] [fuzz] [package] [mpi]     (as root, or through sudo)
 set -euo pipefail
 
 # ocl-icd-opencl-dev: the CMake package of libdnnl-dev asks for OpenCL, which the machine code only links.
@@ -14,7 +14,8 @@ for part in "$@"; do
     lint) packages+=(git clang-format clang-tidy libomp-dev) ;;
     fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
     package) packages+=(git dpkg-dev lintian debootstrap python3-venv) ;;
-    *) echo "setup.sh: unknown part '$part'; expected build, lint, fuzz or package" >&2; exit 2 ;;
+    mpi) packages+=(libopenmpi-dev openmpi-bin iproute2) ;;
+    *) echo "setup.sh: unknown part '$part'; expected build, lint, fuzz, package or mpi" >&2; exit 2 ;;
   esac
 done
 

@@ -1,5 +1,8 @@
 #include "cli/arguments.h"
 
+#include <sched.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -7,8 +10,22 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 
 namespace narrow {
+namespace {
+
+// 0: one for every core. Where mpirun has not given the ranks of a host cores of their own, each
+// takes its share of them.
+int ThreadsOfRank() {
+  const int ranks = JobRanks().on_this_host();
+  cpu_set_t allowed;
+  if (ranks == 1 || ::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return 0;
+  const int cores = CPU_COUNT(&allowed);
+  return cores < ::sysconf(_SC_NPROCESSORS_ONLN) ? 0 : std::max(1, cores / ranks);
+}
+
+}  // namespace
 
 std::vector<std::string> NormalizeFlags(std::vector<std::string> arguments) {
   for (std::string& argument : arguments) {
@@ -118,7 +135,7 @@ DataType ComputeFlags::Apply() const {
     Fail(ErrorCode::kUnsupported,
          "--data_type float16: CPUs have no fast float16 products; use auto, bfloat16 or float32");
   }
-  SetThreadCount(threads);
+  SetThreadCount(threads != 0 ? threads : ThreadsOfRank());
   if (data_type == "bfloat16") return DataType::kBfloat16;
   if (data_type == "float32") return DataType::kFloat32;
   return DataType::kAuto;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/ranks.h"
 #include "base/version.h"
 #include "cli/arguments.h"
 #include "cli/completion.h"
@@ -97,7 +98,7 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
       const EvaluateResult result = RunEvaluate(request, progress);
       PrintLine(PerplexityLine(result));
       FlushOutput();
-      if (!flags->json.empty()) WriteEvaluation(result, flags->json);
+      if (!flags->json.empty() && JobRanks().leads()) WriteEvaluation(result, flags->json);
       return 0;
     };
   });

@@ -1,5 +1,6 @@
 #include "cli/evaluate_flags.h"
 
+#include "base/ranks.h"
 #include "jobs/dataset_fetch.h"
 #include "jobs/model_location.h"
 
@@ -7,9 +8,11 @@ namespace narrow {
 
 EvaluateRequest MakeEvaluateRequest(const EvaluateFlags& flags, ProgressSink& progress) {
   EvaluateRequest request;
-  request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
   request.evaluation = flags.evaluation.Options();
-  FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
+  JobRanks().FirstOnHost([&] {
+    request.model_directory = LocateModel(flags.model_dir, ModelPart::kAll, progress);
+    FetchDataset(request.evaluation.dataset, DatasetUse::kEvaluation, 0, progress);
+  });
   request.attention = flags.attention.Figures();
   request.data_type = flags.compute.Apply();
   request.rope_factors = flags.compute.RopeFactorsAsked();

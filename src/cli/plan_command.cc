@@ -1,5 +1,7 @@
 #include "cli/plan_command.h"
 
+#include <charconv>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -20,6 +22,8 @@ namespace {
 struct PlanFlags {
   QuantizeFlags job;
   std::string json;
+  int64_t ranks = 1;
+  std::string network;
 };
 
 // Of a model of the hub that can be asked, `job` reads headers over the network; nothing otherwise.
@@ -29,6 +33,19 @@ std::optional<DownloadPlan> DescribeFromHub(const QuantizeFlags& flags, Quantize
   const HubModel model = OpenHubModel(flags.model_dir, job, progress);
   ReadHeadersFromHub(model, job);
   return PlanDownload(model, job, StreamLimit(flags));
+}
+
+// Bytes per second of a network that is told in bits, as they are sold.
+double ParseNetwork(const std::string& text) {
+  static const std::map<std::string, double> kUnits = {{"Gbit", 1e9}, {"Mbit", 1e6}};
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const auto unit = kUnits.find(std::string(rest, text.data() + text.size()));
+  if (error != std::errc() || unit == kUnits.end() || !(number > 0) || !(number < 1e6)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--network {}: expected a rate such as 10Gbit or 500Mbit (a second)", text);
+  }
+  return number * unit->second / 8;
 }
 
 // Sizes are exact; the time is that of reading and writing so many bytes.
@@ -85,6 +102,8 @@ int Run(PlanFlags flags) {
     CheckApart(std::vector<NamedPath>{{"--json", flags.json}}, ReadPaths(request.job));
     CheckNamedFile(flags.json, "--json");
   }
+  request.ranks = flags.ranks;
+  if (!flags.network.empty()) request.network = ParseNetwork(flags.network);
   const JobPlan plan = RunPlan(request);
   Print(RenderPlan(plan));
   FlushOutput();
@@ -103,6 +122,13 @@ void AddPlanCommand(CLI::App& program, std::function<int()>& run) {
   const auto flags = std::make_shared<PlanFlags>();
   AddQuantizeFlags(command, flags->job);
   command.add_option("--json", flags->json, "Also write the plan to this file");
+  command
+      .add_option(
+          "--ranks", flags->ranks,
+          "Plan for so many ranks of narrow-mpi, each on a machine like this one (default: 1)")
+      ->check(CLI::Range(1, 65536));
+  command.add_option("--network", flags->network,
+                     "What the machines exchange a second, such as 10Gbit; with --ranks");
   command.callback([flags, &run] { run = [flags] { return Run(*flags); }; });
 }
 

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "base/ranks.h"
 #include "cli/evaluate_flags.h"
 #include "cli/progress_display.h"
 #include "cli/quantize_flags.h"
@@ -37,15 +38,22 @@ int Run(const QuantizeFlags& flags, const std::vector<std::string>& command_line
   CheckQuantizeFlags(flags);
   ProgressDisplay progress(ProgressDisplay::StandardError());
   if (flags.multi_gpu) {
-    progress.Info("--multi_gpu: this build uses no GPU; it computes on all CPU cores");
+    progress.Info(
+        "--multi_gpu: this build uses no GPU; it computes on all CPU cores, and with mpirun -n "
+        "RANKS "
+        "narrow-mpi quantize ... on those of several machines");
+  }
+  if (JobRanks().count() > 1 && (IsDataFree(flags) || StreamLimit(flags))) {
+    Fail(ErrorCode::kUnsupported, "{} is not divided over ranks; run narrow, or leave it out",
+         IsDataFree(flags) ? "--skip_calibration" : "--stream");
   }
   if (IsDataFree(flags)) return RunFromWeights(flags, command_line, progress);
   if (flags.skip_quantization) return EvaluateOnly(flags, progress);
   QuantizeRequest request = MakeQuantizeRequest(flags);
   request.command_line = command_line;
-  FetchDatasets(request, progress);
+  JobRanks().FirstOnHost([&] { FetchDatasets(request, progress); });
   const RunReport report = RunQuantize(request, flags.model_dir, StreamLimit(flags), progress);
-  PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
+  if (JobRanks().leads()) PrintOfFinished(flags.output_dir, RenderSummaryTable(report));
   return 0;
 }
 

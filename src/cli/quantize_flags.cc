@@ -125,8 +125,10 @@ void AddJobFlags(CLI::App& command, QuantizeFlags& flags) {
       "when they are not needed any more");
   command.add_option("--stream_disk", flags.stream_disk,
                      "Disk space that --stream may take (default: 20GB)");
-  command.add_flag("--multi_gpu", flags.multi_gpu,
-                   "Accepted for compatibility; this build computes on all CPU cores");
+  command.add_flag(
+      "--multi_gpu", flags.multi_gpu,
+      "Accepted for compatibility; this build computes on all CPU cores, and with mpirun "
+      "-n RANKS narrow-mpi quantize ... on those of several machines");
   command.add_flag("--skip_quantization", flags.skip_quantization,
                    "Only evaluate the original; writes nothing");
   command.add_flag("--skip_evaluation", flags.skip_evaluation,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/ranks.h"
 #include "kernels/column_maximum.h"
 
 namespace narrow {
@@ -16,6 +17,8 @@ void ChannelMaxima::Include(ConstOperands rows) {
   const std::lock_guard lock(mutex_);
   IncludeColumnMaxima<float>({found.data(), 1, std::ssize(found)}, values_);
 }
+
+void ChannelMaxima::Share() { JobRanks().Maximum(values_); }
 
 const std::vector<float>& ChannelMaxima::Values(const std::string& what) const {
   if (!std::ranges::all_of(values_, [](float value) { return std::isfinite(value); })) {

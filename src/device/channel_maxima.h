@@ -15,6 +15,8 @@ class ChannelMaxima {
  public:
   void Reset(int64_t channels) { values_.assign(static_cast<std::size_t>(channels), 0.0f); }
   void Include(ConstOperands rows);
+  // The maxima become those of all ranks of the job.
+  void Share();
   // Throws: kNumeric naming `what` where it was NaN or infinite.
   const std::vector<float>& Values(const std::string& what) const;
 

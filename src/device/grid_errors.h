@@ -18,7 +18,10 @@ class GridErrors {
   explicit GridErrors(int64_t channels);
 
   // rows [n, channels].
+  // Where the job has several ranks, each sums some of the channels of the same rows.
   void Add(ConstOperands rows);
+  // Gives every rank the sums of all channels. Add nothing afterwards.
+  void Share();
 
   int64_t channels() const { return squares_.size() / kGridPhases; }
   // Sum of squared errors.

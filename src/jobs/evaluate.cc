@@ -3,12 +3,14 @@
 #include <filesystem>
 #include <optional>
 
+#include "base/ranks.h"
 #include "evaluation/perplexity.h"
 #include "io/directory_lock.h"
 #include "io/paths.h"
 #include "jobs/job_paths.h"
 #include "jobs/quantize.h"
 #include "jobs/run_plan.h"
+#include "jobs/shared_job.h"
 #include "stream/streaming_pass.h"
 
 namespace narrow {
@@ -45,6 +47,14 @@ class Spill {
   std::optional<TemporaryDirectory> directory_;
 };
 
+// All ranks evaluate the same text.
+void CheckSameWindows(const TokenStream& text) {
+  Fingerprint facts;
+  AddHash(facts, "evaluation tokens", std::as_bytes(std::span(text.tokens)));
+  AddHash(facts, "evaluation windows", std::as_bytes(std::span(text.sequences)));
+  CheckSameJob(facts);
+}
+
 }  // namespace
 
 EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progress) {
@@ -76,9 +86,13 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   const bool cached = HasFloat8Cache(model);
   JobShape shape = ShapeOf(model, pass.compute, nullptr, nullptr, &text.stream);
   shape.evaluation_variants = SourceVariants(model, request.attention);
-  const JobPlan plan = PlanBeforeWork(request, model, shape, text.stream, work_directory);
-  pass.plan = plan.memory.plan;
-  for (const std::string& line : ShortPlan(plan)) progress.Info(line);
+  TakeShareOfTexts(JobRanks().count(), shape);
+  pass.plan =
+      SharePlan([&] { return PlanBeforeWork(request, model, shape, text.stream, work_directory); },
+                progress)
+          .pass;
+  CheckSameModel(model);
+  CheckSameWindows(text.stream);
   std::optional<Spill> spill;
   if (pass.plan.hidden_states == Placement::kFile) {
     pass.work_directory = spill.emplace(request).path();

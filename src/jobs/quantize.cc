@@ -6,14 +6,15 @@
 
 #include "base/memory_use.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "evaluation/perplexity.h"
 #include "formats/config.h"
 #include "io/json.h"
 #include "io/model_directory.h"
 #include "jobs/job_paths.h"
-#include "jobs/quantize_job.h"
 #include "jobs/run_plan.h"
 #include "jobs/run_report.h"
+#include "jobs/shared_job.h"
 #include "jobs/streamed_model.h"
 #include "model/side_files.h"
 #include "plan/memory_plan.h"
@@ -172,16 +173,19 @@ class QuantizeRun {
 
   RunReport Run() {
     ReadTexts();
-    const JobPlan plan = Plan();
-    pass_.plan = plan.memory.plan;
-    quantization_.hessian_block_columns = plan.memory.hessian_block_columns;
-    for (const std::string& line : ShortPlan(plan)) progress_.Info(line);
+    const JobShape shape = Shape();
+    const SharedPlan plan = SharePlan([&] { return Plan(shape); }, progress_);
+    pass_.plan = plan.pass;
+    quantization_.hessian_block_columns = plan.hessian_block_columns;
     // Nothing before this line writes; nothing after it can be refused for what the user asked, but
     // for a --max_kl that turns out to be out of reach.
-    QuantizeJob job(request_, JobFingerprint(request_, model_, pass_.compute, quantization_,
-                                             calibration_->stream, evaluated()));
-    const PassResult result = RunPasses(job);
-    job.Conclude([&] { WriteRest(job, result); });
+    const Fingerprint fingerprint = JobFingerprint(request_, model_, pass_.compute, quantization_,
+                                                   calibration_->stream, evaluated());
+    CheckSameModel(model_);
+    CheckSameJob(fingerprint);
+    const std::unique_ptr<PassJob> job = OpenJob(request_, fingerprint);
+    const PassResult result = RunPasses(*job);
+    job->Conclude([&] { WriteRest(*job, result); });
     return std::move(report_);
   }
 
@@ -220,22 +224,27 @@ class QuantizeRun {
 
   const TokenStream* evaluated() const { return evaluation_ ? &evaluation_->stream : nullptr; }
 
-  JobPlan Plan() {
+  JobShape Shape() {
     JobShape shape =
         ShapeOf(model_, pass_.compute, &quantization_, &calibration_->stream, evaluated());
     shape.resident_before_bytes += request_.weights_memory_bytes;
     SetMeasurements(request_,
                     evaluated() ? TokensOfSpread(*evaluated(), request_.attribution_windows) : 0,
                     shape);
+    TakeShareOfTexts(JobRanks().count(), shape);
     if (shape.probe_tokens > 0) {
       probe_ = ProbeOf(evaluated() != nullptr ? *evaluated() : calibration_->stream);
     }
+    return shape;
+  }
+
+  JobPlan Plan(const JobShape& shape) const {
     return PlanBeforeWork(request_, model_, quantization_.excluded, shape, calibration_->stream,
                           evaluated());
   }
 
   // What to keep, where that is to be measured, then the pass whose output stays.
-  PassResult RunPasses(QuantizeJob& job) {
+  PassResult RunPasses(PassJob& job) {
     pass_.checkpoint = model_.checkpoint.get();
     pass_.family = model_.family;
     pass_.config = model_.config;
@@ -260,11 +269,11 @@ class QuantizeRun {
     return RunPass(job, false);
   }
 
-  PassResult RunPass(QuantizeJob& job, bool measures) {
+  PassResult RunPass(PassJob& job, bool measures) {
     OutputCheckpoint output(*model_.checkpoint, *model_.family, model_.config, quantization_,
-                            output_options_, job.output().path());
+                            output_options_, job.output_path());
     pass_.quantization = quantization_;
-    pass_.output = &output;
+    pass_.output = JobRanks().leads() ? &output : nullptr;
     const PassRequest now = measures ? keep_choice_.MeasuringPass(pass_) : pass_;
     PassResult result = job.Run(now, progress_);
     if (now.output != nullptr) job.Attempt([&] { output.Finish(); });
@@ -278,9 +287,9 @@ class QuantizeRun {
   }
 
   // Everything of the output but its weights.
-  void WriteRest(QuantizeJob& job, const PassResult& result) {
+  void WriteRest(PassJob& job, const PassResult& result) {
     FillReport(job, result);
-    const std::filesystem::path directory = job.output().path();
+    const std::filesystem::path directory = job.output_path();
     WriteFileAtomically(directory / "config.json", RenderJsonFile(OutputConfig()));
     CopySideFiles(side_files_, directory);
     report_.seconds.total = SecondsSince(start_);
@@ -292,7 +301,7 @@ class QuantizeRun {
         RenderModelCard(report_, source_facts_, request_.output_directory.filename().string()));
   }
 
-  void FillReport(const QuantizeJob& job, const PassResult& result) {
+  void FillReport(const PassJob& job, const PassResult& result) {
     FillStrategy(request_, quantization_,
                  DescribeOutput(*model_.family, model_.config, quantization_), report_);
     FillLayers(result, report_);
@@ -387,8 +396,10 @@ void CheckBeforeWeights(const QuantizeRequest& request) {
 
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress) {
   CheckPaths(request);
-  QuantizeJob::RemoveFinished(request);
-  StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
+  if (JobRanks().leads()) {
+    QuantizeJob::RemoveFinished(request);
+    StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
+  }
   return QuantizeRun(request, progress).Run();
 }
 

@@ -65,8 +65,8 @@ inline constexpr const char* kRevisionKey = "model revision";
 void CheckBeforeWeights(const QuantizeRequest& request);
 
 // Leaves the complete output directory (weights, config, side files, report, model card) or
-// nothing. Throws: Error of any kind; everything that can be refused is refused before the pass
-// begins.
+// nothing. Of several ranks (base/ranks.h) the leader does; the report of the others is empty.
+// Throws: Error of any kind; everything that can be refused is refused before the pass begins.
 RunReport RunQuantize(const QuantizeRequest& request, ProgressSink& progress);
 
 struct EvaluateRequest {

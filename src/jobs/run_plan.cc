@@ -4,8 +4,10 @@
 #include <system_error>
 #include <utility>
 
+#include "base/checked_math.h"
 #include "base/memory_use.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "formats/registry.h"
 #include "io/paths.h"
 #include "jobs/tokenized_text.h"
@@ -201,7 +203,7 @@ namespace {
 
 JobPlan PlanAndCheck(JobWork work, const JobDirectories& directories,
                      std::optional<int64_t> budget_bytes) {
-  const int64_t budget = budget_bytes.value_or(DefaultMemoryBudget());
+  const int64_t budget = budget_bytes.value_or(DefaultMemoryBudget()) / JobRanks().on_this_host();
   std::optional<MachineRates> rates;
   if (work.weights() >= kMeasuredFromWeights && SmallestBudget(work.shape) <= budget) {
     rates = Measure(work, budget, directories);
@@ -249,6 +251,14 @@ void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens,
       !cached ? 1 : (request.attention == AttentionFigures::kFloat8 ? 3 : 2);
 }
 
+void TakeShareOfTexts(int64_t ranks, JobShape& shape) {
+  shape.ranks = ranks;
+  for (int64_t* tokens :
+       {&shape.calibration_tokens, &shape.evaluation_tokens, &shape.attribution_tokens}) {
+    *tokens = DivideRoundUp(*tokens, ranks);
+  }
+}
+
 JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
                        const std::set<std::string>& excluded, const JobShape& shape,
                        const TokenStream& calibration, const TokenStream* evaluation) {
@@ -290,7 +300,9 @@ JobPlan RunPlan(const PlanRequest& request) {
       MatchExcluded(*model.family, model.config, job.exclude_patterns);
   const TokenCounts counts = CountTokens(request, model, assumptions);
   const int64_t budget = job.memory_budget_bytes.value_or(DefaultMemoryBudget());
-  JobWork work = CountWork(model, excluded, ShapeOfPlan(request, model, counts));
+  JobShape shape = ShapeOfPlan(request, model, counts);
+  TakeShareOfTexts(request.ranks, shape);
+  JobWork work = CountWork(model, excluded, std::move(shape));
   work.calibration_length = counts.calibration_length;
   work.window_tokens = counts.window_length;
   work.max_shard_bytes = job.max_shard_bytes;
@@ -304,7 +316,16 @@ JobPlan RunPlan(const PlanRequest& request) {
   }
   const JobDirectories directories = DirectoriesOf(job);
   std::optional<MachineRates> rates;
-  if (SmallestBudget(work.shape) <= budget) rates = Measure(work, budget, directories);
+  if (SmallestBudget(work.shape) <= budget) {
+    rates = Measure(work, budget, directories);
+    rates->network = request.network;
+  }
+  if (request.ranks > 1) {
+    assumptions.push_back(fmt::format(
+        "{} ranks, each on a machine of its own like this one; memory and time are those "
+        "of one of them{}",
+        request.ranks, request.network > 0 ? "" : ", without what they exchange (--network)"));
+  }
   JobPlan plan = MakePlan(std::move(work), directories, budget, rates);
   plan.assumptions = std::move(assumptions);
   if (request.download) AddDownload(*request.download, plan);

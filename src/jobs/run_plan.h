@@ -28,12 +28,17 @@ void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens,
 // attention over an FP8 cache.
 int64_t SourceVariants(const ModelSource& model, AttentionFigures attention);
 
+// Of one of so many ranks (base/ranks.h): its share of the texts.
+void TakeShareOfTexts(int64_t ranks, JobShape& shape);
+
 JobDirectories DirectoriesOf(const QuantizeRequest& request);
 
 struct PlanRequest {
   QuantizeRequest job;
   enum class Task { kQuantize, kEvaluate } task = Task::kQuantize;
   std::optional<DownloadPlan> download{};  // of a model of the hub
+  int64_t ranks = 1;                       // one a machine like this one
+  double network = 0;                      // between them, bytes a second
 };
 
 // The plan of a job that is only described: config.json and the tensor headers, or config.json

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/ranks.h"
 #include "hub/hub_client.h"
 #include "hub/model_files.h"
 #include "jobs/model_location.h"
@@ -183,11 +184,13 @@ RunReport RunQuantize(QuantizeRequest request, const std::string& given,
     return WithShards(model, files, StepsOf(model, files), *limit_bytes, request, progress,
                       [&] { return RunQuantize(request, progress); });
   }
-  request.model_directory =
-      LocateModel(given, ModelPart::kAll, progress, [&](const fs::path& path) {
-        request.model_directory = path;
-        CheckBeforeWeights(request);
-      });
+  JobRanks().FirstOnHost([&] {
+    request.model_directory =
+        LocateModel(given, ModelPart::kAll, progress, [&](const fs::path& path) {
+          request.model_directory = path;
+          CheckBeforeWeights(request);
+        });
+  });
   return RunQuantize(request, progress);
 }
 

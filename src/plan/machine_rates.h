@@ -23,6 +23,7 @@ struct MachineRates {
       0;  // bytes of weights taken out of it, converted to f32 and back, put in again
   double disk_read = 0;   // bytes, not from the page cache
   double disk_write = 0;  // bytes, until they are on the disk
+  double network = 0;     // bytes between the ranks of a job; given, not measured
 };
 
 // What the rates are to be measured on.

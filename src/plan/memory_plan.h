@@ -21,6 +21,8 @@ struct JobShape {
   ComputeType compute = ComputeType::kBfloat16;
   Dtype stored = Dtype::kBF16;  // of the linears in the checkpoint
   int64_t threads = 1;
+  // Several that share the job (base/ranks.h): tokens, memory and time are those of one of them.
+  int64_t ranks = 1;
   int64_t calibration_tokens = 0;
   int64_t evaluation_tokens = 0;
   int64_t longest_sequence = 0;     // of both texts

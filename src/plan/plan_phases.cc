@@ -5,8 +5,11 @@
 #include <numeric>
 
 #include "base/checked_math.h"
+#include "device/compensation/hessian.h"
 #include "device/compensation/operations.h"
+#include "evaluation/token_comparison.h"
 #include "model/loaded_layer.h"
+#include "quantization/calibration.h"
 #include "stream/head_packer.h"
 
 namespace narrow {
@@ -107,6 +110,7 @@ class PhasePlanner {
     phase.forward_flops = original + quantized;
     phase.flops = phase.forward_flops + AddRounding(phase);
     AddPacking(phase);
+    AddExchange(phase);
     AddLayerDisk(phase, ahead, late + again);
     return phase;
   }
@@ -142,14 +146,37 @@ class PhasePlanner {
       summing += layers * sampled * HessianFlopsPerToken(group.columns, block);
       factoring += layers * FactorFlops(group.columns, block);
       const double work = layers * AsDouble(group.rows) * RoundingFlopsPerRow(group.columns, block);
-      rounding += work;
-      rounding_seconds +=
-          Ratio(work, rates_.rounding * RoundingOccupancy(group.columns, shape_.threads));
+      rounding += work / AsDouble(shape_.ranks);
+      const double occupancy =
+          RoundingOccupancy(group.columns, shape_.threads * shape_.ranks) * AsDouble(shape_.ranks);
+      rounding_seconds += Ratio(work, rates_.rounding * occupancy);
     }
     Add(phase, "second-order statistics", Ratio(summing, rates_.hessian));
     Add(phase, "factorization", Ratio(factoring, rates_.factoring));
     Add(phase, "rounding", rounding_seconds);
     return summing + factoring + rounding;
+  }
+
+  // Everything that one rank has and all need: inputs of the statistics, then their sums, then
+  // codes.
+  void AddExchange(PhasePlan& phase) const {
+    if (shape_.ranks == 1 || !work_.quantizes()) return;
+    const bool compensated = shape_.rounding == RoundingAlgorithm::kCompensated;
+    double bytes = 0;
+    for (const QuantizedGroup& group : work_.groups) {
+      if (!compensated) break;
+      const int64_t widest =
+          HessianAccumulator::BlockColumns(group.columns, memory_.hessian_block_columns);
+      bytes += AsDouble(group.layers) * (AsDouble(group.columns * widest) / 2 * sizeof(float) +
+                                         AsDouble(group.rows * group.columns));
+    }
+    std::vector<GroupSpec> collected = GroupsOf(layer_);
+    if (!compensated) collected.clear();
+    bytes += AsDouble(shape_.config.layers *
+                      CollectedBytes(layer_, collected, FitsHeadBasis(shape_),
+                                     shape_.calibration_tokens * shape_.ranks, shape_.compute));
+    phase.exchanged_bytes = static_cast<int64_t>(bytes);
+    Add(phase, "exchange between ranks", Ratio(bytes, rates_.network));
   }
 
   void AddPacking(PhasePlan& phase) {
@@ -198,6 +225,11 @@ class PhasePlanner {
       Add(phase, "products", Ratio(phase.flops, rates_.products * kHeadEfficiency));
       Add(phase, "packing",
           Ratio(AsDouble(PackedHeadBytes(c, c.vocabulary, shape_.compute)), rates_.packing));
+      if (shape_.ranks > 1) {
+        phase.exchanged_bytes = rows * shape_.ranks * static_cast<int64_t>(sizeof(NetworkState));
+        Add(phase, "exchange between ranks",
+            Ratio(AsDouble(phase.exchanged_bytes), rates_.network));
+      }
     }
     AddDisk(phase);
     return phase;
@@ -262,6 +294,7 @@ PhasePlan SumOf(const std::vector<PhasePlan>& phases) {
     total.written_bytes += phase.written_bytes;
     total.spill_read_bytes += phase.spill_read_bytes;
     total.spill_written_bytes += phase.spill_written_bytes;
+    total.exchanged_bytes += phase.exchanged_bytes;
     total.flops += phase.flops;
     total.forward_flops += phase.forward_flops;
     total.seconds += phase.seconds;

@@ -23,6 +23,7 @@ struct PhasePlan {
   int64_t written_bytes = 0;
   int64_t spill_read_bytes = 0;     // hidden states, work directory
   int64_t spill_written_bytes = 0;  // hidden states, work directory
+  int64_t exchanged_bytes = 0;      // between ranks: of all of them
   double flops = 0;                 // all that is counted
   double forward_flops = 0;         // of these, products and attention of the texts
   std::vector<NamedSeconds> parts;  // that add up to `seconds`, which is 0 without rates

@@ -102,6 +102,7 @@ Json PhaseJson(const PhasePlan& phase) {
   json["written_bytes"] = phase.written_bytes;
   json["spill_read_bytes"] = phase.spill_read_bytes;
   json["spill_written_bytes"] = phase.spill_written_bytes;
+  if (phase.exchanged_bytes > 0) json["exchanged_bytes"] = phase.exchanged_bytes;
   json["flops"] = phase.flops;
   json["forward_flops"] = phase.forward_flops;
   json["seconds"] = phase.seconds;

@@ -4,9 +4,24 @@
 #include <vector>
 
 #include "base/checked_math.h"
+#include "base/ranks.h"
 #include "device/operations.h"
 
 namespace narrow {
+namespace {
+
+// Shows the rows that every rank has collected, in the order of the text.
+template <typename Show>
+void ShowAll(ConstOperands own, const Show& show) {
+  const int64_t row_bytes = own.columns * OperandBytes(own.type);
+  JobRanks().InTurn(std::span(own.data, static_cast<std::size_t>(own.rows * row_bytes)),
+                    [&](int, std::span<const std::byte> bytes) {
+                      const int64_t rows = std::ssize(bytes) / row_bytes;
+                      show(ConstOperands(bytes.data(), own.type, rows, own.columns));
+                    });
+}
+
+}  // namespace
 
 LayerCalibration::LayerCalibration(const LayerSpec& spec, LayerHessians hessians,
                                    BasisStatistics basis)
@@ -40,12 +55,19 @@ void LayerCalibration::BeginBatch(ComputeType type, int64_t first_row, int64_t r
   reserve(values_);
 }
 
-void LayerCalibration::EndBatch() {
+void LayerCalibration::EndRound() {
   for (std::size_t group = 0; group < kLinearGroupCount; ++group) {
-    if (hessians_[group]) hessians_[group]->Add(Collected(inputs_[group]));
+    std::optional<HessianAccumulator>& hessian = hessians_[group];
+    if (!hessian) continue;
+    ShowAll(Collected(inputs_[group]), [&](ConstOperands rows) { hessian->Add(rows); });
   }
-  if (basis_.keys) basis_.keys->Add(Collected(queries_), Collected(keys_));
-  if (basis_.values) basis_.values->Add(Collected(values_));
+  if (basis_.keys) {
+    ShowAll(Collected(queries_), [&](ConstOperands rows) { basis_.keys->AddQueries(rows); });
+    ShowAll(Collected(keys_), [&](ConstOperands rows) { basis_.keys->AddKeys(rows); });
+  }
+  if (basis_.values) {
+    ShowAll(Collected(values_), [&](ConstOperands rows) { basis_.values->Add(rows); });
+  }
 }
 
 int64_t LayerCalibration::TakenBefore(int64_t row, const Observed& tensor) const {
@@ -70,6 +92,13 @@ void LayerCalibration::Observe(int64_t first_row, ConstOperands rows, Observed& 
 }
 
 LayerStatistics LayerCalibration::Take(const LayerSpec& spec) {
+  for (Observed& input : inputs_) input.maxima.Share();
+  for (Observed* tensor : {&queries_, &keys_, &values_}) tensor->maxima.Share();
+  for (std::optional<HessianAccumulator>& hessian : hessians_) {
+    if (hessian) hessian->Share();
+  }
+  if (basis_.keys) basis_.keys->Share();
+  if (basis_.values) basis_.values->Share();
   LayerRanges ranges;
   for (const GroupSpec& group : GroupsOf(spec)) {
     const auto g = static_cast<std::size_t>(group.id);

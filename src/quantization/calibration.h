@@ -36,7 +36,9 @@ class LayerCalibration final : public LayerObserver {
 
   // Rows of the text, as operands of that type.
   void BeginBatch(ComputeType type, int64_t first_row, int64_t rows);
-  void EndBatch();
+  // Every rank of the job has begun and observed a batch, of no rows where there was none left, and
+  // these are one stretch of the text in the order of the ranks.
+  void EndRound();
 
   void OnInput(LinearGroup group, int64_t first_row, ConstOperands rows) override {
     Observe(first_row, rows, inputs_[static_cast<std::size_t>(group)]);
@@ -49,8 +51,8 @@ class LayerCalibration final : public LayerObserver {
     Observe(first_row, rows, values_);
   }
 
-  // The statistics; the object is used up. Throws: kNumeric naming the module whose input, K or V
-  // was NaN or infinite.
+  // The statistics of all ranks; the object is used up. Throws: kNumeric naming the module whose
+  // input, K or V was NaN or infinite.
   LayerStatistics Take(const LayerSpec& spec);
 
  private:

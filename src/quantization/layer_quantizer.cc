@@ -230,6 +230,7 @@ int64_t CompensationBytes(const std::vector<GroupSpec>& groups, int64_t block_co
 }  // namespace
 
 LayerCalibration MakeCalibration(const LayerSpec& spec, const LayerQuantizationOptions& options) {
+  constexpr auto kDivided = HessianAccumulator::Sums::kDivided;
   LayerHessians hessians;
   std::array<bool, kLinearGroupCount> quantized = {};
   for (const GroupSpec& group : GroupsOf(spec)) {
@@ -237,7 +238,7 @@ LayerCalibration MakeCalibration(const LayerSpec& spec, const LayerQuantizationO
     const auto g = static_cast<std::size_t>(group.id);
     quantized[g] = true;
     if (options.rounding == RoundingAlgorithm::kCompensated) {
-      hessians[g].emplace(group.columns, options.hessian_block_columns);
+      hessians[g].emplace(group.columns, options.hessian_block_columns, kDivided);
     }
   }
   constexpr auto kQueryKeyValue = static_cast<std::size_t>(LinearGroup::kQueryKeyValue);
@@ -248,9 +249,9 @@ LayerCalibration MakeCalibration(const LayerSpec& spec, const LayerQuantizationO
     const BasisFreedom freedom = FreedomToFit(spec);
     if (freedom.keys && options.cache == CacheScheme::kFp8) basis.keys.emplace(heads);
     if (freedom.values && quantized[kAttended]) {
-      basis.values.emplace(heads.key_value_width(), heads.head_size);
+      basis.values.emplace(heads.key_value_width(), heads.head_size, kDivided);
       std::optional<HessianAccumulator>& attended = hessians[kAttended];
-      if (!attended) attended.emplace(heads.query_width(), heads.head_size);
+      if (!attended) attended.emplace(heads.query_width(), heads.head_size, kDivided);
     }
   }
   return LayerCalibration(spec, std::move(hessians), std::move(basis));

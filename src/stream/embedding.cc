@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/interrupt.h"
+#include "base/ranks.h"
 #include "model/stored_layer.h"
 #include "stream/head_packer.h"
 #include "stream/token_positions.h"
@@ -12,11 +13,29 @@
 namespace narrow {
 namespace {
 
+// The places that are in a part of this rank.
+std::vector<int64_t> OwnPlaces(std::span<const int64_t> places, std::span<const Part> parts) {
+  std::vector<int64_t> own;
+  for (const int64_t place : places) {
+    const auto after = std::ranges::upper_bound(
+        parts, place, {}, [](const Part& part) { return part.batch.first_row; });
+    for (auto part = after; part != parts.begin();) {
+      --part;
+      if (place >= part->batch.first_row + part->batch.rows) break;
+      if (part->rank != JobRanks().rank()) continue;
+      own.push_back(place);
+      break;
+    }
+  }
+  return own;
+}
+
 // Rows of the embedding from `first`, to where their tokens are in a text.
 void EmbedRows(const TokenPositions& positions, Dtype dtype, int64_t first,
                std::span<const std::byte> rows, float scale, const EmbeddingRequest::Text& text) {
   const int64_t row_bytes = text.hidden->width() * ElementBytes(dtype);
-  const std::span<const int64_t> places = positions.Of(first, std::ssize(rows) / row_bytes);
+  const std::vector<int64_t> places =
+      OwnPlaces(positions.Of(first, std::ssize(rows) / row_bytes), text.parts);
   text.hidden->Fill(places, [&](std::size_t i, std::span<float> hidden) {
     const int64_t token = text.tokens->tokens[static_cast<std::size_t>(places[i])];
     ConvertRow(dtype,

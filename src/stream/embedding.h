@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "device/packed_weights.h"
@@ -27,6 +28,7 @@ struct EmbeddingRequest {
   struct Text {
     const TokenStream* tokens = nullptr;
     HiddenStore* hidden = nullptr;
+    std::span<const Part> parts;  // rows of other ranks are left out
   };
   std::vector<Text> texts;
   TiedHead head = TiedHead::kReadAgain;  // no matter where the head is a matrix of its own

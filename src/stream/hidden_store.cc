@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "kernels/float8.h"
 
 namespace narrow {
@@ -89,19 +90,37 @@ void HiddenStore::Advance() {
   current_ = 1 - current_;
 }
 
-int HiddenStore::Save() {
-  if (placement_ == Placement::kMemory) {
-    current_ = 1 - current_;
-    OutputFile file(PathOf(current_));
-    file.WriteAt(0, std::as_bytes(std::span<const float>(
-                        memory_.data(), static_cast<std::size_t>(memory_.size()))));
-    file.Close();
+std::span<std::byte> HiddenStore::InMemory(const Batch& batch) {
+  return std::as_writable_bytes(
+      memory_.span().subspan(static_cast<std::size_t>(batch.first_row * width_),
+                             static_cast<std::size_t>(batch.rows * width_)));
+}
+
+int HiddenStore::Save(std::span<const Part> parts) {
+  if (placement_ != Placement::kMemory) return current_;
+  current_ = 1 - current_;
+  std::optional<OutputFile> file;
+  if (JobRanks().leads()) file.emplace(PathOf(current_));
+  std::vector<std::byte> others;
+  for (const Part& part : parts) {
+    std::span<std::byte> rows = InMemory(part.batch);
+    if (file && part.rank != JobRanks().rank()) {
+      others.resize(rows.size());
+      rows = others;
+    }
+    JobRanks().Transfer(rows, part.rank, 0);
+    if (file) file->WriteAt(OffsetOf(part.batch.first_row), rows);
   }
+  if (file) file->Close();
   return current_;
 }
 
-void HiddenStore::Load(int generation) {
+void HiddenStore::Load(int generation, std::span<const Part> parts) {
   current_ = generation;
+  if (!JobRanks().leads()) {
+    for (const Part& part : parts) JobRanks().Transfer(InMemory(part.batch), 0, part.rank);
+    return;
+  }
   InputFile file = OpenSaved(PathOf(generation));
   const int64_t expected = Bytes(rows_, width_);
   if (file.size() != expected) {
@@ -109,10 +128,19 @@ void HiddenStore::Load(int generation) {
          "{} has {} bytes, expected {}; the saved state is damaged, start over with --resume never",
          file.path().string(), file.size(), expected);
   }
-  if (placement_ == Placement::kMemory) {
-    file.ReadAt(0, std::as_writable_bytes(memory_.span()));
-  } else {
+  if (placement_ != Placement::kMemory) {
     input_.emplace(std::move(file));
+    return;
+  }
+  std::vector<std::byte> others;
+  for (const Part& part : parts) {
+    std::span<std::byte> rows = InMemory(part.batch);
+    if (part.rank != JobRanks().rank()) {
+      others.resize(rows.size());
+      rows = others;
+    }
+    file.ReadAt(OffsetOf(part.batch.first_row), rows);
+    JobRanks().Transfer(rows, 0, part.rank);
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "model/spec.h"
+#include "stream/division.h"
 #include "tensor/tensor.h"
 #include "text/token_stream.h"
 
@@ -45,15 +46,18 @@ class HiddenStore {
   // takes no memory until a batch is taken again.
   void Advance();
 
-  // Makes the current generation durable; returns which file holds it (0 or 1), for Load.
-  int Save();
-  // Starts from a saved generation. Throws: kCorruptInput when the file has another size.
-  void Load(int generation);
+  // Makes the current generation durable; returns which file holds it (0 or 1), for Load. `parts`
+  // are all rows; the leader writes those of all ranks.
+  int Save(std::span<const Part> parts);
+  // Starts from a saved generation: every rank has its parts afterwards. Throws: kCorruptInput when
+  // the file has another size.
+  void Load(int generation, std::span<const Part> parts);
 
  private:
   std::filesystem::path PathOf(int generation) const;
   int64_t OffsetOf(int64_t row) const;
   OutputFile& NextGeneration();
+  std::span<std::byte> InMemory(const Batch& batch);
 
   int64_t rows_;
   int64_t width_;

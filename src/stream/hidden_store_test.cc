@@ -25,6 +25,11 @@ class HiddenStoreTest : public testing::TestWithParam<Placement> {
   HiddenStore Make() const { return {kRows, kWidth, GetParam(), base()}; }
 
   static std::vector<Batch> Batches() { return {{0, 3, {}}, {3, 1, {}}, {4, 3, {}}}; }
+  static std::vector<Part> Parts() {
+    std::vector<Part> parts;
+    for (const Batch& batch : Batches()) parts.push_back({batch, 0});
+    return parts;
+  }
 
   // Row r, column c of generation g is 100 g + 10 r + c.
   static float Value(int generation, int64_t row, int64_t column) {
@@ -87,20 +92,20 @@ TEST_P(HiddenStoreTest, BatchesChangeFromLayerToLayer) {
 TEST_P(HiddenStoreTest, WhatIsSavedIsLoadedByAnother) {
   HiddenStore store = Make();
   FillAll(store, 0);
-  int generation = store.Save();
+  int generation = store.Save(Parts());
   for (int layer = 1; layer <= 3; ++layer) {
     PassLayer(store);
     store.Advance();
     const int before = generation;
-    generation = store.Save();
+    generation = store.Save(Parts());
     EXPECT_EQ(generation, 1 - before);
     ASSERT_EQ(std::filesystem::file_size(PathOf(generation)), static_cast<uintmax_t>(kBytes));
     // The state on disk names the generation before until it is replaced: that is still there.
     HiddenStore older = Make();
-    older.Load(before);
+    older.Load(before, Parts());
     ExpectGeneration(older, layer - 1);
     HiddenStore newer = Make();
-    newer.Load(generation);
+    newer.Load(generation, Parts());
     ExpectGeneration(newer, layer);
   }
 }
@@ -113,29 +118,29 @@ TEST_P(HiddenStoreTest, AnInterruptedLayerBeginsAgain) {
     FillAll(store, 0);
     PassLayer(store);
     store.Advance();
-    saved = store.Save();
+    saved = store.Save(Parts());
     PassLayer(store, 2);
   }
   HiddenStore store = Make();
-  store.Load(saved);
+  store.Load(saved, Parts());
   ExpectGeneration(store, 1);
   HiddenStore next = Make();
-  next.Load(saved);
+  next.Load(saved, Parts());
   PassLayer(next);
   next.Advance();
   ExpectGeneration(next, 2);
-  EXPECT_EQ(next.Save(), 1 - saved);
+  EXPECT_EQ(next.Save(Parts()), 1 - saved);
 }
 
 TEST_P(HiddenStoreTest, FilesThatAreNotWhatWasSavedAreRefused) {
   HiddenStore store = Make();
   FillAll(store, 0);
-  const int saved = store.Save();
+  const int saved = store.Save(Parts());
   const auto expect_refused = [&](int generation, std::string_view fragment) {
     HiddenStore other = Make();
-    ExpectError(ErrorCode::kCorruptInput, fragment, [&] { other.Load(generation); });
+    ExpectError(ErrorCode::kCorruptInput, fragment, [&] { other.Load(generation, Parts()); });
     ExpectError(ErrorCode::kCorruptInput, "start over with --resume never",
-                [&] { other.Load(generation); });
+                [&] { other.Load(generation, Parts()); });
   };
   expect_refused(1 - saved, "is missing or no file");
   std::filesystem::create_directory(PathOf(1 - saved));

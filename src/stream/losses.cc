@@ -7,6 +7,7 @@
 #include "base/checked_math.h"
 #include "base/interrupt.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "device/operations.h"
 #include "evaluation/token_comparison.h"
 #include "model/stored_layer.h"
@@ -49,6 +50,7 @@ class LossPass {
  public:
   LossPass(const LossRequest& request, const PackedWeights* head, ProgressSink& progress)
       : request_(request),
+        own_batches_(OwnBatches(request.parts)),
         head_(head),
         config_(*request.config),
         model_(request.family->model(config_)),
@@ -57,6 +59,7 @@ class LossPass {
         networks_(request.hidden.size(),
                   std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {
     if (request.partial_hidden.empty()) return;
+    NARROW_CHECK(request.partial_ranks.size() == request.partial_sequences.size());
     int64_t tokens = 0;
     for (const int64_t index : request.partial_sequences) {
       partial_.sequences.push_back({tokens, Whole(index).count});
@@ -71,8 +74,9 @@ class LossPass {
                                    ? config_.vocabulary
                                    : HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
     const int64_t slices = DivideRoundUp(config_.vocabulary, slice_rows);
-    progress_.BeginPhase("Losses", request_.tokens->size() * slices,
-                         slices == 1 ? "tokens" : "slice-tokens");
+    int64_t own_tokens = 0;
+    for (const Batch& batch : own_batches_) own_tokens += batch.rows;
+    progress_.BeginPhase("Losses", own_tokens * slices, slices == 1 ? "tokens" : "slice-tokens");
     for (int64_t first = 0; first < config_.vocabulary; first += slice_rows) {
       if (head_ != nullptr) {
         AddSlice(*head_, first);
@@ -81,10 +85,13 @@ class LossPass {
       }
     }
     progress_.EndPhase();
+    ShareStates();
     return Summarize();
   }
 
  private:
+  using States = std::vector<NetworkState>;
+
   // Rows of one network, and where their states are.
   struct Rows {
     Rows(HiddenStore* store, const Batch& rows, std::span<NetworkState> all)
@@ -103,7 +110,7 @@ class LossPass {
 
   // All tokens of all networks by one slice of the head.
   void AddSlice(const PackedWeights& slice, int64_t first_token) {
-    for (const Batch& batch : request_.batches) {
+    for (const Batch& batch : own_batches_) {
       ThrowIfStopRequested(request_.how_to_continue);
       std::vector<Rows> networks;
       for (std::size_t n = 0; n < networks_.size(); ++n) {
@@ -113,6 +120,7 @@ class LossPass {
       progress_.Advance(batch.rows);
     }
     for (std::size_t i = 0; i < partial_.sequences.size(); ++i) {
+      if (request_.partial_ranks[i] != JobRanks().rank()) continue;
       ThrowIfStopRequested(request_.how_to_continue);
       AddPartial(slice, first_token, i);
     }
@@ -181,7 +189,49 @@ class LossPass {
     return targets;
   }
 
-  using States = std::vector<NetworkState>;
+  // Copies between the states of a rank's tokens, those of its parts one after the other, and
+  // their places. `move` takes both.
+  template <typename Move>
+  void ForStatesOf(int rank, States& states, bool partial, const Move& move) {
+    std::size_t at = 0;
+    const auto take = [&](const Sequence& rows, int owner) {
+      if (owner != rank) return;
+      const auto count = static_cast<std::size_t>(rows.count);
+      move(std::span(states).subspan(static_cast<std::size_t>(rows.first), count), at);
+      at += count;
+    };
+    if (partial) {
+      for (std::size_t i = 0; i < partial_.sequences.size(); ++i) {
+        take(partial_.sequences[i], request_.partial_ranks[i]);
+      }
+    } else {
+      for (const Part& part : request_.parts) {
+        take({part.batch.first_row, part.batch.rows}, part.rank);
+      }
+    }
+  }
+
+  void Share(States& states, bool partial) {
+    Ranks& ranks = JobRanks();
+    if (ranks.count() == 1) return;
+    States own;
+    ForStatesOf(ranks.rank(), states, partial,
+                [&](std::span<const NetworkState> rows, std::size_t) {
+                  own.insert(own.end(), rows.begin(), rows.end());
+                });
+    ranks.InTurn(std::as_bytes(std::span(own)), [&](int rank, std::span<const std::byte> bytes) {
+      const auto* shown = reinterpret_cast<const NetworkState*>(bytes.data());
+      ForStatesOf(rank, states, partial, [&](std::span<NetworkState> rows, std::size_t at) {
+        NARROW_CHECK((at + rows.size()) * sizeof(NetworkState) <= bytes.size());
+        std::copy_n(shown + at, rows.size(), rows.begin());
+      });
+    });
+  }
+
+  void ShareStates() {
+    for (States& states : networks_) Share(states, false);
+    for (States& states : partial_.networks) Share(states, true);
+  }
 
   static std::vector<TokenOutcome> Outcomes(const States& original, const States& network) {
     std::vector<TokenOutcome> outcomes;
@@ -236,6 +286,7 @@ class LossPass {
   }
 
   const LossRequest& request_;
+  const std::vector<Batch> own_batches_;
   const PackedWeights* const head_;  // null: it is read
   const DecoderConfig& config_;
   const ModelSpec model_;

@@ -39,10 +39,11 @@ struct LossRequest {
   OutputCheckpoint* copy_to = nullptr;  // lm_head goes there on the way; null: it does not
   int64_t head_slice_rows = 0;          // at most; does not change a result
   const TokenStream* tokens = nullptr;
-  std::span<const Batch> batches;    // of tokens
+  std::span<const Part> parts;       // of tokens; a rank has the hidden states of its own
   std::vector<HiddenStore*> hidden;  // after the last layer; the original's first, then variants'
   // Variants that saw some of the sequences alone, which lie end to end in their hidden states.
   std::vector<int64_t> partial_sequences;  // of `tokens`, increasing
+  std::vector<int> partial_ranks;          // which rank has each of them
   std::vector<HiddenStore*> partial_hidden;
   int64_t partial_of_last = 1;  // of `hidden`, which are summarized over the same sequences, too
   const char* how_to_continue = "";  // of a run that a signal stops
@@ -56,6 +57,7 @@ struct Losses {
   int64_t flops = 0;
 };
 
+// All ranks have all losses afterwards.
 // Reads every byte of lm_head once, or, where `head` is all of it, packed in panels of
 // kVocabularySlice, nothing; hidden states once for each slice. Throws:
 // kNumeric when the head or a loss is not finite, and as a stop request says.

@@ -73,7 +73,7 @@ class LossesTest : public testing::Test {
   template <typename T>
   Losses Compute(int64_t slice_rows, Placement placement = Placement::kMemory,
                  int64_t batch_rows = 200, const PackedWeights* head = nullptr) {
-    const std::vector<Batch> batches = MakeBatches(tokens_, batch_rows);
+    const std::vector<Part> parts = DivideInRounds(tokens_, batch_rows);
     const std::vector<int64_t> all = {0, 1, 2};
     std::vector<std::unique_ptr<HiddenStore>> stores;
     LossRequest request;
@@ -90,6 +90,7 @@ class LossesTest : public testing::Test {
     if (!partial_windows_.empty()) {
       Fill(partial, 1, partial_windows_);
       request.partial_sequences = partial_windows_;
+      request.partial_ranks.assign(partial_windows_.size(), 0);
       request.partial_hidden = {&partial};
     }
     const NormSpec spec = model_.family->model(model_.config).final_norm;
@@ -101,7 +102,7 @@ class LossesTest : public testing::Test {
     request.final_norm = &norm;
     request.head_slice_rows = slice_rows;
     request.tokens = &tokens_;
-    request.batches = batches;
+    request.parts = parts;
     SilentProgress progress;
     return ComputeLosses(request, head, progress);
   }

@@ -199,10 +199,14 @@ void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const 
   fingerprint[name] = fmt::format("{:016x}", FnvHash(bytes));
 }
 
-void SaveRunState(const std::filesystem::path& path, const RunState& state) {
+std::string RenderRunState(const RunState& state) {
   Json json = {{"format", kStateFormat}};
   ForMembers(state, Saver(json));
-  WriteFileAtomically(path, json.dump());
+  return json.dump();
+}
+
+void SaveRunState(const std::filesystem::path& path, const RunState& state) {
+  WriteFileAtomically(path, RenderRunState(state));
 }
 
 namespace {

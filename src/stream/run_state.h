@@ -44,6 +44,7 @@ struct RunState {
   int64_t evaluation_flops = 0;
 };
 
+std::string RenderRunState(const RunState& state);
 // Replaces the state atomically. Throws: kIo.
 void SaveRunState(const std::filesystem::path& path, const RunState& state);
 

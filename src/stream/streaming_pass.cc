@@ -11,6 +11,8 @@
 
 #include "base/interrupt.h"
 #include "base/memory_use.h"
+#include "base/phase_timer.h"
+#include "base/ranks.h"
 #include "model/loaded_layer.h"
 #include "quantization/calibration.h"
 #include "quantization/layer_probe.h"
@@ -20,21 +22,6 @@
 
 namespace narrow {
 namespace {
-
-// Adds the time of its own life to a sum.
-class PhaseTimer {
- public:
-  explicit PhaseTimer(double& sum) : sum_(sum), start_(std::chrono::steady_clock::now()) {}
-  ~PhaseTimer() {
-    sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-  PhaseTimer(const PhaseTimer&) = delete;
-  PhaseTimer& operator=(const PhaseTimer&) = delete;
-
- private:
-  double& sum_;
-  std::chrono::steady_clock::time_point start_;
-};
 
 class Pass {
  public:
@@ -83,7 +70,8 @@ class Pass {
     Use use = Use::kEvaluation;
     const Network* network = nullptr;
     const TokenStream* tokens = nullptr;
-    std::vector<Batch> batches;
+    std::vector<Part> parts;     // of all ranks
+    std::vector<Batch> batches;  // of this one
     HiddenStore hidden;
 
     bool evaluates() const { return use == Use::kEvaluation || use == Use::kAttribution; }
@@ -158,8 +146,9 @@ class Pass {
   }
 
   void OpenStream(Use use, const Network& network, const TokenStream& tokens,
-                  const std::string& name, int64_t batch_rows) {
-    streams_.push_back({name, use, &network, &tokens, MakeBatches(tokens, batch_rows),
+                  const std::string& name, std::vector<Part> parts) {
+    std::vector<Batch> own = OwnBatches(parts);
+    streams_.push_back({name, use, &network, &tokens, std::move(parts), std::move(own),
                         HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
                                     request_.work_directory / ("hidden-" + name))});
   }
@@ -168,21 +157,30 @@ class Pass {
   void OpenStreams() {
     const int64_t rows = request_.plan.batch_rows;
     if (request_.calibration != nullptr) {
-      OpenStream(Use::kCalibration, kOriginal, *request_.calibration, "calibration", rows);
+      OpenStream(Use::kCalibration, kOriginal, *request_.calibration, "calibration",
+                 DivideInRounds(*request_.calibration, rows));
     }
     if (request_.probe != nullptr && quantizing()) {  // one batch
-      OpenStream(Use::kProbe, kOriginal, *request_.probe, "probe", request_.probe->size());
+      OpenStream(Use::kProbe, kOriginal, *request_.probe, "probe", OnEveryRank(*request_.probe));
     }
     if (request_.evaluation == nullptr) return;
+    const std::vector<Part> evaluated = DivideInRounds(*request_.evaluation, rows);
+    std::vector<Part> attributed;
     if (quantizing() && request_.attribution_windows > 0) {
       attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
       attributed_tokens_ = SelectSequences(*request_.evaluation, attributed_windows_,
                                            request_.evaluation->longest());
+      // Where the original's states of the same windows are.
+      const std::vector<int> ranks = RanksOf(evaluated);
+      for (const int64_t window : attributed_windows_) {
+        attributed_ranks_.push_back(ranks[static_cast<std::size_t>(window)]);
+      }
+      attributed = DivideLike(attributed_tokens_, attributed_ranks_, rows);
     }
     for (const auto& [use, network] : EvaluatedNetworks(request_)) {
       OpenStream(use, *network,
                  use == Use::kAttribution ? attributed_tokens_ : *request_.evaluation,
-                 std::string(network->name), rows);
+                 std::string(network->name), use == Use::kAttribution ? attributed : evaluated);
     }
   }
 
@@ -201,7 +199,7 @@ class Pass {
              "the saved state has no hidden states \"{}\"; start over with --resume never",
              stream.name);
       }
-      stream.hidden.Load(generation->second);
+      stream.hidden.Load(generation->second, stream.parts);
     }
     result_.layers = state.layers;
     result_.calibration_seconds = state.calibration_seconds;
@@ -218,10 +216,10 @@ class Pass {
     if (!request_.save) return;
     const auto now = std::chrono::steady_clock::now();
     const std::chrono::duration<double> since_save = now - last_save_;
-    if (request_.plan.hidden_states == Placement::kMemory &&
-        since_save.count() < request_.save_interval_seconds) {
-      return;
-    }
+    bool due = request_.plan.hidden_states != Placement::kMemory ||
+               since_save.count() >= request_.save_interval_seconds;
+    JobRanks().Share(due);  // the clock of one decides
+    if (!due) return;
     if (request_.output != nullptr) request_.output->Flush();
     RunState state;
     state.layers_done = layers_done;
@@ -232,7 +230,7 @@ class Pass {
     state.calibration_flops = result_.calibration_flops;
     state.evaluation_flops = result_.evaluation_flops;
     for (Stream& stream : streams_) {
-      state.hidden_generations[stream.name] = stream.hidden.Save();
+      state.hidden_generations[stream.name] = stream.hidden.Save(stream.parts);
     }
     request_.save(std::move(state));
     last_save_ = now;
@@ -245,7 +243,9 @@ class Pass {
     embedding.config = &config_;
     embedding.compute = request_.compute;
     embedding.copy_to = request_.output;
-    for (Stream& stream : streams_) embedding.texts.push_back({stream.tokens, &stream.hidden});
+    for (Stream& stream : streams_) {
+      embedding.texts.push_back({stream.tokens, &stream.hidden, stream.parts});
+    }
     if (request_.evaluation != nullptr) embedding.head = request_.plan.tied_head;
     embedding.how_to_continue = HowToContinue();
     tied_head_ = Embed(embedding);
@@ -331,28 +331,34 @@ class Pass {
     result_.evaluation_flops += Forward(layer, stream, nullptr);
   }
 
-  // Takes a stream through a layer; returns the operations that took.
+  // Takes a stream through a layer; returns the operations that took, of all ranks together.
   int64_t Forward(const LoadedLayer& layer, Stream& stream, LayerCalibration* observer) {
-    int64_t flops = 0;
-    for (const Batch& batch : stream.batches) {
-      ThrowIfStopRequested(HowToContinue());
-      if (observer != nullptr) observer->BeginBatch(request_.compute, batch.first_row, batch.rows);
-      const MatrixView<float> rows = stream.hidden.Take(batch);
-      ForwardLayer(layer.runnable(), rope_, batch.sequences, rows, workspace_, observer);
-      if (observer != nullptr) observer->EndBatch();
-      if (!AreFinite(rows)) {
-        if (observer == nullptr) FailStates(layer.spec(), stream.name);
-        calibration_finite_ = false;  // what was observed tells more
-      }
-      stream.hidden.Put(batch);
-      flops += batch.rows * LinearFlopsPerToken(layer.spec());
-      for (const Sequence& sequence : batch.sequences) {
-        flops += AttentionFlops(layer.spec(), sequence.count);
-      }
-      steps_.Passed(stream.work(), batch);
+    int64_t in_round = 0;
+    for (const Part& part : stream.parts) {
+      if (part.rank == JobRanks().rank()) ForwardBatch(layer, stream, part.batch, observer);
+      if (++in_round % JobRanks().count() == 0 && observer != nullptr) observer->EndRound();
     }
     stream.hidden.Advance();
+    int64_t flops = stream.tokens->size() * LinearFlopsPerToken(layer.spec());
+    for (const Sequence& sequence : stream.tokens->sequences) {
+      flops += AttentionFlops(layer.spec(), sequence.count);
+    }
     return flops;
+  }
+
+  void ForwardBatch(const LoadedLayer& layer, Stream& stream, const Batch& batch,
+                    LayerCalibration* observer) {
+    ThrowIfStopRequested(HowToContinue());
+    if (observer != nullptr) observer->BeginBatch(request_.compute, batch.first_row, batch.rows);
+    if (batch.rows == 0) return;
+    const MatrixView<float> rows = stream.hidden.Take(batch);
+    ForwardLayer(layer.runnable(), rope_, batch.sequences, rows, workspace_, observer);
+    if (!AreFinite(rows)) {
+      if (observer == nullptr) FailStates(layer.spec(), stream.name);
+      calibration_finite_ = false;  // what was observed tells more
+    }
+    stream.hidden.Put(batch);
+    steps_.Passed(stream.work(), batch);
   }
 
   // The tensors after the last layer: copied to the output, and the losses computed.
@@ -387,10 +393,11 @@ class Pass {
     losses.copy_to = copies_head ? request_.output : nullptr;
     losses.head_slice_rows = request_.plan.head_slice_rows;
     losses.tokens = request_.evaluation;
-    losses.batches = streams_.front().batches;
+    losses.parts = streams_.front().parts;
     losses.how_to_continue = HowToContinue();
     losses.hidden = HiddenOf(Use::kEvaluation);
     losses.partial_sequences = attributed_windows_;
+    losses.partial_ranks = attributed_ranks_;
     losses.partial_hidden = HiddenOf(Use::kAttribution);
     losses.partial_of_last = StagesAmongEvaluated(request_);
     Losses found = ComputeLosses(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
@@ -418,6 +425,7 @@ class Pass {
   std::list<Stream> streams_;
   bool calibration_finite_ = true;
   std::vector<int64_t> attributed_windows_;  // of the evaluation
+  std::vector<int> attributed_ranks_;        // that have them
   TokenStream attributed_tokens_;            // these windows
   std::optional<PackedWeights> tied_head_;   // from the embedding to the losses
   Traffic read_, written_;                   // until TakeTransfers was last called

@@ -4,6 +4,7 @@
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "kernels/matmul.h"
 #include "kernels/transpose.h"
 
@@ -15,6 +16,7 @@ constexpr int64_t kBatchDepths = 8;                 // products a thread does in
 constexpr int64_t kBatchBytes = int64_t{32} << 20;  // and as far as their operands fit in here
 constexpr int64_t kTileColumnMultiple = 64;
 constexpr int64_t kStripColumns = 128;  // transposed by one thread
+constexpr int64_t kTilesShared = 128;   // of each rank at a time
 
 // Columns of each of the parts `columns` falls into when none may be wider than `widest`.
 int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
@@ -52,20 +54,63 @@ void HessianAccumulator::Flush() {
     Transpose<T>(rows.RowBlock(depth * kDepth, kDepth).ColumnBlock(first, width),
                  transposed(depth).RowBlock(first, width));
   });
-  ParallelFor(std::ssize(tiles_), [&](int64_t item) {
-    const Tile& tile = tiles_[item];
-    Block& block = blocks_[tile.block];
-    const int64_t height = std::min(tile_columns_, block.columns - tile.row);
-    const int64_t width = std::min(tile_columns_, block.columns - tile.column);
-    const MatrixView<float> sums(block.values.data(), block.columns, block.columns);
+  const int64_t first = sums_ == Sums::kDivided ? JobRanks().rank() : 0;
+  const int64_t step = sums_ == Sums::kDivided ? JobRanks().count() : 1;
+  ParallelFor(DivideRoundUp(std::ssize(tiles_) - first, step), [&](int64_t item) {
+    const Tile& tile = tiles_[first + item * step];
+    const int64_t first_column = blocks_[tile.block].first_column;
+    const MatrixView<float> sums = SumsOf(tile);
     for (int64_t depth = 0; depth < depths; ++depth) {
-      ProductAdd<T>(transposed(depth).RowBlock(block.first_column + tile.row, height),
+      ProductAdd<T>(transposed(depth).RowBlock(first_column + tile.row, sums.rows),
                     rows.RowBlock(depth * kDepth, kDepth)
-                        .ColumnBlock(block.first_column + tile.column, width),
-                    sums.RowBlock(tile.row, height).ColumnBlock(tile.column, width));
+                        .ColumnBlock(first_column + tile.column, sums.columns),
+                    sums);
     }
   });
   batch.tokens = 0;
+}
+
+MatrixView<float> HessianAccumulator::SumsOf(const Tile& tile) {
+  Block& block = blocks_[tile.block];
+  const int64_t height = std::min(tile_columns_, block.columns - tile.row);
+  const int64_t width = std::min(tile_columns_, block.columns - tile.column);
+  return MatrixView<float>(block.values.data(), block.columns, block.columns)
+      .RowBlock(tile.row, height)
+      .ColumnBlock(tile.column, width);
+}
+
+template <typename Visit>
+void HessianAccumulator::ForTilesOf(int rank, int64_t first, int64_t count, const Visit& visit) {
+  const int64_t ranks = JobRanks().count();
+  const int64_t last = std::min(first + count, std::ssize(tiles_));
+  for (int64_t i = first; i < last; ++i) {
+    if (i % ranks == rank) visit(SumsOf(tiles_[i]));
+  }
+}
+
+void HessianAccumulator::Share() {
+  Finish();
+  Ranks& ranks = JobRanks();
+  if (sums_ == Sums::kWhole || ranks.count() == 1) return;
+  const int64_t together = kTilesShared * ranks.count();
+  for (int64_t first = 0; first < std::ssize(tiles_); first += together) {
+    std::vector<float> own;
+    ForTilesOf(ranks.rank(), first, together, [&](MatrixView<float> tile) {
+      for (int64_t row = 0; row < tile.rows; ++row) {
+        own.insert(own.end(), tile.Row(row), tile.Row(row) + tile.columns);
+      }
+    });
+    ranks.InTurn(std::as_bytes(std::span(own)), [&](int rank, std::span<const std::byte> bytes) {
+      if (rank == ranks.rank()) return;
+      const auto* next = reinterpret_cast<const float*>(bytes.data());
+      ForTilesOf(rank, first, together, [&](MatrixView<float> tile) {
+        for (int64_t row = 0; row < tile.rows; ++row, next += tile.columns) {
+          std::copy_n(next, tile.columns, tile.Row(row));
+        }
+      });
+    });
+  }
+  sums_ = Sums::kWhole;
 }
 
 void HessianAccumulator::Finish() {
@@ -74,7 +119,8 @@ void HessianAccumulator::Finish() {
   batches_ = {};
 }
 
-HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns) : columns_(columns) {
+HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns, Sums sums)
+    : columns_(columns), sums_(sums) {
   NARROW_CHECK(columns > 0 && block_columns >= 0);
   const int64_t step = BlockColumns(columns, block_columns);
   tile_columns_ = EvenPart(step, kTileColumns, kTileColumnMultiple);

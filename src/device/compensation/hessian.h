@@ -32,10 +32,15 @@ class HessianAccumulator {
 
   // `columns` is the width of the input. block_columns: widest block allowed; 0 for one block. All
   // blocks are as even as a multiple of kHessianColumnMultiple allows.
-  explicit HessianAccumulator(int64_t columns, int64_t block_columns = 0);
+  // Divided, every rank of the job is given the same rows and sums some of the tiles, until
+  // Share() gives all of them to all.
+  enum class Sums { kWhole, kDivided };
+  explicit HessianAccumulator(int64_t columns, int64_t block_columns = 0, Sums sums = Sums::kWhole);
 
   // rows [tokens, columns]; products are summed in f32.
   void Add(ConstOperands rows);
+  // Add nothing afterwards.
+  void Share();
 
   // The sums become those of x with every `part` columns p multiplied by a matrix [part, part]:
   // matrices(p) x_p. Add nothing afterwards. REQUIRES: part divides columns() and
@@ -76,12 +81,17 @@ class HessianAccumulator {
   void Flush();
   // Sums what still waits, and lets go of the waiting rows.
   void Finish();
+  MatrixView<float> SumsOf(const Tile& tile);
+  // Calls visit(tile) for those of a rank among [first, first + count).
+  template <typename Visit>
+  void ForTilesOf(int rank, int64_t first, int64_t count, const Visit& visit);
 
   int64_t columns_ = 0;
   int64_t tokens_ = 0;
   int64_t tile_columns_ = 0;
   std::vector<Block> blocks_;
   std::vector<Tile> tiles_;  // that meet the lower triangle of a block
+  Sums sums_ = Sums::kWhole;
   std::tuple<Batch<float>, Batch<Bfloat16>> batches_;
 };
 

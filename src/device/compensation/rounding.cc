@@ -6,6 +6,7 @@
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "device/packed_weights.h"
 #include "kernels/feedback.h"
 #include "kernels/float8.h"
@@ -155,6 +156,34 @@ void Chunk::RoundColumn(std::span<const float> weights, std::span<const float> c
   DecodeFloat8(codes, decoded_.span());
 }
 
+// Ranks of the job take about as many of `parts` parts each, one after the other.
+int64_t FirstPart(int rank, int64_t parts) { return parts * rank / JobRanks().count(); }
+
+// Every rank gets what the others did: of each part its result and its codes, `part_codes` of them
+// but for the last.
+void ShareParts(std::span<CompensatedRounding> parts, int64_t part_codes,
+                std::span<std::byte> codes) {
+  Ranks& ranks = JobRanks();
+  if (ranks.count() == 1) return;
+  const auto results_of = [&](int rank) {
+    const int64_t first = FirstPart(rank, std::ssize(parts));
+    return std::as_writable_bytes(
+        parts.subspan(static_cast<std::size_t>(first),
+                      static_cast<std::size_t>(FirstPart(rank + 1, std::ssize(parts)) - first)));
+  };
+  const auto codes_of = [&](int rank) {
+    const int64_t first = FirstPart(rank, std::ssize(parts)) * part_codes;
+    const int64_t last = FirstPart(rank + 1, std::ssize(parts)) * part_codes;
+    return codes.subspan(static_cast<std::size_t>(std::min(first, std::ssize(codes))),
+                         static_cast<std::size_t>(std::min(last, std::ssize(codes)) -
+                                                  std::min(first, std::ssize(codes))));
+  };
+  for (int rank = 0; rank < ranks.count(); ++rank) {
+    ranks.Broadcast(results_of(rank), rank);
+    ranks.Broadcast(codes_of(rank), rank);
+  }
+}
+
 }  // namespace
 
 int64_t RoundingBytes(int64_t columns, int64_t threads) {
@@ -171,7 +200,9 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor,
   NARROW_CHECK(weights.columns == factor.columns());
   NARROW_CHECK(std::ssize(codes) == weights.rows * weights.columns);
   std::vector<CompensatedRounding> parts(DivideRoundUp(weights.rows, kRoundingChunkRows));
-  ParallelFor(std::ssize(parts), [&](int64_t part) {
+  const int64_t own = FirstPart(JobRanks().rank(), std::ssize(parts));
+  ParallelFor(FirstPart(JobRanks().rank() + 1, std::ssize(parts)) - own, [&](int64_t item) {
+    const int64_t part = own + item;
     const int64_t first = part * kRoundingChunkRows;
     Chunk chunk(factor, first, std::min(kRoundingChunkRows, weights.rows - first));
     chunk.Gather(weights);
@@ -180,6 +211,7 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor,
     parts[part].saturated = chunk.saturated();
     chunk.Scatter(codes);
   });
+  ShareParts(parts, kRoundingChunkRows * weights.columns, codes);
   CompensatedRounding result;
   for (const CompensatedRounding& part : parts) {
     result.saturated += part.saturated;

@@ -17,6 +17,8 @@ struct CompensatedRounding {
   double nearest_error = 0.0;  // the same for rounding each weight to nearest
 };
 
+// Where the job has several ranks, all of them call it with the same arguments, and have all codes
+// afterwards.
 // Rounds weights [rows, factor.columns()] to codes (row-major, one byte each): code * scale is the
 // rounded weight. Rows are independent and shared over all threads; the codes do not depend on how
 // many there are. With a diagonal H the codes are those of rounding to nearest.

@@ -41,10 +41,14 @@ KeyBasisStatistics::KeyBasisStatistics(const AttentionHeads& heads)
 }
 
 void KeyBasisStatistics::Add(ConstOperands queries, ConstOperands keys) {
-  const int64_t width = heads_.key_value_width(), half = heads_.head_size / 2;
-  NARROW_CHECK(keys.columns == width && queries.rows == keys.rows &&
-               queries.columns == heads_.query_width());
+  NARROW_CHECK(queries.rows == keys.rows);
   AddQueries(queries);
+  AddKeys(keys);
+}
+
+void KeyBasisStatistics::AddKeys(ConstOperands keys) {
+  const int64_t width = heads_.key_value_width(), half = heads_.head_size / 2;
+  NARROW_CHECK(keys.columns == width);
   for (int64_t first = 0; first < keys.rows; first += kTurnedTokens) {
     const int64_t count = std::min(kTurnedTokens, keys.rows - first);
     const MatrixView<float> turned(turned_.data(), count, errors_.channels());
@@ -71,6 +75,7 @@ void KeyBasisStatistics::Add(ConstOperands queries, ConstOperands keys) {
 void KeyBasisStatistics::AddQueries(ConstOperands queries) {
   const int64_t half = heads_.head_size / 2;
   const int64_t sharing = heads_.sharing();
+  NARROW_CHECK(queries.columns == heads_.query_width());
   ParallelFor(heads_.key_value_heads, [&](int64_t key_head) {
     QuerySquares* sums = queries_.data() + key_head * half;
     std::vector<float> query(static_cast<std::size_t>(heads_.head_size));

@@ -37,6 +37,10 @@ class KeyBasisStatistics {
   // After the rotary embedding: queries [tokens, query heads * head size], keys [tokens, key-value
   // heads * head size].
   void Add(ConstOperands queries, ConstOperands keys);
+  void AddQueries(ConstOperands queries);
+  void AddKeys(ConstOperands keys);
+  // As GridErrors: gives every rank of the job all sums. Add nothing afterwards.
+  void Share() { errors_.Share(); }
 
   // For each pair the angle and factor with the least expected squared error of the scores: in each
   // channel the mean square of q times that of the error of k. Without the part of the error that
@@ -51,8 +55,6 @@ class KeyBasisStatistics {
   struct QuerySquares {
     double first = 0.0, mixed = 0.0, second = 0.0;
   };
-
-  void AddQueries(ConstOperands queries);
 
   AttentionHeads heads_;
   GridErrors errors_;                  // channels: [kKeyAngles, key-value width]

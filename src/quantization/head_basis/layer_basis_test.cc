@@ -56,7 +56,7 @@ class HeadBasisTest : public testing::Test {
     LayerCalibration calibration = MakeCalibration(layer.spec(), options);
     calibration.BeginBatch(ComputeType::kFloat32, 0, kTokens);
     Forward(layer, &calibration);
-    calibration.EndBatch();
+    calibration.EndRound();
     return calibration.Take(layer.spec());
   }
 

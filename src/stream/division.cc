@@ -1,0 +1,79 @@
+#include "stream/division.h"
+
+#include "base/checked_math.h"
+#include "base/ranks.h"
+
+namespace narrow {
+namespace {
+
+// As many batches as whole rounds have, as even as that allows.
+std::vector<Batch> MakeRounds(const TokenStream& stream, int64_t target_rows, int64_t ranks) {
+  std::vector<Batch> batches = MakeBatches(stream, target_rows);
+  if (ranks == 1) return batches;
+  const auto needed = static_cast<std::size_t>(RoundUp(std::ssize(batches), ranks));
+  int64_t low = 1, high = target_rows;  // the lowest target that takes no more than these
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (MakeBatches(stream, middle).size() <= needed) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  batches = MakeBatches(stream, high);
+  batches.resize(needed, Batch{stream.size(), 0, {}});
+  return batches;
+}
+
+}  // namespace
+
+std::vector<Part> DivideInRounds(const TokenStream& stream, int64_t target_rows) {
+  const int ranks = JobRanks().count();
+  std::vector<Part> parts;
+  for (Batch& batch : MakeRounds(stream, target_rows, ranks)) {
+    parts.push_back({std::move(batch), static_cast<int>(std::ssize(parts)) % ranks});
+  }
+  return parts;
+}
+
+std::vector<Part> OnEveryRank(const TokenStream& stream) {
+  std::vector<Part> parts;
+  for (int rank = 0; rank < JobRanks().count(); ++rank) {
+    parts.push_back({MakeBatches(stream, stream.size()).front(), rank});
+  }
+  return parts;
+}
+
+std::vector<Part> DivideLike(const TokenStream& stream, std::span<const int> ranks,
+                             int64_t target_rows) {
+  std::vector<Part> parts;
+  for (std::size_t i = 0; i < stream.sequences.size(); ++i) {
+    const Sequence& sequence = stream.sequences[i];
+    if (parts.empty() || parts.back().rank != ranks[i] ||
+        parts.back().batch.rows + sequence.count > target_rows) {
+      parts.push_back({{sequence.first, 0, {}}, ranks[i]});
+    }
+    Batch& batch = parts.back().batch;
+    batch.sequences.push_back({batch.rows, sequence.count});
+    batch.rows += sequence.count;
+  }
+  return parts;
+}
+
+std::vector<int> RanksOf(std::span<const Part> parts) {
+  std::vector<int> ranks;
+  for (const Part& part : parts) {
+    ranks.insert(ranks.end(), part.batch.sequences.size(), part.rank);
+  }
+  return ranks;
+}
+
+std::vector<Batch> OwnBatches(std::span<const Part> parts) {
+  std::vector<Batch> batches;
+  for (const Part& part : parts) {
+    if (part.rank == JobRanks().rank() && part.batch.rows > 0) batches.push_back(part.batch);
+  }
+  return batches;
+}
+
+}  // namespace narrow
