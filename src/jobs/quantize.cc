@@ -185,6 +185,7 @@ class QuantizeRun {
     CheckSameJob(fingerprint);
     const std::unique_ptr<PassJob> job = OpenJob(request_, fingerprint);
     const PassResult result = RunPasses(*job);
+    report_.compute.ranks = TimesOfRanks(SecondsSince(start_));
     job->Conclude([&] { WriteRest(*job, result); });
     return std::move(report_);
   }

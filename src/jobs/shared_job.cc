@@ -1,5 +1,7 @@
 #include "jobs/shared_job.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/ranks.h"
@@ -88,6 +90,19 @@ void CheckSameJob(const Fingerprint& fingerprint) {
   for (const auto& [name, value] : fingerprint) {
     if (!name.starts_with(kWeightFile)) CheckAlike(ranks, name, value);
   }
+}
+
+std::vector<RunReport::Compute::Rank> TimesOfRanks(double seconds) {
+  Ranks& ranks = JobRanks();
+  std::vector<RunReport::Compute::Rank> times;
+  if (ranks.count() == 1) return times;
+  const std::array<double, 2> own = {seconds, ranks.waited_seconds()};
+  ranks.InTurn(std::as_bytes(std::span(own)), [&](int rank, std::span<const std::byte> bytes) {
+    std::array<double, 2> shown = {};
+    std::ranges::copy(bytes, std::as_writable_bytes(std::span(shown)).begin());
+    times.push_back({ranks.host(rank), shown[0], shown[1]});
+  });
+  return times;
 }
 
 std::unique_ptr<PassJob> OpenJob(const QuantizeRequest& request, Fingerprint fingerprint) {

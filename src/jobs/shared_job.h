@@ -8,6 +8,7 @@
 #include "jobs/quantize_job.h"
 #include "model/model_source.h"
 #include "plan/plan.h"
+#include "report/report.h"
 #include "stream/run_state.h"
 
 namespace narrow {
@@ -25,6 +26,9 @@ SharedPlan SharePlan(const std::function<JobPlan()>& make, ProgressSink& progres
 // what the leader has. Copies of the same files may be of different times.
 void CheckSameModel(const ModelSource& model);
 void CheckSameJob(const Fingerprint& fingerprint);
+
+// Time of every rank since `seconds` before now; nothing of one that is alone.
+std::vector<RunReport::Compute::Rank> TimesOfRanks(double seconds);
 
 // The job that the leader of the ranks keeps on its disk; what is saved there all begin with.
 std::unique_ptr<PassJob> OpenJob(const QuantizeRequest& request, Fingerprint fingerprint);

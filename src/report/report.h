@@ -89,6 +89,12 @@ struct RunReport {
     int64_t threads = 0;
     std::string dtype;    // of the matrix products: "bfloat16", "float32"
     std::string cpu_isa;  // as the kernels found it
+    // Of a job that several ranks shared: each one's.
+    struct Rank {
+      std::string host;
+      double seconds = 0, waiting_seconds = 0;  // since its start, and of these in exchanges
+    };
+    std::vector<Rank> ranks{};
   };
   // Linears that were left as they are because of what quantizing them does.
   struct Kept {

@@ -154,6 +154,11 @@ Json ComputeJson(const RunReport::Compute& compute) {
   json["threads"] = compute.threads;
   json["dtype"] = compute.dtype;
   json["cpu_isa"] = compute.cpu_isa;
+  for (const RunReport::Compute::Rank& rank : compute.ranks) {
+    json["ranks"].push_back({{"host", rank.host},
+                             {"seconds", rank.seconds},
+                             {"waiting_seconds", rank.waiting_seconds}});
+  }
   return json;
 }
 
