@@ -200,6 +200,43 @@ TEST(PlanPhases, SecondsAddUpAndFollowTheRates) {
   EXPECT_NEAR(SumOf(PlanPhases(work, memory, &rates)).seconds, seconds / 2, seconds * 1e-9);
 }
 
+// Ranks share texts, sums and rounding, compute factors each, and exchange what they divide.
+TEST(PlanPhases, RanksDivideAndExchange) {
+  const JobWork whole = WorkOf("llama-3.1-405b");
+  JobWork shared = whole;
+  shared.shape.ranks = 4;
+  shared.shape.calibration_tokens /= 4;
+  shared.shape.evaluation_tokens /= 4;
+  const MemoryChoice memory = ChoosePassPlan(whole.shape, 400 * kGib);
+  ASSERT_EQ(memory.hessian_block_columns, 0);
+  MachineRates rates = Rates();
+  rates.network = 1.25e9;
+  const PhasePlan alone = Phase(PlanPhases(whole, memory, &rates), "layers");
+  const PhasePlan one_of_four = Phase(PlanPhases(shared, memory, &rates), "layers");
+  EXPECT_EQ(alone.exchanged_bytes, 0);
+  const auto seconds = [](const PhasePlan& phase, std::string_view what) {
+    for (const NamedSeconds& part : phase.parts) {
+      if (part.what == what) return part.seconds;
+    }
+    return 0.0;
+  };
+  for (const char* divided : {"forward steps", "second-order statistics"}) {
+    EXPECT_NEAR(seconds(one_of_four, divided), seconds(alone, divided) / 4, 1e-6) << divided;
+  }
+  EXPECT_LT(seconds(one_of_four, "rounding"), seconds(alone, "rounding"));
+  for (const char* undivided : {"factorization", "packing"}) {
+    EXPECT_EQ(seconds(one_of_four, undivided), seconds(alone, undivided)) << undivided;
+  }
+  // bf16 inputs of all tokens, half of each square of sums in f32, a byte for each weight.
+  const double widths = 3 * 16384.0 + 53248.0;
+  const double squares = 3 * 16384.0 * 16384.0 + 53248.0 * 53248.0;
+  const double layer =
+      65536 * 2 * widths + 2 * squares + static_cast<double>(LayerWeightCount(whole.shape.layer()));
+  EXPECT_NEAR(static_cast<double>(one_of_four.exchanged_bytes) / (126 * layer), 1, 1e-9);
+  EXPECT_NEAR(seconds(one_of_four, "exchange between ranks"), 126 * layer / 1.25e9, 1e-3);
+  EXPECT_GT(Phase(PlanPhases(shared, memory, &rates), "head").exchanged_bytes, 0);
+}
+
 TEST(PlanPhases, ASlowDiskHidesBehindComputingUntilItIsSlower) {
   JobWork work = WorkOf("llama-3.1-8b");
   const MemoryChoice memory = ChoosePassPlan(work.shape, 64 * kGib);
