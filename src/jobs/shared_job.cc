@@ -11,9 +11,6 @@
 namespace narrow {
 namespace {
 
-// Weight files are compared as those of a model: the fingerprint has their times.
-constexpr std::string_view kWeightFile = "weight file ";
-
 // Of a rank that follows: the leader writes and saves.
 class FollowingJob final : public PassJob {
  public:
@@ -88,7 +85,8 @@ void CheckSameJob(const Fingerprint& fingerprint) {
   for (const auto& [name, value] : fingerprint) names += name + "\n";
   CheckAlike(ranks, "what the job is made of", names);
   for (const auto& [name, value] : fingerprint) {
-    if (!name.starts_with(kWeightFile)) CheckAlike(ranks, name, value);
+    // Weight files are compared as those of the model: here they have their times.
+    if (!name.starts_with(kWeightFileKey)) CheckAlike(ranks, name, value);
   }
 }
 

@@ -190,7 +190,7 @@ void CheckSameJob(const Fingerprint& saved, const Fingerprint& now,
 
 void AddFiles(Fingerprint& fingerprint, const CheckpointReader& checkpoint) {
   for (const CheckpointReader::FileFacts& file : checkpoint.files()) {
-    fingerprint["weight file " + file.name] =
+    fingerprint[kWeightFileKey + file.name] =
         fmt::format("{} bytes of time {}", file.bytes, file.modified_ns);
   }
 }

@@ -27,6 +27,8 @@ void AddHash(Fingerprint& fingerprint, const std::string& name, std::span<const 
 
 // Adds what tells one version of the weight files from another.
 void AddFiles(Fingerprint& fingerprint, const CheckpointReader& checkpoint);
+// What their names begin with.
+inline const std::string kWeightFileKey = "weight file ";
 
 struct RunState {
   Fingerprint fingerprint;

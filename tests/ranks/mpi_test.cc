@@ -145,7 +145,9 @@ TEST_F(NarrowMpiHosts, WriteTheSameBytesOverASlowNetwork) {
   std::string arguments;
   for (const std::string& word : Quantize("hosts")) arguments += word + " ";
   const CommandResult result = OnHosts(
-      "tc qdisc add dev eth0 root netem rate 100mbit delay 1ms || exit 77\n$RUN " + arguments, 60);
+      "tc qdisc add dev eth0 root tbf rate 200mbit burst 128kb latency 50ms || exit 77\n$RUN " +
+          arguments,
+      60);
   if (result.status == 77) GTEST_SKIP() << "tc cannot slow a link here: " << result.error;
   ASSERT_EQ(result.status, 0) << result.error;
   ExpectSameWeights("alone", "hosts");
