@@ -136,6 +136,11 @@ class NarrowMpiHosts : public NarrowMpi {
         Path("long"), Path("long.txt"));
   }
 
+  // Waits until all ranks have begun.
+  static std::string AllRun() {
+    return "until [ $(pgrep -c -f '^" NARROW_MPI_PROGRAM "') = 3 ]; do sleep 0.1; done; sleep 2\n";
+  }
+
   std::string hosts_;
 };
 
@@ -155,7 +160,7 @@ TEST_F(NarrowMpiHosts, WriteTheSameBytesOverASlowNetwork) {
 
 TEST_F(NarrowMpiHosts, AKilledRankEndsTheOthers) {
   const CommandResult result = OnHosts(
-      "(sleep 3; kill -9 $(pgrep -n -f '^" NARROW_MPI_PROGRAM "')) &\n$RUN " + LongJob() +
+      "(" + AllRun() + "kill -9 $(pgrep -n -f '^" NARROW_MPI_PROGRAM "')) &\n$RUN " + LongJob() +
           "\nstatus=$?\nsleep 1\necho left: $(pgrep -c -f '^" NARROW_MPI_PROGRAM "')\nexit $status",
       14);
   EXPECT_FALSE(result.timed_out);
@@ -166,7 +171,7 @@ TEST_F(NarrowMpiHosts, AKilledRankEndsTheOthers) {
 // mpirun itself goes on waiting for its own daemon on that host.
 TEST_F(NarrowMpiHosts, ALinkThatIsCutEndsTheJobNamingTheHost) {
   const CommandResult result =
-      OnHosts("($RUN " + LongJob() + ") &\nsleep 3\n$SHELL_OF h3 ip link set eth0 down\n" +
+      OnHosts("($RUN " + LongJob() + ") &\n" + AllRun() + "$SHELL_OF h3 ip link set eth0 down\n" +
                   "for i in $(seq 55); do sleep 1; [ $(pgrep -c -f '^" NARROW_MPI_PROGRAM
                   "') = 0 ] && echo all ended && exit 0; done",
               70);
