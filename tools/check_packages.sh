@@ -44,6 +44,7 @@ job narrow "$model" "$work/wheel" |
   xargs -0 env -i PATH="$work/env/bin" NARROW_DATA_DIR="$work/data" >"$work/log" 2>&1
 grep 'Perplexity' "$work/log"
 compare wheel
+wheel_program=$(cd "$work" && echo env/lib/python3*/site-packages/narrow.scripts/narrow)  # what the command starts
 
 # in_root COMMAND...: runs in the clean root, with /proc, the model and the work directory; mounts go with it.
 root=$work/root
@@ -84,7 +85,7 @@ PYTHON
 # wheel: 6 where its certificate is not known, 3 where it is (there is no such model).
 trusts() {
   local program status
-  for program in narrow /work/env/bin/narrow; do
+  for program in narrow "/work/$wheel_program"; do
     status=0
     in_root env HF_ENDPOINT="https://localhost:$port" "$program" download org/none >"$work/log" 2>&1 || status=$?
     [ "$status" -eq "$1" ] || { echo "$program: status $status, expected $1:"; tail -1 "$work/log"; exit 1; }
