@@ -91,14 +91,15 @@ void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
     run = [flags] {
       ProgressDisplay progress(ProgressDisplay::StandardError());
       const EvaluateRequest request = MakeEvaluateRequest(*flags, progress);
-      if (!flags->json.empty()) {
+      const bool writes = !flags->json.empty() && JobRanks().leads();
+      if (writes) {
         CheckApart(std::vector<NamedPath>{{"--json", flags->json}}, ReadPaths(request));
         CheckNamedFile(flags->json, "--json");
       }
       const EvaluateResult result = RunEvaluate(request, progress);
       PrintLine(PerplexityLine(result));
       FlushOutput();
-      if (!flags->json.empty() && JobRanks().leads()) WriteEvaluation(result, flags->json);
+      if (writes) WriteEvaluation(result, flags->json);
       return 0;
     };
   });
