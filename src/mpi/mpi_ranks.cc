@@ -73,6 +73,7 @@ class Heartbeat {
     }
     wake_.notify_all();
     thread_.join();
+    ::close(errors_);
     const std::lock_guard lock(mpi_);
     for (Peer& peer : peers_) {
       MPI_Cancel(&peer.receiving);
@@ -116,17 +117,17 @@ class Heartbeat {
       MPI_Isend(&peer.sent, 1, MPI_CHAR, peer.rank, kBeatTag, communicator_, &peer.sending);
     }
     if (Clock::now() - peer.heard < std::chrono::seconds(kSilenceSeconds)) return;
-    std::fprintf(stderr,
-                 "narrow: %s has not been heard of by %s for %d s: the process or the network is "
-                 "gone (the same command continues from the last saved layer, with any number of "
-                 "ranks)\n",
-                 ranks_.Name(peer.rank).c_str(), ranks_.Name(ranks_.rank()).c_str(),
-                 kSilenceSeconds);
+    ::dprintf(errors_,
+              "narrow: %s has not been heard of by %s for %d s: the process or the network is gone "
+              "(the same command continues from the last saved layer, with any number of ranks)\n",
+              ranks_.Name(peer.rank).c_str(), ranks_.Name(ranks_.rank()).c_str(), kSilenceSeconds);
+    std::this_thread::sleep_for(kBeat);  // for mpirun to pass the line on
     AbortMpi(static_cast<int>(ErrorCode::kIo));
   }
 
   const Ranks& ranks_;
   std::mutex& mpi_;
+  const int errors_ = ::dup(STDERR_FILENO);  // as it is now, whatever becomes of it later
   MPI_Comm communicator_ = MPI_COMM_NULL;
   std::vector<Peer> peers_;
   std::mutex mutex_;

@@ -212,6 +212,28 @@ TEST_F(JobsOnRanks, EvaluationFindsTheSameLosses) {
   }
 }
 
+TEST_F(JobsOnRanks, APlanSaysWhatIsExchanged) {
+  const QuantizeRequest request = Request();
+  const auto plan = [&](const std::string& network) {
+    return RunNarrow({"plan", "--model_dir", request.model_directory.string(), "--output_dir",
+                      Path("output").string(), "--ranks", "4", "--network", network, "--json",
+                      Path("plan.json").string()});
+  };
+  for (const char* wrong : {"10", "10 Gbit", "-1Gbit", "0Mbit", "fast", "1e9Gbit"}) {
+    const CommandResult refused = plan(wrong);
+    EXPECT_EQ(refused.status, 2) << wrong << ": " << refused.error;
+  }
+  const CommandResult planned = plan("10Gbit");
+  ASSERT_EQ(planned.status, 0) << planned.error;
+  EXPECT_NE(planned.output.find("4 ranks"), std::string::npos) << planned.output;
+  int64_t bytes = 0;
+  const Json json = ReadJsonFile(Path("plan.json").string());
+  for (const Json& phase : json["phases"]) {
+    bytes += phase.value("exchanged_bytes", int64_t{0});
+  }
+  EXPECT_GT(bytes, 0);
+}
+
 // What families have beside Llama: windows, caps and norms of heads; no gate; norms after blocks.
 class FamiliesOnRanks : public JobsOnRanks, public testing::WithParamInterface<const char*> {};
 
