@@ -77,6 +77,8 @@ void AddTextFlags(CLI::App& command, QuantizeFlags& flags) {
                   "Leave as many of the worst groups as, by a prediction, bring the KL of the "
                   "deployed model to this; a second pass where it is above without")
       ->check(FiniteNumber(Bound::kAbove, 0, std::numeric_limits<double>::max()));
+  command.add_flag("--calibrate_all_experts", flags.calibrate_all_experts,
+                   "Calibrate every expert on all tokens, not on those alone that choose it");
   command.add_option(
       "--dataset", flags.dataset,
       "Calibration text: a path, pileval, wikitext2, builtin, or org/name:config:split:column of "
@@ -291,6 +293,7 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   request.exclude_patterns = flags.exclude_layers;
   request.keep.groups = flags.keep_layers;
   if (flags.max_kl > 0) request.keep.max_kl = flags.max_kl;
+  request.calibrate_all_experts = flags.calibrate_all_experts;
   if (const std::string format = FormatName(flags); !format.empty()) request.export_format = format;
   request.max_shard_bytes = ParseByteSize(flags.max_shard_size, "--max_shard_size");
   request.calibration.dataset = MakeDatasetRequest(flags.dataset, flags.evaluation.data_dir);

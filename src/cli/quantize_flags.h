@@ -34,6 +34,7 @@ struct QuantizeFlags {
   std::vector<std::string> exclude_layers;
   int64_t keep_layers = 0;
   double max_kl = 0;  // 0: no limit
+  bool calibrate_all_experts = false;
   bool no_weight_matrix_merge = false;
   bool weight_matrix_merge = false;
   bool multi_gpu = false;

@@ -124,11 +124,11 @@ void MixHead(MatrixView<const float> mixing, Operands x) {
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      ConstOperands q, ConstOperands k, ConstOperands v,
                      const AttentionScores& scoring, float value_scale, Operands out,
-                     ProbabilityRounding rounding) {
+                     ProbabilityRounding rounding, std::span<const float> sinks) {
   WithElement(out.type, [&](auto element) {
     using T = decltype(element);
     CausalAttention<T>(heads, sequences, q.As<T>(), k.As<T>(), v.As<T>(), scoring, value_scale,
-                       out.As<T>(), rounding);
+                       out.As<T>(), rounding, sinks);
   });
 }
 

@@ -55,7 +55,8 @@ void MixHead(MatrixView<const float> mixing, Operands x);
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      ConstOperands q, ConstOperands k, ConstOperands v,
                      const AttentionScores& scoring, float value_scale, Operands out,
-                     ProbabilityRounding rounding = ProbabilityRounding::kOperand);
+                     ProbabilityRounding rounding = ProbabilityRounding::kOperand,
+                     std::span<const float> sinks = {});
 int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count, int64_t window = 0);
 
 // c [m, n] = a [m, k] b^T with b [n, k], and c [m, n] += a [m, k] b with b [k, n], in f32.

@@ -57,14 +57,24 @@ ExpectedLayer Modules(const LayerSpec& spec) {
   return layer;
 }
 
+// With the first of its parts.
+void AddPart(const LinearSpec& linear, std::vector<ExpectedTensor>& required) {
+  const TensorPart& part = *linear.part;
+  if (part.expert > 0 || part.first_row > 0) return;
+  required.push_back({part.tensor, PartShape(part, linear.columns)});
+  if (linear.bias == Bias::kPresent) required.push_back({part.bias, {part.experts, part.rows}});
+}
+
 ExpectedModel Expected(const ModelFamily& family, const Json& json,
-                       const std::optional<TensorNames>& names) {
+                       const std::optional<TensorNames>& names,
+                       const std::function<bool(const std::string&)>& has) {
   DecoderConfig config = family.parse_shapes(json, "config.json");
   ExpectedModel expected;
   if (names) {
     config.names = *names;
     expected.body = names->body;
   }
+  SettleExperts(family, config, has);
   expected.outside = family.model(config);
   expected.tied = config.lm_head == DecoderConfig::LmHead::kTied;
   expected.head = expected.outside.lm_head_module + ".weight";
@@ -75,9 +85,16 @@ ExpectedModel Expected(const ModelFamily& family, const Json& json,
   }
   if (!expected.tied) required.push_back({expected.head, {config.vocabulary, config.hidden}});
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LayerSpec spec = family.layer(config, i);
+    const LayerSpec spec = WithExperts(family.layer(config, i));
     for (const NamedVector& norm : NormTensors(spec)) required.push_back({norm.name, {norm.size}});
+    for (const PlainTensor& tensor : PlainTensors(spec)) {
+      required.push_back({tensor.name, tensor.shape});
+    }
     for (const LinearSpec& linear : spec.linears) {
+      if (linear.part) {
+        AddPart(linear, required);
+        continue;
+      }
       required.push_back({linear.weight(), {linear.rows, linear.columns}});
       if (linear.bias == Bias::kPresent) required.push_back({linear.bias_name(), {linear.rows}});
     }
@@ -179,7 +196,7 @@ std::optional<ExpectedModel> FindExpectedModel(const Inventory& inventory, Findi
     std::optional<TensorNames> names;
     if (language) names = LanguageNames(has, "the checkpoint");
     const Json& config = language ? *language : inventory.config;
-    if (const ModelFamily* family = FamilyOf(config)) return Expected(*family, config, names);
+    if (const ModelFamily* family = FamilyOf(config)) return Expected(*family, config, names, has);
     findings.Warning(
         "limits", "not a model family this build knows: tensor names and shapes are not checked");
   } catch (const Error& error) {

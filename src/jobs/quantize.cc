@@ -63,6 +63,7 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
   fingerprint["--keep_layers"] = fmt::format("{}", request.keep.groups);
   fingerprint["--max_kl"] =
       request.keep.max_kl ? fmt::format("{}", *request.keep.max_kl) : std::string("none");
+  if (request.calibrate_all_experts) fingerprint["--calibrate_all_experts"] = "yes";
   fingerprint["--custom_mode"] = request.export_format;
   fingerprint["--max_shard_size"] = fmt::format("{}", request.max_shard_bytes);
   fingerprint["--quant_algo"] =
@@ -98,6 +99,12 @@ class KeepChoice {
   KeepChoice(const KeepRequest& request, const ModelSource& model,
              const std::set<std::string>& excluded)
       : request_(request), groups_(QuantizedGroups(model, excluded)) {
+    if (request_.any() && model.config.experts.count > 0) {
+      Fail(ErrorCode::kUnsupported,
+           "--keep_layers and --max_kl go by the error of whole layers, and the experts of a {} "
+           "are in memory a few at a time; name what to keep with --exclude_layers",
+           model.family->architecture);
+    }
     CheckKeepRequest(request_, groups_);
   }
 
@@ -198,6 +205,12 @@ class QuantizeRun {
 
   void WarnOfModel() {
     for (const std::string& warning : model_.warnings) Warn(warning);
+    if (model_.family->experts == ModelFamily::Experts::kKept) {
+      Warn(
+          fmt::format("the experts of a {} stay as they are: vLLM loads no FP8 ones for it under "
+                      "the names of each",
+                      model_.family->architecture));
+    }
     if (request_.head_basis == HeadBasis::kFitted && AdapterRemark(request_.model_directory)) {
       Warn(
           "an adapter lies in the model directory: with --head_basis fitted one trained for this "
@@ -252,6 +265,7 @@ class QuantizeRun {
     pass_.calibration = &calibration_->stream;
     pass_.evaluation = evaluated();
     pass_.attribution_windows = request_.attribution_windows;
+    pass_.calibrate_all_experts = request_.calibrate_all_experts;
     pass_.attention = request_.attention;
     pass_.probe = probe_ ? &*probe_ : nullptr;
     if (request_.keep.any() && !job.kept()) {
@@ -355,6 +369,30 @@ void CheckNamingLoads(const ModelFamily& family, const ExportFormat& format, Cac
       format.name, family.architecture, loads->name);
 }
 
+namespace {
+
+// Linears that vLLM fuses are quantized together or not at all, and so are the experts of a layer.
+void CheckWholeGroups(const ModelFamily& family, const DecoderConfig& config,
+                      const std::set<std::string>& excluded) {
+  const auto taken = [&](const LinearSpec& linear) { return excluded.contains(linear.module); };
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const LayerSpec layer = family.layer(config, i);
+    auto mixed = FindMixedGroup(layer, taken);
+    for (std::size_t e = 0; layer.experts && e < layer.experts->linears.size(); ++e) {
+      const std::vector<LinearSpec>& linears = layer.experts->linears;
+      if (taken(linears[e]) != taken(linears.front())) mixed = {&linears.front(), &linears[e]};
+    }
+    if (!mixed) continue;
+    const auto [first, other] = *mixed;
+    Fail(ErrorCode::kInvalidArgument,
+         "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint that "
+         "quantizes only one: exclude both or none",
+         (taken(*first) ? first : other)->module, (taken(*first) ? other : first)->module);
+  }
+}
+
+}  // namespace
+
 std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
                                     const std::vector<std::string>& patterns) {
   std::set<std::string> excluded;
@@ -362,7 +400,7 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
   for (const std::string& pattern : patterns) {
     bool matched = fnmatch(pattern.c_str(), head.c_str(), 0) == 0;  // stays as it is anyway
     for (int64_t i = 0; i < config.layers; ++i) {
-      for (const LinearSpec& linear : family.layer(config, i).linears) {
+      for (const LinearSpec& linear : WithExperts(family.layer(config, i)).linears) {
         if (fnmatch(pattern.c_str(), linear.module.c_str(), 0) != 0) continue;
         excluded.insert(linear.module);
         matched = true;
@@ -374,16 +412,12 @@ std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConf
            pattern, family.layer(config, 0).linears.front().module);
     }
   }
-  for (int64_t i = 0; i < config.layers; ++i) {
+  CheckWholeGroups(family, config, excluded);
+  for (int64_t i = 0; family.experts == ModelFamily::Experts::kKept && i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
-    const auto taken = [&](const LinearSpec& linear) { return excluded.contains(linear.module); };
-    const auto mixed = FindMixedGroup(layer, taken);
-    if (!mixed) continue;
-    const auto [first, other] = *mixed;
-    Fail(ErrorCode::kInvalidArgument,
-         "--exclude_layers takes {} but not {}; vLLM fuses the two and refuses a checkpoint that "
-         "quantizes only one: exclude both or none",
-         (taken(*first) ? first : other)->module, (taken(*first) ? other : first)->module);
+    for (std::size_t l = 0; layer.experts && l < layer.experts->linears.size(); ++l) {
+      excluded.insert(layer.experts->linears[l].module);
+    }
   }
   return excluded;
 }

@@ -35,6 +35,7 @@ struct QuantizeRequest {
   WeightScales weight_scales = WeightScales::kPerFusedGroup;
   KeepRequest keep;                           // what to leave by measured error
   std::vector<std::string> exclude_patterns;  // shell patterns of full module names
+  bool calibrate_all_experts = false;         // on all tokens, not on those alone that choose one
   std::string export_format = "fp8";
   int64_t max_shard_bytes = 5'000'000'000;
   CalibrationOptions calibration;

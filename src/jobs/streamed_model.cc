@@ -76,10 +76,12 @@ Steps TensorsOfSteps(const HubModel& model, const CheckpointFiles& files) {
   const ModelSpec outside = family.model(config);
   Steps tensors = {{outside.embedding}};
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LayerSpec layer = family.layer(config, i);
+    const LayerSpec layer = WithExperts(family.layer(config, i));
     std::vector<std::string>& step = tensors.emplace_back();
     for (const NamedVector& norm : NormTensors(layer)) step.push_back(norm.name);
+    for (const PlainTensor& tensor : PlainTensors(layer)) step.push_back(tensor.name);
     for (const LinearSpec& linear : layer.linears) {
+      if (linear.part) step.insert(step.end(), {linear.part->tensor, linear.part->bias});
       step.push_back(linear.weight());
       step.push_back(linear.bias_name());
     }

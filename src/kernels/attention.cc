@@ -42,10 +42,17 @@ BlockState<T>& ThreadState(int64_t head_size) {
   return state;
 }
 
+// The first key that a query sees.
+int64_t FirstKey(int64_t query, const AttentionScores& scoring) {
+  int64_t first = 0;
+  if (scoring.window > 0) first = std::max<int64_t>(0, query + 1 - scoring.window);
+  if (scoring.chunk > 0) first = std::max(first, query - query % scoring.chunk);
+  return first;
+}
+
 // The first block with a key that a query from `first` on sees.
 int64_t FirstKeyBlock(int64_t first, const AttentionScores& scoring) {
-  if (scoring.window == 0) return 0;
-  return std::max<int64_t>(0, first + 1 - scoring.window) / kKeyBlock * kKeyBlock;
+  return FirstKey(first, scoring) / kKeyBlock * kKeyBlock;
 }
 
 // Takes the first `count` of a row's keys out of its sight.
@@ -63,13 +70,15 @@ void HideKeys(int64_t count, std::span<float> scores, int64_t& valid) {
 template <typename T>
 void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
                  const AttentionScores& scoring, float value_scale, ProbabilityRounding rounding,
-                 MatrixView<T> out) {
+                 const float* sink, MatrixView<T> out) {
   const int64_t count = q.rows;
   BlockState<T>& state = ThreadState<T>(q.columns);
   const MatrixView<float> accumulator(state.accumulator.data(), count, q.columns);
   std::fill_n(state.accumulator.data(), count * q.columns, 0.0f);
-  std::fill_n(state.row_maximum.data(), count, std::numeric_limits<float>::lowest());
-  std::fill_n(state.row_sum.data(), count, 0.0f);
+  // A sink is a key that was met before all others.
+  std::fill_n(state.row_maximum.data(), count,
+              sink != nullptr ? *sink : std::numeric_limits<float>::lowest());
+  std::fill_n(state.row_sum.data(), count, sink != nullptr ? 1.0f : 0.0f);
   const auto per_row = [count](auto& buffer) {
     return buffer.span().subspan(0, static_cast<std::size_t>(count));
   };
@@ -82,9 +91,7 @@ void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, Ma
     for (int64_t row = 0; row < count; ++row) {
       state.valid[row] = std::clamp<int64_t>(first + row + 1 - key, 0, key_count);
       if (scoring.softcap > 0.0f) SoftCap(scores.RowSpan(row), scoring.scale, scoring.softcap);
-      if (scoring.window > 0) {
-        HideKeys(first + row + 1 - scoring.window - key, scores.RowSpan(row), state.valid[row]);
-      }
+      HideKeys(FirstKey(first + row, scoring) - key, scores.RowSpan(row), state.valid[row]);
     }
     SoftmaxStep<T>(scores, scoring.softcap > 0.0f ? 1.0f : scoring.scale, per_row(state.valid),
                    probabilities, per_row(state.row_maximum), per_row(state.row_sum), accumulator,
@@ -126,7 +133,7 @@ template <typename T>
 void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequences,
                      MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
                      const AttentionScores& scoring, float value_scale, MatrixView<T> out,
-                     ProbabilityRounding rounding) {
+                     ProbabilityRounding rounding, std::span<const float> sinks) {
   const std::vector<Block> blocks = ListBlocks(heads, sequences);
   const int64_t group = heads.sharing();
   const int64_t size = heads.head_size;
@@ -139,6 +146,7 @@ void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequ
     };
     AttendBlock<T>(block.first, q.RowBlock(row, block.count).ColumnBlock(block.head * size, size),
                    head_of_keys(k), head_of_keys(v), scoring, value_scale, rounding,
+                   sinks.empty() ? nullptr : &sinks[static_cast<std::size_t>(block.head)],
                    out.RowBlock(row, block.count).ColumnBlock(block.head * size, size));
   });
 }
@@ -152,10 +160,12 @@ int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count, int64_t
 template void CausalAttention<float>(const AttentionHeads&, std::span<const Sequence>,
                                      MatrixView<const float>, MatrixView<const float>,
                                      MatrixView<const float>, const AttentionScores&, float,
-                                     MatrixView<float>, ProbabilityRounding);
+                                     MatrixView<float>, ProbabilityRounding,
+                                     std::span<const float>);
 template void CausalAttention<Bfloat16>(const AttentionHeads&, std::span<const Sequence>,
                                         MatrixView<const Bfloat16>, MatrixView<const Bfloat16>,
                                         MatrixView<const Bfloat16>, const AttentionScores&, float,
-                                        MatrixView<Bfloat16>, ProbabilityRounding);
+                                        MatrixView<Bfloat16>, ProbabilityRounding,
+                                        std::span<const float>);
 
 }  // namespace narrow

@@ -22,8 +22,9 @@ struct AttentionScores {
       : scale(factor), window(keys), softcap(cap) {}
 
   float scale;
-  int64_t window;  // keys that a query sees, its own among them; 0: all
-  float softcap;   // 0: none
+  int64_t window;     // keys that a query sees, its own among them; 0: all
+  int64_t chunk = 0;  // tokens that see none before them, from the first on; 0: all are one
+  float softcap;      // 0: none
 };
 
 // What becomes of the probabilities of attention before they meet V.

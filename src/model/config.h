@@ -36,6 +36,22 @@ struct NormStyle {
   Bias bias = Bias::kNone;
 };
 
+// What the layers with experts of a model have in common.
+struct ExpertsConfig {
+  int64_t count = 0;  // 0: no layer has any
+  int64_t per_token = 0;
+  int64_t width = 0;
+  int64_t shared_width = 0;  // of the expert that every token goes through; 0: none
+  Routing routing;
+  Bias bias = Bias::kNone;  // of their linears
+  std::optional<ClampedGate> clamped = {};
+  std::vector<bool> layers = {};  // whether each has experts
+  // Whether a checkpoint holds a tensor for each linear of each expert, or one for those of all.
+  enum class Storage { kEach, kStacked } storage = Storage::kEach;
+
+  bool In(int64_t layer) const { return count > 0 && layers[static_cast<std::size_t>(layer)]; }
+};
+
 struct DecoderConfig {
   std::string architecture;  // "LlamaForCausalLM"
   int64_t vocabulary = 0;
@@ -70,6 +86,10 @@ struct DecoderConfig {
   Dtype dtype = Dtype::kBF16;
   bool dtype_stated = false;  // by the config
   TensorNames names;
+  ExpertsConfig experts = {};
+  int64_t chunk = 0;                // of attention in layers that rotate, where a family has them
+  bool head_norms = false;          // of Q and K, where a family's config decides about them
+  int64_t prediction_layers = 0;    // after the last, of next-token prediction: copied as they are
   std::vector<OtherTensor> others;  // of the checkpoint; none for a model that is a decoder alone
 
   int64_t window(int64_t layer) const {

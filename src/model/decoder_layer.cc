@@ -25,7 +25,8 @@ bool ChangesSum(const LayerSpec& spec, NormPlace after, float residual_scale) {
 class LayerStep {
  public:
   LayerStep(const DecoderLayer& layer, const RopeTable* rope, std::span<const Sequence> sequences,
-            MatrixView<float> hidden, BatchWorkspace& workspace, LayerObserver* observer)
+            MatrixView<float> hidden, BatchWorkspace& workspace, LayerObserver* observer,
+            const RoutedRows* routed)
       : layer_(layer),
         spec_(layer.spec),
         heads_(layer.spec.attention.heads),
@@ -33,8 +34,10 @@ class LayerStep {
         sequences_(sequences),
         hidden_(hidden),
         observer_(observer),
+        routed_(routed),
         compute_(layer.linears.front().weights().type()),
         positions_(static_cast<std::size_t>(hidden.rows)) {
+    NARROW_CHECK(!spec_.experts || routed != nullptr);
     for (const Sequence& sequence : sequences) {
       for (int64_t i = 0; i < sequence.count; ++i) {
         positions_[static_cast<std::size_t>(sequence.first + i)] = i;
@@ -79,20 +82,23 @@ class LayerStep {
   }
 
   // Adds the product of x to the residual stream, as the block has it.
+  // `row_scales`: what each row of it is multiplied by; empty: 1.
   void AddProduct(LinearGroup group, Operands x, NormPlace after, float residual_scale,
-                  int64_t first) {
+                  int64_t first, std::span<const float> row_scales = {}) {
     const MatrixView<float> residual = hidden_.RowBlock(first, x.rows);
     const FusedLinear& linear = PrepareInput(group, first, x);
-    if (!ChangesSum(spec_, after, residual_scale)) return linear.MultiplyAdd(x, residual);
+    if (!ChangesSum(spec_, after, residual_scale) && row_scales.empty()) {
+      return linear.MultiplyAdd(x, residual);
+    }
     const Operands memory = Tile().added.Reserve(ComputeType::kFloat32, x.rows, spec_.hidden);
     const MatrixView<float> sum = memory.As<float>();
     std::fill_n(sum.data, sum.rows * sum.columns, 0.0f);
     linear.MultiplyAdd(x, sum);
     if (const Norm* norm = layer_.NormAt(after)) norm->Apply(sum, memory);
     for (int64_t row = 0; row < sum.rows; ++row) {
-      for (int64_t i = 0; i < sum.columns; ++i) {
-        residual.Row(row)[i] += residual_scale * sum.Row(row)[i];
-      }
+      const float own = row_scales.empty() ? 1.0f : row_scales[static_cast<std::size_t>(row)];
+      const float scale = residual_scale * own;
+      for (int64_t i = 0; i < sum.columns; ++i) residual.Row(row)[i] += scale * sum.Row(row)[i];
     }
   }
 
@@ -169,6 +175,7 @@ class LayerStep {
 
   void Attend() {
     AttentionScores scores = spec_.attention.scores;
+    const std::string& sinks = spec_.attention.sinks;
     float value_scale = 1.0f;
     if (layer_.cache) {
       scores.scale *= layer_.cache->key_scale;
@@ -176,7 +183,8 @@ class LayerStep {
     }
     if (InFloat8()) scores.scale *= layer_.cache->query_scale;
     CausalAttention(heads_, sequences_, Queries(), Keys(), Values(), scores, value_scale, attended_,
-                    InFloat8() ? ProbabilityRounding::kFloat8 : ProbabilityRounding::kOperand);
+                    InFloat8() ? ProbabilityRounding::kFloat8 : ProbabilityRounding::kOperand,
+                    sinks.empty() ? std::span<const float>() : layer_.Plain(sinks));
   }
 
   void AddAttention(int64_t first, int64_t rows) {
@@ -196,18 +204,23 @@ class LayerStep {
   }
 
   void AddMlp(int64_t first, int64_t rows) {
-    const int64_t width = spec_.mlp.width;
-    const bool gated = spec_.mlp.gate == MlpBlock::Gate::kPresent;
     const bool own_norm = spec_.mlp_input == LayerSpec::MlpInput::kResidual;
     const Operands input =
         BlockInput(own_norm ? NormPlace::kBeforeMlp : NormPlace::kBeforeAttention, first, rows);
-    const Operands gate_up = Tile().gate_up.Reserve(compute_, rows, gated ? 2 * width : width);
+    if (spec_.experts) RouteRows(layer_, input, routed_->RowBlock(first, rows));
+    if (!spec_.mlp) return;
+    const MlpBlock& mlp = *spec_.mlp;
+    std::vector<float> opened;  // of each row, where a gate says it
+    if (!mlp.token_gate.empty()) {
+      opened = TokenGates(layer_.Plain(mlp.token_gate + ".weight"), input);
+    }
+    const int64_t width = mlp.gate == MlpBlock::Gate::kPresent ? 2 * mlp.width : mlp.width;
+    const Operands gate_up = Tile().gate_up.Reserve(compute_, rows, width);
     PrepareInput(LinearGroup::kGateUp, first, input).Multiply(input, gate_up);
-    const Operands activated = Tile().activated.Reserve(compute_, rows, width);
-    Activate(spec_.mlp.activation, gate_up.ColumnBlock(0, width),
-             gated ? ConstOperands(gate_up.ColumnBlock(width, width)) : ConstOperands(), activated);
-    AddProduct(LinearGroup::kDown, activated, NormPlace::kAfterMlp, spec_.mlp.residual_scale,
-               first);
+    const Operands activated = Tile().activated.Reserve(compute_, rows, mlp.width);
+    ActivateMlp(mlp, gate_up, activated);
+    AddProduct(LinearGroup::kDown, activated, NormPlace::kAfterMlp, mlp.residual_scale, first,
+               opened);
   }
 
   const DecoderLayer& layer_;
@@ -217,6 +230,7 @@ class LayerStep {
   std::span<const Sequence> sequences_;
   MatrixView<float> hidden_;
   LayerObserver* observer_;
+  const RoutedRows* routed_;
   const ComputeType compute_;
   std::vector<int64_t> positions_;  // of each row in its sequence
   Operands query_key_value_;
@@ -227,8 +241,8 @@ class LayerStep {
 
 void ForwardLayer(const DecoderLayer& layer, const RopeTables& rope,
                   std::span<const Sequence> sequences, MatrixView<float> hidden,
-                  BatchWorkspace& workspace, LayerObserver* observer) {
-  LayerStep(layer, rope.Of(layer.spec), sequences, hidden, workspace, observer).Run();
+                  BatchWorkspace& workspace, LayerObserver* observer, const RoutedRows* routed) {
+  LayerStep(layer, rope.Of(layer.spec), sequences, hidden, workspace, observer, routed).Run();
 }
 
 int64_t AttentionFlops(const LayerSpec& spec, int64_t tokens) {
@@ -262,8 +276,10 @@ int64_t TileBytes(const LayerSpec& spec, ComputeType compute) {
       added = std::max(added, output(group, sizeof(float)));
     }
   }
-  const bool sums = ChangesSum(spec, NormPlace::kAfterAttention, spec.attention.residual_scale) ||
-                    ChangesSum(spec, NormPlace::kAfterMlp, spec.mlp.residual_scale);
+  const bool sums =
+      ChangesSum(spec, NormPlace::kAfterAttention, spec.attention.residual_scale) ||
+      (spec.mlp && (!spec.mlp->token_gate.empty() ||
+                    ChangesSum(spec, NormPlace::kAfterMlp, spec.mlp->residual_scale)));
   const int64_t sum_bytes = sums ? rows * spec.hidden * static_cast<int64_t>(sizeof(float)) : 0;
   // f32 operands share one buffer.
   return rows * slots * OperandBytes(compute) + sum_bytes +

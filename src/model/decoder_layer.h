@@ -3,8 +3,10 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "device/operations.h"
@@ -12,6 +14,7 @@
 #include "model/layer_groups.h"
 #include "model/norm.h"
 #include "model/rope.h"
+#include "model/routing.h"
 #include "model/spec.h"
 #include "tensor/tensor.h"
 
@@ -40,6 +43,7 @@ struct DecoderLayer {
   LayerSpec spec;
   std::array<Norm, kNormPlaceCount> norms;             // where the spec has them
   std::array<FusedLinear, kLinearGroupCount> linears;  // by LinearGroup
+  std::map<std::string, std::vector<float>> plain;     // PlainTensors of the spec, by name
   std::optional<CacheQuantization> cache;
   AttentionArithmetic attention = AttentionArithmetic::kDequantized;  // where there is a cache
   // What every head of attention's output is multiplied by before o: a matrix [head size, head
@@ -50,6 +54,7 @@ struct DecoderLayer {
   const FusedLinear& Linear(LinearGroup group) const {
     return linears[static_cast<std::size_t>(group)];
   }
+  std::span<const float> Plain(const std::string& name) const { return plain.at(name); }
   // Null where the layer has none.
   const Norm* NormAt(NormPlace place) const {
     return spec.Norm(place) ? &norms[static_cast<std::size_t>(place)] : nullptr;
@@ -75,12 +80,15 @@ struct BatchWorkspace {
   OperandBuffer attended;         // [tokens, query_width]
 };
 
-// hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output. `sequences`
+// hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output; of a layer with
+// experts, what it is without them: what they read and how tokens are routed is left in `routed`,
+// for ForwardExpert. `sequences`
 // partition the rows; position 0 is the first token of each. `observer` may be null. Uses all
 // threads; results depend neither on their number nor on how sequences are batched.
 void ForwardLayer(const DecoderLayer& layer, const RopeTables& rope,
                   std::span<const Sequence> sequences, MatrixView<float> hidden,
-                  BatchWorkspace& workspace, LayerObserver* observer);
+                  BatchWorkspace& workspace, LayerObserver* observer,
+                  const RoutedRows* routed = nullptr);
 
 // Multiply-adds, counted as two operations each, of a layer's attention over a text.
 int64_t AttentionFlops(const LayerSpec& spec, int64_t tokens);

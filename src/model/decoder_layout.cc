@@ -39,9 +39,9 @@ LayerSpec DecoderLayout(const DecoderConfig& config, int64_t layer) {
                              config.rotary_pairs};
   }
   spec.attention.temperature = config.temperature;
-  spec.attention.residual_scale = spec.mlp.residual_scale = config.residual_scale;
-  spec.mlp.activation = config.activation;
-  spec.mlp.width = config.intermediate;
+  spec.attention.residual_scale = spec.mlp->residual_scale = config.residual_scale;
+  spec.mlp->activation = config.activation;
+  spec.mlp->width = config.intermediate;
   spec.Norm(NormPlace::kBeforeAttention) = DecoderNorm(config, prefix + "input_layernorm");
   spec.Norm(NormPlace::kBeforeMlp) = DecoderNorm(config, prefix + "post_attention_layernorm");
   spec.linears = {
@@ -110,13 +110,90 @@ std::string LayerPrefix(const LayerSpec& spec) {
 }
 
 void LeaveOutGate(LayerSpec& spec, std::string_view up, std::string_view down) {
-  spec.mlp.gate = MlpBlock::Gate::kNone;
+  spec.mlp->gate = MlpBlock::Gate::kNone;
   std::erase_if(spec.linears,
                 [](const LinearSpec& linear) { return linear.role == WeightRole::kGate; });
   for (LinearSpec& linear : spec.linears) {
     const bool is_up = linear.role == WeightRole::kUp;
     if (!is_up && linear.role != WeightRole::kDown) continue;
     linear.module = fmt::format("{}mlp.{}", LayerPrefix(spec), is_up ? up : down);
+  }
+}
+
+namespace {
+
+// The two or three linears of an expert, by name, or as parts of tensors of all experts.
+void AddExpert(const DecoderConfig& config, const ExpertNames& names, const std::string& prefix,
+               int64_t expert, ExpertsBlock& block) {
+  const ExpertsConfig& experts = config.experts;
+  const std::string module = fmt::format("{}.{}.", block.module, expert);
+  const auto add = [&](std::string_view name, WeightRole role, LinearGroup group, int64_t rows,
+                       int64_t columns) -> LinearSpec& {
+    return block.linears.emplace_back(
+        LinearSpec{module + std::string(name), role, group, rows, columns, experts.bias});
+  };
+  const auto part = [&](std::string_view tensor, std::string_view bias, int64_t rows) {
+    TensorPart result;
+    result.tensor = prefix + std::string(tensor);
+    if (experts.bias == Bias::kPresent) result.bias = prefix + std::string(bias);
+    result.experts = experts.count;
+    result.expert = expert;
+    result.rows = rows;
+    result.transposed = names.transposed;
+    return result;
+  };
+  const int64_t width = experts.width;
+  LinearSpec gate = add(names.gate, WeightRole::kGate, LinearGroup::kGateUp, width, config.hidden);
+  LinearSpec up = add(names.up, WeightRole::kUp, LinearGroup::kGateUp, width, config.hidden);
+  LinearSpec down = add(names.down, WeightRole::kDown, LinearGroup::kDown, config.hidden, width);
+  if (experts.storage == ExpertsConfig::Storage::kStacked) {
+    const bool turns = names.gate_up_rows == ExpertNames::Rows::kTakingTurns;
+    gate.part = up.part = part(names.all_gate_up, names.all_gate_up_bias, 2 * width);
+    gate.part->row_step = up.part->row_step = turns ? 2 : 1;
+    up.part->first_row = turns ? 1 : width;
+    down.part = part(names.all_down, names.all_down_bias, config.hidden);
+  }
+  const auto first = block.linears.end() - 3;
+  first[0] = gate;
+  first[1] = up;
+  first[2] = down;
+}
+
+}  // namespace
+
+void PutExperts(const DecoderConfig& config, int64_t layer, const ExpertNames& names,
+                LayerSpec& spec) {
+  const ExpertsConfig& experts = config.experts;
+  if (!experts.In(layer)) return;
+  const std::string prefix = LayerPrefix(spec);
+  ExpertsBlock block;
+  block.module = prefix + std::string(names.module);
+  block.router = prefix + std::string(names.router);
+  if (!names.correction.empty()) block.correction = prefix + std::string(names.correction);
+  block.count = experts.count;
+  block.per_token = experts.per_token;
+  block.routing = experts.routing;
+  block.router_bias = experts.bias;
+  block.mlp = *spec.mlp;
+  block.mlp.width = experts.width;
+  block.mlp.clamped = experts.clamped;
+  for (int64_t e = 0; e < experts.count; ++e) AddExpert(config, names, prefix, e, block);
+  spec.experts = std::move(block);
+  const auto of_mlp = [](const LinearSpec& linear) {
+    return linear.group == LinearGroup::kGateUp || linear.group == LinearGroup::kDown;
+  };
+  if (experts.shared_width == 0) {
+    spec.mlp = std::nullopt;
+    std::erase_if(spec.linears, of_mlp);
+    return;
+  }
+  spec.mlp->width = experts.shared_width;
+  if (!names.token_gate.empty()) spec.mlp->token_gate = prefix + std::string(names.token_gate);
+  for (LinearSpec& linear : spec.linears) {
+    if (!of_mlp(linear)) continue;
+    const std::string last = linear.module.substr(linear.module.rfind('.'));
+    linear.module = prefix + std::string(names.shared) + last;
+    (linear.group == LinearGroup::kDown ? linear.columns : linear.rows) = experts.shared_width;
   }
 }
 

@@ -37,6 +37,27 @@ std::string LayerPrefix(const LayerSpec& spec);
 // An MLP without a gate, and what its two modules are called.
 void LeaveOutGate(LayerSpec& spec, std::string_view up, std::string_view down);
 
+// What the checkpoints of a family call the tensors of experts: modules and tensors below the
+// layer.
+struct ExpertNames {
+  std::string_view module = "mlp.experts";
+  std::string_view router = "mlp.gate";
+  std::string_view gate = "gate_proj", up = "up_proj", down = "down_proj";  // of one expert
+  std::string_view shared = "";      // the module of the shared expert
+  std::string_view token_gate = "";  // of that
+  std::string_view correction = "";
+  // Tensors of all experts together, and whether those are [experts, inputs, outputs].
+  std::string_view all_gate_up = "mlp.experts.gate_up_proj", all_down = "mlp.experts.down_proj";
+  std::string_view all_gate_up_bias = "", all_down_bias = "";
+  enum class Rows { kInOrder, kTakingTurns } gate_up_rows = Rows::kInOrder;
+  bool transposed = false;
+};
+
+// Puts experts, and the shared one, in place of the MLP, as config.experts says; nothing for layers
+// that have none.
+void PutExperts(const DecoderConfig& config, int64_t layer, const ExpertNames& names,
+                LayerSpec& spec);
+
 // Tables of the rotary embedding: frequencies, and cosines and sines of every position. Source:
 // vLLM 0.32, models/utils.py (AutoWeightsLoader), which leaves the same ones out.
 bool IsRotaryTable(std::string_view name);

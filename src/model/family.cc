@@ -16,11 +16,14 @@ namespace {
 
 std::span<const ModelFamily> Families() {
   static const std::array families = {
-      LlamaFamily(),        Qwen2Family(),   Qwen3Family(),   MistralFamily(), MinistralFamily(),
-      Ministral3Family(),   Phi3Family(),    Olmo2Family(),   Olmo3Family(),   GraniteFamily(),
-      Glm4Family(),         SmolLm3Family(), Ernie45Family(), SeedOssFamily(), Exaone4Family(),
-      HunYuanDenseFamily(), GemmaFamily(),   Gemma2Family(),  Gemma3Family(),  Starcoder2Family(),
-      NemotronFamily(),     CohereFamily(),  Cohere2Family(),
+      LlamaFamily(),     Qwen2Family(),      Qwen3Family(),      MistralFamily(),
+      MinistralFamily(), Ministral3Family(), Phi3Family(),       Olmo2Family(),
+      Olmo3Family(),     GraniteFamily(),    Glm4Family(),       SmolLm3Family(),
+      Ernie45Family(),   SeedOssFamily(),    Exaone4Family(),    HunYuanDenseFamily(),
+      GemmaFamily(),     Gemma2Family(),     Gemma3Family(),     Starcoder2Family(),
+      NemotronFamily(),  CohereFamily(),     Cohere2Family(),    Qwen2MoeFamily(),
+      Qwen3MoeFamily(),  MixtralFamily(),    MiniMaxM2Family(),  OlmoeFamily(),
+      Glm4MoeFamily(),   GptOssFamily(),     GraniteMoeFamily(), Llama4Family(),
   };
   return families;
 }
@@ -45,6 +48,13 @@ class WeightCheck {
   }
 
   void Linear(const LinearSpec& linear) {
+    if (linear.part) {
+      Tensor(linear.part->tensor, PartShape(*linear.part, linear.columns));
+      if (linear.bias == Bias::kPresent) {
+        Tensor(linear.part->bias, {linear.part->experts, linear.part->rows});
+      }
+      return;
+    }
     const Shape shape = {linear.rows, linear.columns};
     if (schemes_ && schemes_->stated()) return InStatedScheme(linear);
     const CheckpointReader::TensorLocation* found = checkpoint_.Find(linear.weight());
@@ -75,7 +85,7 @@ class WeightCheck {
   void Groups(const LayerSpec& layer) const {
     if (schemes_ && schemes_->stated()) return StatedGroups(layer);
     const auto dtype = [&](const LinearSpec& linear) {
-      return checkpoint_.Get(linear.weight()).entry.dtype;
+      return checkpoint_.Get(linear.part ? linear.part->tensor : linear.weight()).entry.dtype;
     };
     const auto quantized = [&](const LinearSpec& linear) {
       return dtype(linear) == Dtype::kF8E4M3;
@@ -258,6 +268,22 @@ std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& 
   return layers;
 }
 
+void SettleExperts(const ModelFamily& family, DecoderConfig& config,
+                   const std::function<bool(const std::string&)>& has) {
+  const auto& layers = config.experts.layers;
+  const auto with = std::ranges::find(layers, true);
+  if (config.experts.count == 0 || with == layers.end()) return;
+  using Storage = ExpertsConfig::Storage;
+  const Storage usual = config.experts.storage;
+  for (const Storage storage : {Storage::kEach, Storage::kStacked}) {
+    config.experts.storage = storage;
+    const LayerSpec layer = family.layer(config, with - layers.begin());
+    const LinearSpec& first = layer.experts->linears.front();
+    if (has(first.part ? first.part->tensor : first.weight())) return;
+  }
+  config.experts.storage = usual;
+}
+
 const ModelFamily& FindModelFamily(const Json& config, std::string_view what) {
   const Json* architectures = OptionalArray(config, "architectures", what);
   if (architectures == nullptr || architectures->empty()) {
@@ -287,8 +313,14 @@ std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderCo
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
     for (const NamedVector& norm : NormTensors(layer)) check.Tensor(norm.name, {norm.size});
+    for (const PlainTensor& tensor : PlainTensors(layer)) check.Tensor(tensor.name, tensor.shape);
     for (const LinearSpec& linear : layer.linears) check.Linear(linear);
     check.Groups(layer);
+    for (int64_t e = 0; layer.experts && e < layer.experts->count; ++e) {
+      const LayerSpec expert = ExpertLayer(layer, e);
+      for (const LinearSpec& linear : expert.linears) check.Linear(linear);
+      check.Groups(expert);
+    }
     check.AttentionScalesOf(layer);
   }
   check.NothingElse(family);

@@ -30,6 +30,9 @@ struct ModelFamily {
   // Whether predictions collapse in a text that does not begin with the begin of text, so that
   // evaluation puts one at the start of every window.
   bool begins_windows = false;
+  // Whether vLLM 0.32 loads FP8 experts with static scales of a family, by the names of each
+  // expert; where it does not, they stay as they are.
+  enum class Experts { kQuantized, kKept } experts = Experts::kQuantized;
   // Under which names vLLM 0.32 loads scales of the KV cache for it: those of the projections, too,
   // or those of the attention module alone (tools/check_vllm_families.py).
   enum class CacheNames { kEither, kOfAttention } cache_names = CacheNames::kEither;
@@ -40,6 +43,11 @@ std::span<const ModelFamily> ModelFamilies();
 
 // Of all layers.
 std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& config);
+
+// How the checkpoint stores experts, told by the tensors it has: `has` asks for one. What is
+// missing is missed as the family stores it.
+void SettleExperts(const ModelFamily& family, DecoderConfig& config,
+                   const std::function<bool(const std::string&)>& has);
 
 // The family of a config.json: of its one architecture, or, where it names none, of its model_type,
 // as transformers' AutoModel takes it. Throws: kCorruptInput where neither is there,

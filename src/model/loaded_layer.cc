@@ -163,6 +163,7 @@ LoadedLayer::LoadedLayer(StoredLayer stored, ComputeType compute)
     const std::optional<NormSpec>& norm = stored_.spec.norms[place];
     if (norm) runnable_.norms[place] = MakeNorm(*norm, *stored_.norms[place]);
   }
+  for (const StoredVector& tensor : stored_.plain) runnable_.plain[tensor.name] = tensor.values;
   runnable_.cache = cache_ = stored_.cache;
   for (const LinearGroup group : kLinearGroups) PackGroup(group);
 }
@@ -170,6 +171,7 @@ LoadedLayer::LoadedLayer(StoredLayer stored, ComputeType compute)
 void LoadedLayer::PackGroup(LinearGroup group) {
   const auto g = static_cast<std::size_t>(group);
   const auto stored = LinearsOf(stored_, group);
+  if (stored.empty()) return;
   int64_t rows = 0;
   for (const StoredLinear* linear : stored) {
     linears_[g].push_back({linear->spec, rows});
@@ -264,13 +266,16 @@ void LoadedLayer::Read(LinearGroup group, const RowsRewriter& read) const {
 void LoadedLayer::CopyUnchanged(const StoredBytesSink& sink) const {
   const auto copy = [&](const StoredVector& vector) { sink(vector.name, 0, vector.bytes.span()); };
   for (const std::optional<StoredNorm>& norm : stored_.norms) {
-    if (norm) copy(norm->weight);
+    if (norm && !norm->weight.name.empty()) copy(norm->weight);
     if (norm && norm->bias) copy(*norm->bias);
   }
+  for (const StoredVector& tensor : stored_.plain) copy(tensor);
   for (const StoredLinear& linear : stored_.linears) {
-    if (linear.bias) copy(*linear.bias);
+    if (linear.bias && !linear.spec.part) copy(*linear.bias);
   }
   for (const LinearGroup group : kLinearGroups) {
+    const auto& linears = Linears(group);
+    if (linears.empty() || linears.front().spec.part) continue;
     if (!runnable_.Linear(group).scales()) CopyGroup(group, sink);
   }
 }

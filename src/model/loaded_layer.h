@@ -81,7 +81,8 @@ class LoadedLayer {
   void Read(LinearGroup group, const RowsRewriter& read) const;
 
   // Hands over what of the layer is not quantized, as it lies in the checkpoint: norms, biases, and
-  // the weights of groups that still run as they were stored. Nothing is read again for it.
+  // the weights of groups that still run as they were stored. Nothing is read again for it. Linears
+  // that are parts of a tensor are left out.
   void CopyUnchanged(const StoredBytesSink& sink) const;
 
   // See DecoderLayer::attended_mixing.

@@ -75,13 +75,18 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
   DescribedModel described = DescribeModel(plain, what);
   source.family = described.family;
   source.config = std::move(described.config);
+  const auto has = [&](const std::string& name) {
+    return source.checkpoint->Find(name) != nullptr || source.checkpoint->absent().contains(name);
+  };
   if (described.multimodal) {
-    const auto has = [&](const std::string& name) {
-      return source.checkpoint->Find(name) != nullptr || source.checkpoint->absent().contains(name);
-    };
     source.config.names = LanguageNames(has, directory.string());
     source.config.others = OtherTensors(*source.checkpoint, source.config.names);
   }
+  if (source.config.prediction_layers > 0) {
+    const std::vector<OtherTensor> after = TensorsAfterLayers(*source.checkpoint, source.config);
+    source.config.others.insert(source.config.others.end(), after.begin(), after.end());
+  }
+  SettleExperts(*source.family, source.config, has);
   ChooseFactors(factors, source.config.rope);
   const auto warn = [&](const std::vector<std::string>& warnings) {
     source.warnings.insert(source.warnings.end(), warnings.begin(), warnings.end());

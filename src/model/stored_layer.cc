@@ -28,9 +28,10 @@ StoredLinear OpenLinear(const CheckpointReader& checkpoint, const SourceSchemes&
   StoredLinear linear;
   linear.spec = spec;
   linear.quantization = schemes.Open(spec.module);
-  linear.weight = StoredMatrix(
-      checkpoint, linear.quantization ? linear.quantization->weight.codes() : spec.weight());
-  if (spec.bias == Bias::kPresent) linear.bias = ReadVector(checkpoint, spec.bias_name());
+  linear.weight = linear.quantization
+                      ? StoredMatrix(checkpoint, linear.quantization->weight.codes())
+                      : StoredMatrix(checkpoint, spec);
+  if (spec.bias == Bias::kPresent) linear.bias = ReadBias(checkpoint, spec);
   return linear;
 }
 
@@ -61,11 +62,48 @@ std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpo
 StoredMatrix::StoredMatrix(const CheckpointReader& checkpoint, const std::string& name)
     : checkpoint_(&checkpoint), location_(&checkpoint.Get(name)) {
   NARROW_CHECK(location_->entry.shape.size() == 2);
+  rows_ = location_->entry.shape[0];
+  columns_ = location_->entry.shape[1];
+}
+
+StoredMatrix::StoredMatrix(const CheckpointReader& checkpoint, const LinearSpec& linear)
+    : checkpoint_(&checkpoint),
+      location_(&checkpoint.Get(linear.part ? linear.part->tensor : linear.weight())),
+      part_(linear.part),
+      rows_(linear.rows),
+      columns_(linear.columns) {
+  const Shape& shape = location_->entry.shape;
+  NARROW_CHECK(shape == (part_ ? PartShape(*part_, columns_) : Shape{rows_, columns_}));
 }
 
 void StoredMatrix::ReadAhead() {
   memory_ = AlignedBuffer<std::byte>(bytes());
-  checkpoint_->Read(*location_, memory_.span());
+  if (part_) {
+    ReadPart(memory_.span());
+  } else {
+    checkpoint_->Read(*location_, memory_.span());
+  }
+}
+
+// Rows that do not follow one another are picked from all of the expert's.
+void StoredMatrix::ReadPart(std::span<std::byte> out) const {
+  const int64_t element = ElementBytes(dtype());
+  const int64_t expert = part_->expert * part_->rows * columns_ * element;
+  if (contiguous()) {
+    return checkpoint_->ReadPart(*location_, expert + part_->first_row * columns_ * element, out);
+  }
+  AlignedBuffer<std::byte> whole(part_->rows * columns_ * element);
+  checkpoint_->ReadPart(*location_, expert, whole.span());
+  // Not on all threads: this happens ahead, beside what they do.
+  for (int64_t r = 0; r < rows_; ++r) {
+    const int64_t row = part_->first_row + r * part_->row_step;
+    std::byte* to = out.data() + r * columns_ * element;
+    for (int64_t c = 0; c < columns_; ++c) {
+      const int64_t from = part_->transposed ? c * part_->rows + row : row * columns_ + c;
+      std::memcpy(to + c * element, whole.data() + from * element,
+                  static_cast<std::size_t>(element));
+    }
+  }
 }
 
 std::span<const std::byte> StoredMatrix::Rows(int64_t first, int64_t count,
@@ -75,23 +113,38 @@ std::span<const std::byte> StoredMatrix::Rows(int64_t first, int64_t count,
   if (memory_.size() > 0) {
     return memory_.span().subspan(static_cast<std::size_t>(first * row_bytes), size);
   }
+  if (!contiguous()) {
+    scratch = AlignedBuffer<std::byte>(bytes());
+    ReadPart(scratch.span());
+    return scratch.span().subspan(static_cast<std::size_t>(first * row_bytes), size);
+  }
   if (scratch.size() < count * row_bytes) scratch = AlignedBuffer<std::byte>(count * row_bytes);
   const std::span<std::byte> rows = scratch.span().first(size);
-  checkpoint_->ReadPart(*location_, first * row_bytes, rows);
+  const int64_t before = part_ ? part_->expert * part_->rows + part_->first_row : 0;
+  checkpoint_->ReadPart(*location_, (before + first) * row_bytes, rows);
   return rows;
 }
 
 StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
+  return OpenLayer(checkpoint, family.layer(config, layer), read_ahead_bytes);
+}
+
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec,
+                      int64_t read_ahead_bytes) {
   StoredLayer stored;
-  stored.spec = family.layer(config, layer);
+  stored.spec = std::move(spec);
   const SourceSchemes schemes(checkpoint);
   for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
     const std::optional<NormSpec>& norm = stored.spec.norms[place];
     if (norm) stored.norms[place] = ReadNorm(checkpoint, *norm);
   }
-  for (const LinearSpec& spec : stored.spec.linears) {
-    StoredLinear& linear = stored.linears.emplace_back(OpenLinear(checkpoint, schemes, spec));
+  for (const PlainTensor& tensor : PlainTensors(stored.spec)) {
+    stored.plain.push_back(ReadVector(checkpoint, tensor.name));
+  }
+  for (const LinearSpec& linear_spec : stored.spec.linears) {
+    StoredLinear& linear =
+        stored.linears.emplace_back(OpenLinear(checkpoint, schemes, linear_spec));
     if (linear.weight.bytes() > read_ahead_bytes) {
       read_ahead_bytes = 0;  // what comes later is used later: keep to the order
     } else {
@@ -99,7 +152,9 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
       read_ahead_bytes -= linear.weight.bytes();
     }
   }
-  stored.cache = ReadCacheScales(checkpoint, stored.spec);
+  if (!stored.spec.attention_module.empty()) {
+    stored.cache = ReadCacheScales(checkpoint, stored.spec);
+  }
   return stored;
 }
 
@@ -107,10 +162,10 @@ void CheckScaleValues(const CheckpointReader& checkpoint, const ModelFamily& fam
                       const DecoderConfig& config) {
   const bool stated = SourceSchemes(checkpoint).stated();
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LayerSpec layer = family.layer(config, i);
+    const LayerSpec layer = WithExperts(family.layer(config, i));
     for (const LinearSpec& linear : layer.linears) {
       if (stated) break;
-      if (checkpoint.Get(linear.weight()).entry.dtype != Dtype::kF8E4M3) continue;
+      if (linear.part || checkpoint.Get(linear.weight()).entry.dtype != Dtype::kF8E4M3) continue;
       ReadScale(checkpoint, linear.module + ".weight_scale");
       ReadScale(checkpoint, linear.module + ".input_scale");
     }
@@ -129,8 +184,30 @@ StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& n
   return vector;
 }
 
+StoredVector ReadBias(const CheckpointReader& checkpoint, const LinearSpec& linear) {
+  if (!linear.part) return ReadVector(checkpoint, linear.bias_name());
+  const TensorPart& part = *linear.part;
+  const CheckpointReader::TensorLocation& location = checkpoint.Get(part.bias);
+  const Dtype dtype = location.entry.dtype;
+  AlignedBuffer<std::byte> bytes(part.rows * ElementBytes(dtype));
+  checkpoint.ReadPart(location, part.expert * bytes.size(), bytes.span());
+  CheckFinite(dtype, bytes.span(), part.bias);
+  std::vector<float> all(static_cast<std::size_t>(part.rows));
+  ConvertRow(dtype, bytes.span(), std::span<float>(all));
+  StoredVector bias = {part.bias, {}, {}};
+  for (int64_t r = 0; r < linear.rows; ++r) {
+    bias.values.push_back(all[static_cast<std::size_t>(part.first_row + r * part.row_step)]);
+  }
+  return bias;
+}
+
 StoredNorm ReadNorm(const CheckpointReader& checkpoint, const NormSpec& spec) {
-  StoredNorm norm = {ReadVector(checkpoint, spec.weight), std::nullopt};
+  StoredNorm norm;
+  if (spec.weight.empty()) {
+    norm.weight.values.assign(static_cast<std::size_t>(spec.size), 1.0f);
+  } else {
+    norm.weight = ReadVector(checkpoint, spec.weight);
+  }
   if (!spec.bias.empty()) norm.bias = ReadVector(checkpoint, spec.bias);
   return norm;
 }

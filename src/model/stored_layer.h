@@ -23,12 +23,15 @@ class StoredMatrix {
   StoredMatrix() = default;
   // REQUIRES: the tensor is a matrix. `checkpoint` outlives the object.
   StoredMatrix(const CheckpointReader& checkpoint, const std::string& name);
+  // The weights of a linear, which may be a part of a tensor. REQUIRES: its shape is that of the
+  // part.
+  StoredMatrix(const CheckpointReader& checkpoint, const LinearSpec& linear);
 
   const std::string& name() const { return location_->entry.name; }
   Dtype dtype() const { return location_->entry.dtype; }
-  int64_t rows() const { return location_->entry.shape[0]; }
-  int64_t columns() const { return location_->entry.shape[1]; }
-  int64_t bytes() const { return location_->entry.bytes(); }
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
+  int64_t bytes() const { return rows_ * columns_ * ElementBytes(dtype()); }
 
   void ReadAhead();
   void Release() { memory_ = {}; }
@@ -38,8 +41,15 @@ class StoredMatrix {
                                   AlignedBuffer<std::byte>& scratch) const;
 
  private:
+  // Its rows follow one another in the tensor.
+  bool contiguous() const { return !part_ || (!part_->transposed && part_->row_step == 1); }
+  void ReadPart(std::span<std::byte> out) const;
+
   const CheckpointReader* checkpoint_ = nullptr;
   const CheckpointReader::TensorLocation* location_ = nullptr;
+  std::optional<TensorPart> part_;
+  int64_t rows_ = 0;
+  int64_t columns_ = 0;
   AlignedBuffer<std::byte> memory_;  // empty: on disk
 };
 
@@ -69,6 +79,7 @@ struct StoredLayer {
   LayerSpec spec;
   std::array<std::optional<StoredNorm>, kNormPlaceCount> norms;  // where the spec has them
   std::vector<StoredLinear> linears;                             // in the order of the spec
+  std::vector<StoredVector> plain;                               // PlainTensors of it
   std::optional<CacheQuantization> cache;
 };
 
@@ -78,6 +89,9 @@ struct StoredLayer {
 // SourceSchemes::Open.
 StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes);
+
+// The same of a layer that is not of a family's making, such as one expert (ExpertLayer).
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec, int64_t read_ahead_bytes);
 
 // Reads every scale of the FP8 linears of a checkpoint whose config states no schemes, and of the
 // KV cache: a few bytes each. Throws: as ReadScale.
@@ -94,6 +108,9 @@ Norm MakeNorm(const NormSpec& spec, const StoredNorm& stored);
 
 // The same with the bytes it was made from.
 StoredVector ReadVector(const CheckpointReader& checkpoint, const std::string& name);
+
+// The bias of a linear, which may be a part of a tensor: then without bytes. REQUIRES: it has one.
+StoredVector ReadBias(const CheckpointReader& checkpoint, const LinearSpec& linear);
 
 // Largest magnitude of BF16, F16 or F32 numbers; 0 for codes, whose scales say it.
 AbsoluteMaximum FindMaximum(Dtype dtype, std::span<const std::byte> bytes);

@@ -80,6 +80,30 @@ TensorNames LanguageNames(const std::function<bool(const std::string&)>& has,
        what, kNames[0].first, kNames[1].first, kNames[2].first);
 }
 
+namespace {
+
+OtherTensor Other(const SafetensorsEntry& entry) {
+  constexpr std::string_view kWeight = ".weight";
+  const std::string& name = entry.name;
+  const bool matrix = name.ends_with(kWeight) && entry.shape.size() == 2;
+  return {name, entry.bytes(),
+          matrix ? name.substr(0, name.size() - kWeight.size()) : std::string()};
+}
+
+}  // namespace
+
+std::vector<OtherTensor> TensorsAfterLayers(const CheckpointReader& checkpoint,
+                                            const DecoderConfig& config) {
+  std::vector<OtherTensor> others;
+  for (const CheckpointReader::TensorLocation& tensor : checkpoint.tensors()) {
+    for (int64_t i = config.layers; i < config.layers + config.prediction_layers; ++i) {
+      const std::string prefix = fmt::format("{}layers.{}.", config.names.body, i);
+      if (tensor.entry.name.starts_with(prefix)) others.push_back(Other(tensor.entry));
+    }
+  }
+  return others;
+}
+
 std::vector<OtherTensor> OtherTensors(const CheckpointReader& checkpoint,
                                       const TensorNames& names) {
   constexpr std::string_view kWeight = ".weight";
@@ -87,9 +111,7 @@ std::vector<OtherTensor> OtherTensors(const CheckpointReader& checkpoint,
   for (const CheckpointReader::TensorLocation& tensor : checkpoint.tensors()) {
     const std::string& name = tensor.entry.name;
     if (name.starts_with(names.body) || name == names.head + std::string(kWeight)) continue;
-    const bool matrix = name.ends_with(kWeight) && tensor.entry.shape.size() == 2;
-    others.push_back({name, tensor.entry.bytes(),
-                      matrix ? name.substr(0, name.size() - kWeight.size()) : std::string()});
+    others.push_back(Other(tensor.entry));
   }
   return others;
 }

@@ -26,6 +26,10 @@ std::optional<Json> LanguagePart(const Json& config, std::string_view what);
 TensorNames LanguageNames(const std::function<bool(const std::string&)>& has,
                           std::string_view what);
 
+// All tensors of the layers of next-token prediction, which come after the decoder's.
+std::vector<OtherTensor> TensorsAfterLayers(const CheckpointReader& checkpoint,
+                                            const DecoderConfig& config);
+
 // All tensors that are not the language part's, in the checkpoint's order.
 std::vector<OtherTensor> OtherTensors(const CheckpointReader& checkpoint, const TensorNames& names);
 

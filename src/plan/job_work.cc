@@ -4,6 +4,7 @@
 
 #include "base/checked_math.h"
 #include "model/decoder_layer.h"
+#include "model/experts.h"
 #include "quantization/layer_probe.h"
 
 namespace narrow {
@@ -17,19 +18,31 @@ int64_t BytesOf(const ModelSource& model, const std::string& name, int64_t eleme
   return elements * ElementBytes(model.config.dtype);
 }
 
+int64_t LinearBytes(const ModelSource& model, const LinearSpec& linear) {
+  const int64_t elements = linear.rows * linear.columns;
+  if (!linear.part) return BytesOf(model, linear.weight(), elements);
+  const int64_t whole = linear.part->experts * linear.part->rows * linear.columns;
+  return BytesOf(model, linear.part->tensor, whole) / whole * elements;
+}
+
 void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
-                const LayerSpec& layer, JobWork& work) {
+                const LayerSpec& layer_spec, JobWork& work) {
+  const LayerSpec layer = WithExperts(layer_spec);
   int64_t unchanged = 0;
   for (const NamedVector& norm : NormTensors(layer)) {
     unchanged += BytesOf(model, norm.name, norm.size);
+  }
+  for (const PlainTensor& tensor : PlainTensors(layer)) {
+    unchanged += BytesOf(model, tensor.name, *CheckedProduct(tensor.shape));
   }
   int64_t read = 0, codes = 0;
   for (const GroupSpec& group : GroupsOf(layer)) {
     int64_t stored = 0;
     for (const LinearSpec& linear : group.linears) {
-      stored += BytesOf(model, linear.weight(), linear.rows * linear.columns);
+      stored += LinearBytes(model, linear);
       if (linear.bias == Bias::kPresent) {
-        unchanged += BytesOf(model, linear.bias_name(), linear.rows);
+        unchanged +=
+            linear.part ? 2 * linear.rows : BytesOf(model, linear.bias_name(), linear.rows);
       }
     }
     if (excluded.contains(group.linears.front().module)) {
@@ -55,16 +68,24 @@ double StreamFlops(const JobShape& shape, int64_t tokens, int64_t length) {
   if (tokens == 0) return 0;
   const double attention =
       static_cast<double>(AttentionFlops(shape.layer(), length)) / static_cast<double>(length);
-  return static_cast<double>(tokens) *
-         (static_cast<double>(LinearFlopsPerToken(shape.layer())) + attention);
+  return static_cast<double>(tokens) * (static_cast<double>(LinearFlopsPerToken(shape.layer()) +
+                                                            ExpertFlopsPerToken(shape.layer())) +
+                                        attention);
 }
 
 }  // namespace
 
+int64_t LayerWeights(const JobShape& shape) {
+  int64_t weights = 0;
+  for (int64_t i = 0; i < shape.config.layers; ++i) {
+    weights += LayerWeightCount(WithExperts(shape.family->layer(shape.config, i)));
+  }
+  return weights;
+}
+
 int64_t JobWork::weights() const {
   const DecoderConfig& c = shape.config;
-  return c.layers * LayerWeightCount(shape.layer()) +
-         c.vocabulary * c.hidden * (own_head() ? 2 : 1);
+  return LayerWeights(shape) + c.vocabulary * c.hidden * (own_head() ? 2 : 1);
 }
 
 int64_t JobWork::output_bytes() const {

@@ -44,6 +44,9 @@ struct JobWork {
   int64_t work_directory_bytes() const;
 };
 
+// Weights of all layers, in elements.
+int64_t LayerWeights(const JobShape& shape);
+
 // Sizes of the tensors come from the checkpoint's headers, or, when there are only config.json and
 // perhaps an index (model.checkpoint is null), from the config's shapes and dtype. `excluded`:
 // modules that are not quantized, whole groups.

@@ -144,7 +144,11 @@ DecoderLayer LayerOfNumbers(const LayerSpec& spec, ComputeType compute) {
 // Whole layers on a tile of rows per thread or one text, whichever is more.
 void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
   const DecoderConfig config = Narrowed(*shape.family, shape.config);
-  const LayerSpec spec = shape.family->layer(config, 0);
+  LayerSpec spec = shape.family->layer(config, 0);
+  // Experts' products run at the rate of those that all tokens go through.
+  spec.experts.reset();
+  spec.attention.sinks.clear();
+  if (spec.mlp) spec.mlp->token_gate.clear();
   DecoderLayer layer = LayerOfNumbers(spec, shape.compute);
   const int64_t rows = ThreadCount() * TileRows(config.hidden);
   const int64_t length = std::clamp<int64_t>(shape.text_tokens, 1, rows);
@@ -164,7 +168,9 @@ void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
                  workspace, nullptr);
   };
   rates.layer = operations / ShortestSeconds(run);
-  for (FusedLinear& linear : layer.linears) linear.Quantize({StaticFloat8Input(1.0f), {1.0f}});
+  for (const GroupSpec& group : GroupsOf(spec)) {
+    layer.Linear(group.id).Quantize({StaticFloat8Input(1.0f), {1.0f}});
+  }
   layer.cache.emplace();
   rates.quantized_layer = operations / ShortestSeconds(run);
 }

@@ -10,9 +10,11 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
+#include "model/experts.h"
 #include "model/loaded_layer.h"
 #include "quantization/layer_probe.h"
 #include "stream/head_packer.h"
+#include "stream/layer_units.h"
 #include "stream/losses.h"
 #include "stream/token_positions.h"
 
@@ -64,7 +66,23 @@ class Estimator {
                       std::max<int64_t>(2, ElementBytes(shape_.stored)));
   }
 
-  int64_t AllTileBytes() const { return shape_.threads * TileBytes(layer_, shape_.compute); }
+  int64_t AllTileBytes() const {
+    int64_t each = TileBytes(layer_, shape_.compute);
+    if (layer_.experts) each += ExpertTileBytes(ExpertLayer(layer_, 0), shape_.compute);
+    return shape_.threads * each;
+  }
+
+  // Beyond their weights, what experts take that are in memory together.
+  struct ExpertUnit {
+    int64_t second_order = 0;
+  };
+  ExpertUnit ExpertUnitOf(const LayerQuantizationOptions& options) const {
+    if (!layer_.experts) return {};
+    const int64_t together = ExpertsTogether(layer_, shape_.compute, &options);
+    const QuantizationBytes each = BytesToQuantize(ExpertLayer(layer_, 0), options, batch_rows_,
+                                                   shape_.compute, shape_.threads);
+    return {together * (each.second_order + each.batch)};
+  }
 
   // What every phase holds.
   std::vector<MemoryPart> BaseParts() const {
@@ -99,17 +117,19 @@ class Estimator {
     options.hessian_block_columns = hessian_block_columns_;
     const QuantizationBytes quantization =
         BytesToQuantize(layer_, options, batch_rows_, shape_.compute, shape_.threads);
-    const int64_t statistics = quantization.second_order + quantization.batch;
+    const ExpertUnit experts = ExpertUnitOf(options);
+    const int64_t statistics =
+        std::max(quantization.second_order, experts.second_order) + quantization.batch;
     // What has spilled is in memory only while a layer takes it along, one batch of one text
     // through one version of the model.
     const int64_t hidden = spills() ? HiddenBytes(std::max(batch_rows_, shape_.probe_tokens))
                                     : HiddenStateBytes(shape_);
     const int64_t ahead =
-        std::min(plan_.read_ahead_bytes, LayerWeightCount(layer_) * ElementBytes(shape_.stored));
+        std::min(plan_.read_ahead_bytes, LargestUnitWeights(shape_) * ElementBytes(shape_.stored));
     std::vector<MemoryPart> parts = BaseParts();
     parts.insert(
         parts.end(),
-        {{MemoryUse::kLayer, PackedLayerBytes(layer_, shape_.compute)},
+        {{MemoryUse::kLayer, LargestUnitWeights(shape_) * OperandBytes(shape_.compute)},
          // A layer is packed before there are statistics.
          {MemoryUse::kRewriting, std::max(RewritingBytes(layer_, shape_.compute),
                                           PackingBytes(layer_, shape_.compute) - statistics)},
@@ -288,13 +308,28 @@ int64_t EvaluatedTokens(const JobShape& shape) {
 }
 
 int64_t HiddenStateBytes(const JobShape& shape) {
-  return HiddenStore::Bytes(shape.calibration_tokens + shape.probe_tokens + EvaluatedTokens(shape),
-                            shape.config.hidden);
+  const int64_t tokens = shape.calibration_tokens + shape.probe_tokens + EvaluatedTokens(shape);
+  const int64_t states = HiddenStore::Bytes(tokens, shape.config.hidden);
+  if (shape.config.experts.count == 0) return states;
+  // What experts read, and an index and a weight for each expert of a token.
+  return 2 * states + tokens * shape.config.experts.per_token * 8;
 }
 
 MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
                               int64_t hessian_block_columns) {
   return Estimator(shape, plan, hessian_block_columns).Estimate();
+}
+
+int64_t LargestUnitWeights(const JobShape& shape) {
+  int64_t largest = 0;
+  for (int64_t i = 0; i < shape.config.layers; ++i) {
+    const LayerSpec layer = shape.family->layer(shape.config, i);
+    largest = std::max(largest, LayerWeightCount(layer));
+    if (!layer.experts) continue;
+    const int64_t together = ExpertsTogether(layer, shape.compute, nullptr);
+    largest = std::max(largest, together * LayerWeightCount(ExpertLayer(layer, 0)));
+  }
+  return largest;
 }
 
 int64_t WidestInput(const LayerSpec& layer) {
@@ -349,7 +384,7 @@ int64_t SmallestBudget(const JobShape& shape) {
 
 MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
   const DecoderConfig& config = shape.config;
-  const int64_t layer_bytes = LayerWeightCount(shape.layer()) * ElementBytes(shape.stored);
+  const int64_t layer_bytes = LargestUnitWeights(shape) * ElementBytes(shape.stored);
   for (const MemoryChoice& choice : Choices(shape)) {
     if (choice.estimate.peak_bytes > budget_bytes) continue;
     PassPlan plan = choice.plan;

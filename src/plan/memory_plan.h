@@ -2,6 +2,7 @@
 // the sums of docs/memory.md over what each part of the program says it holds.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -38,7 +39,12 @@ struct JobShape {
   int64_t resident_before_bytes =
       0;  // of the process when the plan is made: program, tokenizer, texts
 
-  LayerSpec layer() const { return family->layer(config, 0); }  // any: all have the same shapes
+  // Any: all have the same shapes, but for those that have no experts where others do.
+  LayerSpec layer() const {
+    const auto& with = config.experts.layers;
+    const auto first = std::find(with.begin(), with.end(), true);
+    return family->layer(config, first == with.end() ? 0 : first - with.begin());
+  }
 };
 
 // What memory is for; Name has the words.
@@ -118,6 +124,10 @@ int64_t AttributedTokens(const JobShape& shape);
 
 // Tokens of the evaluation in all models together.
 int64_t EvaluatedTokens(const JobShape& shape);
+
+// Weights, in elements, of the largest part of the model that is in memory at a time: a layer
+// without experts, or some experts.
+int64_t LargestUnitWeights(const JobShape& shape);
 
 // Columns of the widest input of a layer's linears.
 int64_t WidestInput(const LayerSpec& layer);

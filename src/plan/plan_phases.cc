@@ -180,8 +180,7 @@ class PhasePlanner {
   }
 
   void AddPacking(PhasePlan& phase) {
-    const double weights =
-        AsDouble(shape_.config.layers * PackedLayerBytes(layer_, shape_.compute));
+    const double weights = AsDouble(LayerWeights(shape_) * OperandBytes(shape_.compute));
     double rewritings = work_.quantizes() ? 1 : 0;
     if (shape_.own_weight_scales && shape_.evaluation_tokens > 0) ++rewritings;
     Add(phase, "packing", Ratio(weights, rates_.packing));

@@ -15,7 +15,7 @@ LayerSpec Spec() {
   LayerSpec spec;
   spec.hidden = kHidden;
   spec.attention.heads = {1, 1, kHidden};
-  spec.mlp.width = kHidden;
+  spec.mlp->width = kHidden;
   for (const NormPlace place : {NormPlace::kBeforeAttention, NormPlace::kBeforeMlp}) {
     spec.Norm(place) = NormSpec{.weight = "norm", .size = kHidden, .epsilon = 0.0f};
   }

@@ -113,12 +113,16 @@ class LayerQuantizer {
 
   LayerFacts Run(const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
     std::optional<HessianAccumulator>& attended = Hessian(LinearGroup::kAttentionOutput);
-    basis_ = ChooseBasis(layer_, statistics_.basis, attended ? &*attended : nullptr);
-    statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, heads_);
+    const bool attends = !layer_.spec().attention_module.empty();
+    if (attends) {
+      basis_ = ChooseBasis(layer_, statistics_.basis, attended ? &*attended : nullptr);
+      statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, heads_);
+    }
     LayerFacts facts;
     for (const LinearGroup group : kLinearGroups) {
       // In the order of the forward step: what comes after q/k/v is not quantized yet.
-      if (group == LinearGroup::kAttentionOutput && options_.cache == CacheScheme::kFp8) {
+      const bool cached = attends && options_.cache == CacheScheme::kFp8;
+      if (group == LinearGroup::kAttentionOutput && cached) {
         facts.cache = SetCache();
         if (step) step(std::nullopt);
       }
@@ -132,9 +136,11 @@ class LayerQuantizer {
 
  private:
   bool Quantized(LinearGroup group) const {
-    return !options_.excluded.contains(layer_.Linears(group).front().spec.module);
+    const std::vector<LoadedLinear>& linears = layer_.Linears(group);
+    return !linears.empty() && !options_.excluded.contains(linears.front().spec.module);
   }
 
+  // Without them all weights of one size weigh alike.
   std::optional<HessianAccumulator>& Hessian(LinearGroup group) {
     return statistics_.hessians[static_cast<std::size_t>(group)];
   }
@@ -153,7 +159,8 @@ class LayerQuantizer {
     };
     const GroupDecision decision = Decide(group, change);
     std::optional<CompensationFactor> factor;
-    if (options_.rounding == RoundingAlgorithm::kCompensated) {
+    // Nothing was summed of an expert that too few tokens chose.
+    if (options_.rounding == RoundingAlgorithm::kCompensated && Hessian(group)) {
       std::optional<HessianAccumulator> hessian = std::exchange(Hessian(group), std::nullopt);
       const bool mixed = group == LinearGroup::kAttentionOutput && basis_.Changes(group);
       if (mixed) ChangeMoments(basis_, heads_, *hessian);

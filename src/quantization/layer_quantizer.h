@@ -65,10 +65,22 @@ struct CacheFacts {
   float query_scale = 0.0f;
 };
 
+// Of the experts of a layer.
+struct ExpertsFacts {
+  std::string module;
+  int64_t per_token = 0;
+  int64_t calibration_tokens = 0;  // each chose `per_token` experts
+  std::vector<int64_t> tokens;     // of them, that chose each expert
+  // Of the experts that the deployed network chose for the evaluated tokens, the share that the
+  // original chose, too.
+  std::optional<double> route_agreement;
+};
+
 struct LayerFacts {
   std::vector<LinearFacts> linears;
   std::optional<CacheFacts> cache;
   std::optional<LayerErrors> errors;  // where probed
+  std::optional<ExpertsFacts> experts;
 };
 
 // Takes rows of a quantized linear as they are finished, from the first to the last: row-major

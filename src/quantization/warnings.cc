@@ -32,6 +32,9 @@ void Report(std::vector<Finding> findings, const char* what, std::vector<std::st
 
 // The flag that leaves a linear as it is, with those that are fused with it.
 std::string ExcludeFlag(const LayerFacts& layer, const LinearFacts& linear) {
+  if (layer.experts && linear.module.starts_with(layer.experts->module + '.')) {
+    return fmt::format("--exclude_layers '{}.*'", layer.experts->module);
+  }
   std::string flag = "--exclude_layers";
   for (const LinearFacts& other : layer.linears) {
     if (other.group == linear.group) flag += ' ' + other.module;
@@ -176,6 +179,27 @@ void AddOutliers(ScaleKind kind, const std::vector<NamedScale>& scales,
   }
 }
 
+// A layer's experts that hardly any token chose.
+std::vector<Finding> RareExperts(std::span<const LayerFacts> layers) {
+  std::vector<Finding> findings;
+  for (const LayerFacts& layer : layers) {
+    if (!layer.experts) continue;
+    const std::vector<int64_t>& tokens = layer.experts->tokens;
+    const auto rare =
+        std::ranges::count_if(tokens, [](int64_t count) { return count < kFewExpertTokens; });
+    if (rare == 0) continue;
+    findings.push_back(
+        {static_cast<double>(rare),
+         fmt::format("{}: {} of {} experts saw fewer than {} of the {} calibration tokens; their "
+                     "ranges are those of the layer, and their weights are rounded without "
+                     "statistics: calibrate on more text (--num_calib_data), or with "
+                     "--calibrate_all_experts",
+                     layer.experts->module, rare, tokens.size(), kFewExpertTokens,
+                     layer.experts->calibration_tokens)});
+  }
+  return findings;
+}
+
 }  // namespace
 
 TokenVariety CountVariety(const TokenStream& stream, int64_t vocabulary) {
@@ -199,6 +223,7 @@ std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers
   Report(Saturated(layers), "linears", warnings);
   Report(Tiny(layers), "linears", warnings);
   Report(Dead(layers), "linears", warnings);
+  Report(RareExperts(layers), "layers", warnings);
   std::vector<Finding> outliers;
   for (const auto& [of, scales] : CollectScales(layers)) AddOutliers(of.kind, scales, outliers);
   Report(std::move(outliers), "scales", warnings);

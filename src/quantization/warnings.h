@@ -35,11 +35,14 @@ inline constexpr double kOutlierFactor = 16.0;
 // Fewest distinct tokens a calibration text should have; a quarter of smaller vocabularies.
 inline constexpr int64_t kFewDistinctTokens = 512;
 
+// Fewest tokens that an expert should have seen in calibration.
+inline constexpr int64_t kFewExpertTokens = 16;
+
 // One sentence for each finding, which names the layer and the remedy: weights that saturate,
 // scales far outside those of the same linear in other layers, weight scales too small for vLLM's
-// load, inputs that never differed from zero, a calibration text of few distinct tokens. Of each
-// kind the two worst have their own sentence, the second of which counts the rest, so that there
-// are nine at most. Layers as of the whole model, in order.
+// load, inputs that never differed from zero, experts that hardly any token chose, a calibration
+// text of few distinct tokens. Of each kind the two worst have their own sentence, the second of
+// which counts the rest, so that there are eleven at most. Layers as of the whole model, in order.
 std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers,
                                               const TokenVariety& calibration);
 

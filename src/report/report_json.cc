@@ -237,6 +237,14 @@ Json TrafficJson(const Traffic& traffic) {
   return {{"bytes", traffic.bytes}, {"seconds", traffic.seconds}};
 }
 
+Json ExpertsJson(const ExpertsFacts& experts) {
+  return {{"name", experts.module},
+          {"per_token", experts.per_token},
+          {"calibration_tokens", experts.calibration_tokens},
+          {"tokens", experts.tokens},
+          {"route_agreement", OrNull(experts.route_agreement)}};
+}
+
 Json LayerJson(const RunReport::LayerRecord& record, const std::optional<LayerShares>& shares) {
   Json json = Json::object();
   int64_t elements = 0, saturated = 0;
@@ -248,6 +256,7 @@ Json LayerJson(const RunReport::LayerRecord& record, const std::optional<LayerSh
   json["saturated"] = saturated;
   AddRoundingError(RoundingErrorOf(record.facts), &json);
   json["error"] = ErrorJson(shares);
+  if (record.facts.experts) json["experts"] = ExpertsJson(*record.facts.experts);
   const std::optional<LayerTimes>& times = record.times;
   json["seconds"] = times ? Json(times->seconds) : Json(nullptr);
   json["loading_seconds"] = times ? Json(times->loading_seconds) : Json(nullptr);

@@ -42,16 +42,22 @@ OutputFile& HiddenStore::NextGeneration() {
   return *output_;
 }
 
-MatrixView<float> HiddenStore::Take(const Batch& batch) {
+MatrixView<float> HiddenStore::Room(const Batch& batch) {
   if (placement_ == Placement::kMemory) {
     return MatrixView<float>(memory_.data(), rows_, width_).RowBlock(batch.first_row, batch.rows);
   }
   if (memory_.size() < batch.rows * width_) memory_ = AlignedBuffer<float>(batch.rows * width_);
+  return {memory_.data(), batch.rows, width_};
+}
+
+MatrixView<float> HiddenStore::Take(const Batch& batch) {
+  const MatrixView<float> rows = Room(batch);
+  if (placement_ == Placement::kMemory) return rows;
   if (!input_) input_.emplace(PathOf(current_));
   input_->ReadAt(OffsetOf(batch.first_row),
                  std::as_writable_bytes(
                      std::span(memory_.data(), static_cast<std::size_t>(batch.rows * width_))));
-  return {memory_.data(), batch.rows, width_};
+  return rows;
 }
 
 void HiddenStore::Put(const Batch& batch) {
@@ -79,6 +85,16 @@ void HiddenStore::Fill(std::span<const int64_t> rows,
     write(index, row);
     file.WriteAt(OffsetOf(rows[index]), std::as_bytes(std::span<const float>(row)));
   });
+}
+
+void HiddenStore::Revisit() {
+  if (placement_ == Placement::kMemory) return;
+  input_.emplace(PathOf(1 - current_));
+  Release();
+}
+
+void HiddenStore::Release() {
+  if (placement_ == Placement::kFile) memory_ = {};
 }
 
 void HiddenStore::Advance() {

@@ -36,12 +36,18 @@ class HiddenStore {
 
   // The rows of a batch in memory, to be changed in place. One batch is taken at a time.
   MatrixView<float> Take(const Batch& batch);
+  // The same without what they were: they are to be written.
+  MatrixView<float> Room(const Batch& batch);
   // Gives the changed rows back as part of the next generation.
   void Put(const Batch& batch);
   // Writes rows of the next generation in any order: write(i, row) fills the row whose number is
   // rows[i]. Works on all threads, so not from within ParallelFor.
   void Fill(std::span<const int64_t> rows,
             const std::function<void(std::size_t i, std::span<float> row)>& write);
+  // What has spilled takes no memory until a batch is taken again.
+  void Release();
+  // All rows were put: from now on Take and Put read and change the next generation, until Advance.
+  void Revisit();
   // All rows were put or filled: the next generation becomes the current one. What has spilled
   // takes no memory until a batch is taken again.
   void Advance();
@@ -65,7 +71,7 @@ class HiddenStore {
   std::filesystem::path base_;
   AlignedBuffer<float> memory_;  // [rows, width], or the rows of one batch when spilled
   int current_ = 0;  // file of the current generation (spilled), or of the last Save (in memory)
-  std::optional<InputFile> input_;    // current generation, when spilled
+  std::optional<InputFile> input_;    // what Take reads, when spilled
   std::optional<OutputFile> output_;  // next generation, when spilled
 };
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "device/compensation/operations.h"
+#include "model/experts.h"
 
 namespace narrow {
 namespace {
@@ -33,6 +34,12 @@ LayerCosts::LayerCosts(const LayerSpec& spec, ComputeType compute,
       linear_flops_(LinearFlopsPerToken(spec)),
       slower_(compute == ComputeType::kBfloat16 ? 1 : 2) {
   loading_ = AsDouble(PackedLayerBytes(spec, compute)) / kPackingRate;
+  if (spec.experts) {
+    const double bytes =
+        AsDouble(spec.experts->count * PackedLayerBytes(ExpertLayer(spec, 0), compute));
+    experts_ = bytes / kPackingRate + (quantization != nullptr ? bytes / kRewritingRate : 0);
+    experts_of_token_ = slower_ * AsDouble(ExpertFlopsPerToken(spec)) / kLayerRate;
+  }
   if (quantization == nullptr) return;
   probes_ = 1 + (quantization->cache == CacheScheme::kFp8 ? 1 : 0);
   for (const GroupSpec& group : GroupsOf(spec)) {
@@ -99,6 +106,11 @@ void LayerProgress::BeginLayer(const LayerCosts& costs, const std::vector<Text>&
     add(LayerWork::kRounding, costs.Rounding(group, costs.RoundedRows(group)));
   }
   add(LayerWork::kDeploying, costs.Deploying());
+  int64_t tokens = 0;
+  for (const Text& text : texts) {
+    for (const Batch& batch : *text.batches) tokens += batch.rows;
+  }
+  add(LayerWork::kExperts, expert_seconds_ = costs.Experts(tokens));
   layer_seconds_ = layer_done_ = 0;
   reported_ = 0;
   for (std::size_t work = 0; work < kLayerWorkCount; ++work) {

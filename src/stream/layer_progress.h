@@ -27,8 +27,9 @@ enum class LayerWork {
   kProbing,
   kDeploying,
   kQuantized,  // a text through the quantized layer
+  kExperts,    // all that is done with experts
 };
-inline constexpr std::size_t kLayerWorkCount = 8;
+inline constexpr std::size_t kLayerWorkCount = 9;
 using LayerSeconds = std::array<double, kLayerWorkCount>;
 
 // Seconds that the work of one layer takes on a machine of common proportions. Only their
@@ -46,6 +47,10 @@ class LayerCosts {
     return static_cast<double>(rows) * rounding_row_[Index(group)];
   }
   double Deploying() const { return deploying_; }
+  // All experts, with so many tokens of all texts.
+  double Experts(int64_t tokens) const {
+    return experts_ + static_cast<double>(tokens) * experts_of_token_;
+  }
   int64_t RoundedRows(LinearGroup group) const { return rounded_rows_[Index(group)]; }
   // Times that a probe goes through the layer: as it was, and after each part is quantized.
   int64_t Probes() const { return probes_; }
@@ -61,6 +66,7 @@ class LayerCosts {
   double loading_ = 0;
   double statistics_ = 0;  // of a calibration token
   double deploying_ = 0;
+  double experts_ = 0, experts_of_token_ = 0;
   int64_t probes_ = 0;
   std::array<double, kLinearGroupCount> factoring_{}, rounding_row_{};
   std::array<int64_t, kLinearGroupCount> rounded_rows_{};
@@ -90,6 +96,7 @@ class LayerProgress {
     Add(LayerWork::kRounding, costs_->Rounding(group, rows));
   }
   void Deployed() { Add(LayerWork::kDeploying, costs_->Deploying()); }
+  void PassedExperts(double share) { Add(LayerWork::kExperts, share * expert_seconds_); }
   void EndLayer();
   void End() { sink_.EndPhase(); }
 
@@ -104,6 +111,7 @@ class LayerProgress {
   std::optional<LayerCosts> costs_;            // of this layer
   LayerSeconds pace_{};                        // seconds for a planned one, as this layer counts
   LayerSeconds planned_{}, measured_{};        // in all layers so far
+  double expert_seconds_ = 0;                  // planned, of this layer
   double layer_seconds_ = 0, layer_done_ = 0;  // expected, of this layer
   int64_t reported_ = 0;                       // parts of this layer
 };

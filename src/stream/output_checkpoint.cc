@@ -34,10 +34,11 @@ std::string PatternOf(const LayerSpec& layer, WeightRole role) {
 WeightMergeGroups FusedGroups(const LayerSpec& layer) {
   WeightMergeGroups groups;
   for (const LinearGroup id : {LinearGroup::kGateUp, LinearGroup::kQueryKeyValue}) {
-    const GroupSpec group = GroupOf(layer, id);
-    if (group.linears.size() == 1) continue;
+    const std::vector<GroupSpec> layer_groups = GroupsOf(layer);
+    const auto group = std::ranges::find(layer_groups, id, &GroupSpec::id);
+    if (group == layer_groups.end() || group->linears.size() == 1) continue;
     std::vector<std::string>& patterns = groups.emplace_back();
-    for (const LinearSpec& linear : group.linears) {
+    for (const LinearSpec& linear : group->linears) {
       patterns.push_back(PatternOf(layer, linear.role));
     }
     if (id == LinearGroup::kGateUp) std::ranges::reverse(patterns);
@@ -62,16 +63,30 @@ std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const Layer
       tensors.push_back(SameTensor(source, norm.name));
     }
   };
+  // A tensor of all experts is listed with the first of its parts.
+  std::set<std::string> listed;
+  const auto add_once = [&](const std::string& name) {
+    if (listed.insert(name).second) tensors.push_back(SameTensor(source, name));
+  };
+  const auto add_stored = [&](const LinearSpec& linear) {
+    add_once(linear.part ? linear.part->tensor : linear.weight());
+    if (linear.bias == Bias::kPresent) {
+      add_once(linear.part ? linear.part->bias : linear.bias_name());
+    }
+  };
   add_norms(kAttentionNorms);
+  for (const PlainTensor& tensor : PlainTensors(layer)) {
+    tensors.push_back(SameTensor(source, tensor.name));
+  }
   for (const LinearSpec& linear : layer.linears) {
     if (quantization.excluded.contains(linear.module)) {
-      tensors.push_back(SameTensor(source, linear.weight()));
-    } else {
-      LinearTensors added = format.linear_tensors(Describe(linear));
-      tensors.push_back(std::move(added.weight));
-      tensors.push_back(std::move(added.weight_scale));
-      tensors.push_back(std::move(added.input_scale));
+      add_stored(linear);
+      continue;
     }
+    LinearTensors added = format.linear_tensors(Describe(linear));
+    tensors.push_back(std::move(added.weight));
+    tensors.push_back(std::move(added.weight_scale));
+    tensors.push_back(std::move(added.input_scale));
     if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
   }
   if (quantization.cache == CacheScheme::kFp8) {
@@ -91,7 +106,8 @@ std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelF
   const ModelSpec model = family.model(config);
   std::vector<TensorSpec> tensors = {SameTensor(source, model.embedding)};
   for (int64_t i = 0; i < config.layers; ++i) {
-    for (TensorSpec& tensor : LayerTensors(source, family.layer(config, i), quantization, format)) {
+    for (TensorSpec& tensor :
+         LayerTensors(source, WithExperts(family.layer(config, i)), quantization, format)) {
       tensors.push_back(std::move(tensor));
     }
   }
@@ -123,9 +139,18 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
                                   PatternOf(first, WeightRole::kValue)};
   }
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LayerSpec layer = family.layer(config, i);
+    const LayerSpec layer = WithExperts(family.layer(config, i));
+    for (const PlainTensor& tensor : PlainTensors(layer)) {
+      constexpr std::string_view kWeight = ".weight";
+      if (!tensor.name.ends_with(kWeight)) continue;
+      description.excluded_linears.push_back(
+          tensor.name.substr(0, tensor.name.size() - kWeight.size()));
+    }
     for (const LinearSpec& linear : layer.linears) {
-      if (quantization.excluded.contains(linear.module)) {
+      if (quantization.excluded.contains(linear.module) && linear.part) {
+        if (linear.part->expert > 0 || linear.role != WeightRole::kDown) continue;
+        description.excluded_linears.push_back(layer.experts->module);  // of all of them
+      } else if (quantization.excluded.contains(linear.module)) {
         description.excluded_linears.push_back(linear.module);
       } else {
         description.linears.push_back(Describe(linear));
@@ -155,7 +180,7 @@ OutputCheckpoint::OutputCheckpoint(const CheckpointReader& source, const ModelFa
       writer_(directory, plan_) {
   for (int64_t i = 0; i < config.layers; ++i) {
     layer_tensors_.push_back(
-        LayerTensors(source, family.layer(config, i), quantization, *options.format));
+        LayerTensors(source, WithExperts(family.layer(config, i)), quantization, *options.format));
   }
 }
 
@@ -194,6 +219,22 @@ void OutputCheckpoint::WriteScales(const LayerSpec& layer, const LayerFacts& fac
     WriteScale(scales.key_scale.name, facts.cache->key_scale);
     WriteScale(scales.value_scale.name, facts.cache->value_scale);
   }
+}
+
+void OutputCheckpoint::WriteUnchangedOf(const LoadedLayer& layer) {
+  // Parts of a tensor of all experts are written as the expert's, whatever their order in it.
+  std::set<std::string> parts;
+  for (const LinearSpec& linear : layer.spec().linears) {
+    if (!linear.part || layer.runnable().Linear(linear.group).scales()) continue;
+    const RowRange expert = {linear.part->expert, 1};
+    for (const std::string& name : {linear.part->tensor, linear.part->bias}) {
+      if (!name.empty() && parts.insert(name).second) CopyRows(name, expert, {});
+    }
+  }
+  layer.CopyUnchanged(
+      [this](const std::string& tensor, int64_t offset, std::span<const std::byte> bytes) {
+        WriteUnchanged(tensor, offset, bytes);
+      });
 }
 
 void OutputCheckpoint::WriteUnchanged(const std::string& name, int64_t offset,

@@ -55,6 +55,8 @@ class OutputCheckpoint {
   void WriteCodes(const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes);
   // The scales of a layer that was quantized.
   void WriteScales(const LayerSpec& layer, const LayerFacts& facts);
+  // What of a layer, or of an expert, stays as it is.
+  void WriteUnchangedOf(const LoadedLayer& layer);
   // Bytes of a tensor that stays as it is, from its first to its last (a StoredBytesSink).
   void WriteUnchanged(const std::string& name, int64_t offset, std::span<const std::byte> bytes);
   // Copies a tensor unchanged, and shows every chunk (whole rows) to `tap` on the way, so that a

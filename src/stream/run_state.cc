@@ -12,13 +12,13 @@
 namespace narrow {
 namespace {
 
-constexpr int kStateFormat = 6;
+constexpr int kStateFormat = 7;
 
 template <typename T, typename... Types>
 concept OneOf = (std::same_as<std::remove_const_t<T>, Types> || ...);
 template <typename T>
-concept Record =
-    OneOf<T, RunState, LayerFacts, LinearFacts, CacheFacts, LayerErrors, KeptGroups, LayerGroup>;
+concept Record = OneOf<T, RunState, LayerFacts, LinearFacts, CacheFacts, LayerErrors, ExpertsFacts,
+                       KeptGroups, LayerGroup>;
 
 // What is saved of each record: member(name, value) for every one. Saving and loading both go by
 // these lists.
@@ -56,6 +56,15 @@ void ForMembers(OneOf<LayerFacts> auto& facts, const auto& member) {
   member("linears", facts.linears);
   member("cache", facts.cache);
   member("errors", facts.errors);
+  member("experts", facts.experts);
+}
+
+void ForMembers(OneOf<ExpertsFacts> auto& experts, const auto& member) {
+  member("module", experts.module);
+  member("per_token", experts.per_token);
+  member("calibration_tokens", experts.calibration_tokens);
+  member("tokens", experts.tokens);
+  member("route_agreement", experts.route_agreement);
 }
 
 void ForMembers(OneOf<LayerGroup> auto& group, const auto& member) {

@@ -26,6 +26,10 @@ auto Members(const LayerErrors& errors) {
   const auto& [a, b, c] = errors;
   return std::tie(a, b, c);
 }
+auto Members(const ExpertsFacts& facts) {
+  const auto& [a, b, c, d, e] = facts;
+  return std::tie(a, b, c, d, e);
+}
 auto Members(const LayerGroup& group) {
   const auto& [a, b, c, d, e, f] = group;
   return std::tie(a, b, c, d, e, f);
@@ -46,11 +50,12 @@ void ExpectSame(const std::vector<T>& a, const std::vector<T>& b) {
   for (std::size_t i = 0; i < a.size(); ++i) ExpectSame(a[i], b[i]);
 }
 void ExpectSame(const LayerFacts& a, const LayerFacts& b) {
-  const auto& [a_linears, a_cache, a_errors] = a;
-  const auto& [b_linears, b_cache, b_errors] = b;
+  const auto& [a_linears, a_cache, a_errors, a_experts] = a;
+  const auto& [b_linears, b_cache, b_errors, b_experts] = b;
   ExpectSame(a_linears, b_linears);
   ExpectSame(a_cache, b_cache);
   ExpectSame(a_errors, b_errors);
+  ExpectSame(a_experts, b_experts);
 }
 void ExpectSame(const KeptGroups& a, const KeptGroups& b) {
   const auto& [a_groups, a_without, a_predicted, a_seconds] = a;
@@ -96,6 +101,7 @@ RunState FullState() {
     if (i == 0) {
       layer.cache = CacheFacts{spec.attention_module, next_float(), next_float(), next_float(),
                                next_float(),          next_float(), next_float()};
+      layer.experts = ExpertsFacts{"experts", 2, 64, {1, 2}, next()};
       layer.errors = LayerErrors{{next(), next(), next(), next()}, next(), next()};
     }
     state.kept->groups.push_back({i,

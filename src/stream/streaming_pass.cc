@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <future>
 #include <list>
 #include <string_view>
 #include <tuple>
@@ -16,9 +15,12 @@
 #include "model/loaded_layer.h"
 #include "quantization/calibration.h"
 #include "quantization/layer_probe.h"
+#include "stream/expert_stages.h"
 #include "stream/layer_progress.h"
+#include "stream/layer_units.h"
 #include "stream/losses.h"
 #include "stream/networks.h"
+#include "stream/pass_stream.h"
 
 namespace narrow {
 namespace {
@@ -30,26 +32,33 @@ class Pass {
         config_(request.config),
         progress_(progress),
         steps_(progress, &LayerProgress::SteadySeconds),
-        rope_(LayersOf(*request.family, config_), LongestSequence(request)) {}
+        layers_(LayersOf(*request.family, config_)),
+        rope_(layers_, LongestSequence(request)) {}
 
   PassResult Run() {
+    if (config_.experts.count > 0 && JobRanks().count() > 1) {
+      Fail(ErrorCode::kUnsupported, "models with experts run on one rank; start narrow instead");
+    }
     OpenStreams();
     const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
     if (first_layer == 0) EmbedTexts();
     steps_.Begin(PhaseName(), config_.layers, first_layer);
     TakeTransfers();  // those of the embedding
-    std::future<StoredLayer> next;
-    if (first_layer < config_.layers) next = ReadAhead(first_layer);
+    const LayerQuantizationOptions* quantization = quantizing() ? &*request_.quantization : nullptr;
+    units_.emplace(*request_.checkpoint, layers_,
+                   UnitsOf(layers_, first_layer, request_.compute, quantization), request_.compute,
+                   request_.plan.read_ahead_bytes);
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       {
         LayerTimes& times = result_.layer_times.emplace_back();
         const PhaseTimer timer(times.seconds);
         BeginSteps(layer);
-        LoadedLayer loaded = Load(next, times.loading_seconds);
-        // Not before the layer is packed: what was read ahead and what is packed would add up.
-        if (layer + 1 < config_.layers) next = ReadAhead(layer + 1);
-        steps_.Loaded();
-        RunLayer(loaded);
+        {
+          std::vector<LoadedLayer> loaded = units_->Next(times.loading_seconds);
+          steps_.Loaded();
+          RunLayer(loaded.front());
+        }
+        if (layers_[static_cast<std::size_t>(layer)].experts) RunExpertsOf(layer);
         steps_.EndLayer();
       }
       std::tie(result_.layer_times.back().read, result_.layer_times.back().written) =
@@ -64,23 +73,7 @@ class Pass {
   }
 
  private:
-  // One text on its way through one version of the model.
-  struct Stream {
-    std::string name;  // of its hidden states
-    Use use = Use::kEvaluation;
-    const Network* network = nullptr;
-    const TokenStream* tokens = nullptr;
-    std::vector<Part> parts;     // of all ranks
-    std::vector<Batch> batches;  // of this one
-    HiddenStore hidden;
-
-    bool evaluates() const { return use == Use::kEvaluation || use == Use::kAttribution; }
-    LayerWork work() const {
-      if (use == Use::kCalibration) return LayerWork::kCalibrating;
-      if (use == Use::kProbe) return LayerWork::kProbing;
-      return network->view ? LayerWork::kQuantized : LayerWork::kOriginal;
-    }
-  };
+  using Stream = PassStream;
 
   static int64_t LongestSequence(const PassRequest& request) {
     int64_t longest = 0;
@@ -107,7 +100,7 @@ class Pass {
   void BeginSteps(int64_t layer) {
     std::vector<LayerProgress::Text> texts;
     for (const Stream& stream : streams_) texts.push_back({stream.work(), &stream.batches});
-    steps_.BeginLayer(LayerCosts(request_.family->layer(config_, layer), request_.compute,
+    steps_.BeginLayer(LayerCosts(layers_[static_cast<std::size_t>(layer)], request_.compute,
                                  quantizing() ? &*request_.quantization : nullptr),
                       texts);
   }
@@ -126,18 +119,6 @@ class Pass {
     return hidden;
   }
 
-  std::future<StoredLayer> ReadAhead(int64_t layer) const {
-    return std::async(std::launch::async, [this, layer] {
-      return OpenLayer(*request_.checkpoint, *request_.family, config_, layer,
-                       request_.plan.read_ahead_bytes);
-    });
-  }
-
-  LoadedLayer Load(std::future<StoredLayer>& stored, double& seconds) const {
-    const PhaseTimer timer(seconds);
-    return LoadedLayer(stored.get(), request_.compute);
-  }
-
   // What was read and written since the last call.
   std::pair<Traffic, Traffic> TakeTransfers() {
     const Traffic read = request_.checkpoint->traffic();
@@ -148,9 +129,24 @@ class Pass {
   void OpenStream(Use use, const Network& network, const TokenStream& tokens,
                   const std::string& name, std::vector<Part> parts) {
     std::vector<Batch> own = OwnBatches(parts);
-    streams_.push_back({name, use, &network, &tokens, std::move(parts), std::move(own),
+    streams_.push_back({name,
+                        use,
+                        &network,
+                        &tokens,
+                        std::move(parts),
+                        std::move(own),
                         HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
-                                    request_.work_directory / ("hidden-" + name))});
+                                    request_.work_directory / ("hidden-" + name)),
+                        {},
+                        {},
+                        {}});
+    if (config_.experts.count == 0) return;
+    Stream& stream = streams_.back();
+    stream.inputs.emplace(tokens.size(), config_.hidden, request_.plan.hidden_states,
+                          request_.work_directory / ("hidden-" + name + "-inputs"));
+    const auto routes = static_cast<std::size_t>(tokens.size() * config_.experts.per_token);
+    stream.experts.resize(routes);
+    stream.weights.resize(routes);
   }
 
   // In the order in which a layer becomes the networks.
@@ -160,7 +156,8 @@ class Pass {
       OpenStream(Use::kCalibration, kOriginal, *request_.calibration, "calibration",
                  DivideInRounds(*request_.calibration, rows));
     }
-    if (request_.probe != nullptr && quantizing()) {  // one batch
+    // The steps of a probe take a layer as a whole.
+    if (request_.probe != nullptr && quantizing() && config_.experts.count == 0) {  // one batch
       OpenStream(Use::kProbe, kOriginal, *request_.probe, "probe", OnEveryRank(*request_.probe));
     }
     if (request_.evaluation == nullptr) return;
@@ -320,10 +317,7 @@ class Pass {
                                            [this](LinearGroup group) { steps_.Factored(group); }));
     if (request_.output == nullptr) return;
     request_.output->WriteScales(layer.spec(), result_.layers.back());
-    layer.CopyUnchanged(
-        [this](const std::string& tensor, int64_t offset, std::span<const std::byte> bytes) {
-          request_.output->WriteUnchanged(tensor, offset, bytes);
-        });
+    request_.output->WriteUnchangedOf(layer);
   }
 
   void Evaluate(const LoadedLayer& layer, Stream& stream) {
@@ -338,7 +332,12 @@ class Pass {
       if (part.rank == JobRanks().rank()) ForwardBatch(layer, stream, part.batch, observer);
       if (++in_round % JobRanks().count() == 0 && observer != nullptr) observer->EndRound();
     }
-    stream.hidden.Advance();
+    if (layer.spec().experts) {
+      stream.hidden.Revisit();
+      stream.inputs->Advance();
+    } else {
+      stream.hidden.Advance();
+    }
     int64_t flops = stream.tokens->size() * LinearFlopsPerToken(layer.spec());
     for (const Sequence& sequence : stream.tokens->sequences) {
       flops += AttentionFlops(layer.spec(), sequence.count);
@@ -352,13 +351,39 @@ class Pass {
     if (observer != nullptr) observer->BeginBatch(request_.compute, batch.first_row, batch.rows);
     if (batch.rows == 0) return;
     const MatrixView<float> rows = stream.hidden.Take(batch);
-    ForwardLayer(layer.runnable(), rope_, batch.sequences, rows, workspace_, observer);
+    const bool routes = layer.spec().experts.has_value();
+    RoutedRows routed;
+    if (routes) {
+      routed = stream.Routed(batch, stream.inputs->Room(batch), config_.experts.per_token);
+    }
+    ForwardLayer(layer.runnable(), rope_, batch.sequences, rows, workspace_, observer, &routed);
     if (!AreFinite(rows)) {
       if (observer == nullptr) FailStates(layer.spec(), stream.name);
       calibration_finite_ = false;  // what was observed tells more
     }
     stream.hidden.Put(batch);
+    if (routes) stream.inputs->Put(batch);
     steps_.Passed(stream.work(), batch);
+  }
+
+  // The experts of a layer whose inputs and routes the streams hold.
+  void RunExpertsOf(int64_t layer) {
+    const LayerSpec& spec = layers_[static_cast<std::size_t>(layer)];
+    ExpertStagesCalls calls;
+    calls.load = [this] { return units_->Next(result_.layer_times.back().loading_seconds); };
+    calls.keep_going = [this] { ThrowIfStopRequested(HowToContinue()); };
+    calls.done = [this](double share) { steps_.PassedExperts(share); };
+    ExpertStagesResult experts = RunExperts(request_, spec, streams_, calls);
+    for (Stream& stream : streams_) stream.hidden.Advance();
+    result_.calibration_seconds += experts.calibration_seconds;
+    result_.quantization_seconds += experts.quantization_seconds;
+    result_.evaluation_seconds += experts.evaluation_seconds;
+    result_.calibration_flops += experts.calibration_flops;
+    result_.evaluation_flops += experts.evaluation_flops;
+    if (!quantizing()) return;
+    LayerFacts& facts = result_.layers.back();
+    std::ranges::move(experts.linears, std::back_inserter(facts.linears));
+    facts.experts = std::move(experts.facts);
   }
 
   // The tensors after the last layer: copied to the output, and the losses computed.
@@ -419,10 +444,12 @@ class Pass {
   const DecoderConfig& config_;
   ProgressSink& progress_;
   LayerProgress steps_;
+  const std::vector<LayerSpec> layers_;
   RopeTables rope_;
   BatchWorkspace workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::list<Stream> streams_;
+  std::optional<UnitReader> units_;
   bool calibration_finite_ = true;
   std::vector<int64_t> attributed_windows_;  // of the evaluation
   std::vector<int> attributed_ranks_;        // that have them

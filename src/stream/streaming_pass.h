@@ -52,6 +52,8 @@ struct PassRequest {
   // Where quantization changes each layer's output is measured on this text (ProbeOf); null: not.
   const TokenStream* probe = nullptr;
   std::optional<LayerQuantizationOptions> quantization;
+  // Experts are calibrated on all tokens, not on those alone that choose them.
+  bool calibrate_all_experts = false;
   OutputCheckpoint* output = nullptr;  // null: nothing is written
 
   PassPlan plan;

@@ -61,9 +61,15 @@ class TensorList {
     }
   }
 
-  void Add(const LayerSpec& layer) {
+  void Add(const LayerSpec& layer_spec) {
+    const LayerSpec layer = WithExperts(layer_spec);
     for (const std::optional<NormSpec>& norm : layer.norms) {
       if (norm) Norm(*norm);
+    }
+    for (const PlainTensor& tensor : PlainTensors(layer)) {
+      const bool matrix = tensor.shape.size() > 1;
+      tensors_.push_back(
+          {Spec(tensor.name, tensor.shape), matrix ? TensorKind::kMatrix : TensorKind::kBias});
     }
     for (const LinearSpec& linear : layer.linears) Linear(layer, linear);
   }
@@ -96,6 +102,10 @@ class TensorList {
 
   void Linear(const LayerSpec& layer, const LinearSpec& linear) {
     TensorToFill weight{Spec(linear.weight(), {linear.rows, linear.columns})};
+    if (linear.part) {  // of all experts: with the first of its parts
+      if (linear.part->expert > 0 || linear.part->first_row > 0) return;
+      weight.spec = Spec(linear.part->tensor, PartShape(*linear.part, linear.columns));
+    }
     const std::string product = Place(layer, NormPlace::kBeforeMlp) + " gated";  // SiLU(gate) * up
     switch (linear.group) {
       case LinearGroup::kQueryKeyValue:
@@ -116,6 +126,9 @@ class TensorList {
     }
     if (linear.bias == Bias::kPresent) {
       TensorToFill bias{Spec(linear.bias_name(), {linear.rows}), TensorKind::kBias, weight.gain};
+      if (linear.part) {
+        bias.spec = Spec(linear.part->bias, {linear.part->experts, linear.part->rows});
+      }
       bias.output_place = weight.output_place;
       tensors_.push_back(std::move(bias));
     }

@@ -51,8 +51,8 @@ constexpr std::array kDimensions = {
 
 // The best known model of each other family, as far as its config.json decides shapes and
 // arithmetic. Source: config.json of google/gemma-7b, gemma-2-9b, gemma-3-27b-it (text_config),
-// bigcode/starcoder2-15b, nvidia/Minitron-8B-Base, CohereForAI/c4ai-command-r-v01 and
-// c4ai-command-r7b-12-2024.
+// Qwen/Qwen3-30B-A3B, mistralai/Mixtral-8x7B-v0.1, zai-org/GLM-4.5-Air, bigcode/starcoder2-15b,
+// nvidia/Minitron-8B-Base, CohereForAI/c4ai-command-r-v01 and c4ai-command-r7b-12-2024.
 struct Written {
   ModelPreset preset;
   std::string_view config;
@@ -100,6 +100,28 @@ constexpr std::array kWritten = {
       "num_key_value_heads": 8, "vocab_size": 256000, "sliding_window": 4096,
       "sliding_window_pattern": 4, "logit_scale": 0.25, "max_position_embeddings": 132096,
       "layer_norm_eps": 1e-05, "rope_theta": 50000.0})"},
+    Written{{"qwen3-30b-a3b", "Qwen3 30B-A3B, 48 layers of 128 experts, 61 GB"}, R"({
+      "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 2048,
+      "intermediate_size": 6144, "moe_intermediate_size": 768, "num_hidden_layers": 48,
+      "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936,
+      "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true,
+      "decoder_sparse_step": 1, "mlp_only_layers": [], "tie_word_embeddings": false,
+      "max_position_embeddings": 40960, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0})"},
+    Written{{"mixtral-8x7b", "Mixtral 8x7B, 32 layers of 8 experts, 93 GB"}, R"({
+      "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 4096,
+      "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+      "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
+      "num_experts_per_tok": 2, "tie_word_embeddings": false, "max_position_embeddings": 32768,
+      "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": null})"},
+    Written{{"glm-4.5-air", "GLM-4.5-Air, 46 layers, 128 experts, 221 GB"}, R"({
+      "architectures": ["Glm4MoeForCausalLM"], "model_type": "glm4_moe", "hidden_size": 4096,
+      "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 46,
+      "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151552,
+      "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 1,
+      "topk_group": 1, "norm_topk_prob": true, "routed_scaling_factor": 1.0,
+      "first_k_dense_replace": 1, "attention_bias": true, "use_qk_norm": false,
+      "partial_rotary_factor": 0.5, "tie_word_embeddings": false,
+      "max_position_embeddings": 131072, "rms_norm_eps": 1e-05, "rope_theta": 1000000})"},
 };
 
 constexpr auto kPresets = [] {

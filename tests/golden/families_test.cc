@@ -1,4 +1,4 @@
-// Every dense family against transformers' float32 forward of a random model: losses, and the
+// Every family against transformers' float32 forward of a random model: losses, and the
 // ranges that calibration sees; then quantized, inspected and evaluated.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,6 +7,7 @@
 
 #include "io/json.h"
 #include "io/scratch_directory.h"
+#include "model/experts.h"
 #include "model/loaded_layer.h"
 #include "model/model_source.h"
 #include "quantization/calibration.h"
@@ -20,6 +21,33 @@ namespace {
 
 using testing::DoubleNear;
 using testing::Pointwise;
+
+// What the experts of a layer read, and who chose them.
+struct Routes {
+  Routes(int64_t tokens, const LayerSpec& layer)
+      : inputs(tokens, layer.hidden),
+        experts(static_cast<std::size_t>(tokens * PerToken(layer))),
+        weights(experts.size()),
+        rows{inputs.view(), PerToken(layer), experts.data(), weights.data()} {}
+  static int64_t PerToken(const LayerSpec& layer) {
+    return layer.experts ? layer.experts->per_token : 0;
+  }
+
+  HiddenStates inputs;
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+  RoutedRows rows;
+};
+
+void RunAllExperts(const CheckpointReader& checkpoint, const LayerSpec& layer,
+                   const RoutedRows& routed, MatrixView<float> hidden) {
+  for (int32_t e = 0; layer.experts && e < layer.experts->count; ++e) {
+    const LoadedLayer expert(OpenLayer(checkpoint, ExpertLayer(layer, e), int64_t{1} << 30),
+                             ComputeType::kFloat32);
+    ForwardExpert(expert.runnable(), layer.experts->routing.weighed, routed,
+                  RowsOfExpert(routed, hidden.rows, e), hidden, nullptr);
+  }
+}
 
 class Families : public testing::TestWithParam<const char*> {
  protected:
@@ -81,7 +109,10 @@ TEST_P(Families, RangesAreThoseOfTransformers) {
         OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30),
         ComputeType::kFloat32);
     LayerCalibration calibration(loaded.spec(), {}, {});
-    ForwardLayer(loaded.runnable(), rope, stream.sequences, hidden.view(), workspace, &calibration);
+    Routes routes(stream.size(), loaded.spec());
+    ForwardLayer(loaded.runnable(), rope, stream.sequences, hidden.view(), workspace, &calibration,
+                 &routes.rows);
+    RunAllExperts(*source.checkpoint, loaded.spec(), routes.rows, hidden.view());
     ExpectRanges(loaded.spec(), calibration.Take(loaded.spec()).ranges,
                  static_cast<std::size_t>(i));
   }
@@ -129,7 +160,9 @@ INSTANTIATE_TEST_SUITE_P(Golden, Families,
                          testing::Values("llama-yarn", "qwen2", "qwen3", "mistral", "ministral",
                                          "ministral3", "phi3", "olmo2", "olmo3", "granite", "glm4",
                                          "smollm3", "ernie4-5", "seed-oss", "exaone4",
-                                         "hunyuan-dense"),
+                                         "hunyuan-dense", "qwen3-moe", "qwen2-moe", "olmoe",
+                                         "mixtral", "minimax-m2", "glm4-moe", "granitemoe",
+                                         "gpt-oss"),
                          [](const testing::TestParamInfo<const char*>& test) {
                            std::string name = test.param;
                            std::ranges::replace(name, '-', '_');

@@ -1,0 +1,44 @@
+// One text on its way through one version of the model.
+#pragma once
+
+#include <list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/routing.h"
+#include "stream/division.h"
+#include "stream/hidden_store.h"
+#include "stream/layer_progress.h"
+#include "stream/networks.h"
+#include "text/token_stream.h"
+
+namespace narrow {
+
+struct PassStream {
+  std::string name;  // of its hidden states
+  Use use = Use::kEvaluation;
+  const Network* network = nullptr;
+  const TokenStream* tokens = nullptr;
+  std::vector<Part> parts;     // of all ranks
+  std::vector<Batch> batches;  // of this one
+  HiddenStore hidden;
+  // Of models with experts: what those of a layer read, and the routes of every token.
+  std::optional<HiddenStore> inputs;
+  std::vector<int32_t> experts;  // [tokens, per token]
+  std::vector<float> weights;    // likewise
+
+  bool evaluates() const { return use == Use::kEvaluation || use == Use::kAttribution; }
+  LayerWork work() const {
+    if (use == Use::kCalibration) return LayerWork::kCalibrating;
+    if (use == Use::kProbe) return LayerWork::kProbing;
+    return network->view ? LayerWork::kQuantized : LayerWork::kOriginal;
+  }
+  // The rows of a batch with `inputs` of them.
+  RoutedRows Routed(const Batch& batch, MatrixView<float> batch_inputs, int64_t per_token) {
+    const int64_t first = batch.first_row * per_token;
+    return {batch_inputs, per_token, experts.data() + first, weights.data() + first};
+  }
+};
+
+}  // namespace narrow
