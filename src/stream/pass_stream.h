@@ -41,4 +41,9 @@ struct PassStream {
   }
 };
 
+// A stream of a pass; `parts`: of all ranks, all tokens of the text.
+PassStream MakePassStream(const PassRequest& request, Use use, const Network& network,
+                          const TokenStream& tokens, const std::string& name,
+                          std::vector<Part> parts);
+
 }  // namespace narrow

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <list>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -128,25 +127,7 @@ class Pass {
 
   void OpenStream(Use use, const Network& network, const TokenStream& tokens,
                   const std::string& name, std::vector<Part> parts) {
-    std::vector<Batch> own = OwnBatches(parts);
-    streams_.push_back({name,
-                        use,
-                        &network,
-                        &tokens,
-                        std::move(parts),
-                        std::move(own),
-                        HiddenStore(tokens.size(), config_.hidden, request_.plan.hidden_states,
-                                    request_.work_directory / ("hidden-" + name)),
-                        {},
-                        {},
-                        {}});
-    if (config_.experts.count == 0) return;
-    Stream& stream = streams_.back();
-    stream.inputs.emplace(tokens.size(), config_.hidden, request_.plan.hidden_states,
-                          request_.work_directory / ("hidden-" + name + "-inputs"));
-    const auto routes = static_cast<std::size_t>(tokens.size() * config_.experts.per_token);
-    stream.experts.resize(routes);
-    stream.weights.resize(routes);
+    streams_.push_back(MakePassStream(request_, use, network, tokens, name, std::move(parts)));
   }
 
   // In the order in which a layer becomes the networks.
