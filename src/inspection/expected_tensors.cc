@@ -42,6 +42,10 @@ std::string FusedName(const LinearSpec& part) {
 ExpectedLayer Modules(const LayerSpec& spec) {
   ExpectedLayer layer;
   layer.attention_module = spec.attention_module;
+  for (const PlainTensor& tensor : PlainTensors(spec)) {
+    layer.plain.push_back(tensor.name.substr(0, tensor.name.rfind('.')));
+  }
+  if (spec.experts) layer.plain.push_back(spec.experts->module);
   for (const GroupSpec& group : GroupsOf(spec)) {
     std::vector<std::string> parts;
     for (const LinearSpec& linear : group.linears) parts.push_back(linear.module);

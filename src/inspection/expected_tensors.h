@@ -21,6 +21,8 @@ struct ExpectedLayer {
   std::string attention_module;
   std::vector<FusedModule> fused;    // of more than one part
   std::vector<std::string> linears;  // all modules, those that are not fused first
+  // Routers and the like, and that of all experts: lists of what is unquantized may name them.
+  std::vector<std::string> plain;
 };
 
 struct ExpectedTensor {

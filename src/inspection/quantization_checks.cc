@@ -130,6 +130,7 @@ void CheckIgnored(const Inventory& inventory, const ExpectedModel& model, Names 
                         name, listed, group.size()));
       }
     }
+    known.insert(layer.plain.begin(), layer.plain.end());
     for (const std::string& module : layer.linears) {
       known.insert(module);
       CheckModule(module, ignored.contains(module), inventory, findings);

@@ -81,7 +81,7 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
       changed += codes != stored[static_cast<std::size_t>(group)];
       const std::optional<LinearScales>& made = layer.runnable().Linear(group).scales();
       ASSERT_TRUE(made.has_value()) << name;
-      EXPECT_EQ(made->input, expected["input_scale"].template get<float>()) << name;
+      EXPECT_EQ(made->input.values.scale, expected["input_scale"].template get<float>()) << name;
       for (std::size_t linear = 0; linear < layer.Linears(group).size(); ++linear) {
         EXPECT_EQ(made->weights[linear], expected["weight_scale"].template get<float>()) << name;
       }
