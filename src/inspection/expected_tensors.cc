@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/wrapped_names.h"
+#include "model/decoder_layout.h"
 #include "model/family.h"
 #include "model/layer_groups.h"
 #include "model/wrapper.h"
@@ -33,10 +34,20 @@ const ModelFamily* FamilyOf(const Json& config) {
   return nullptr;
 }
 
-// Source: vLLM 0.32, packed_modules_mapping of models/llama.py and models/qwen2.py.
+// Source: vLLM 0.32, packed_modules_mapping of models/llama.py, qwen2.py, qwen3_5.py and
+// deepseek_v2.py.
 std::string FusedName(const LinearSpec& part) {
   const std::string parent = part.module.substr(0, part.module.rfind('.') + 1);
-  return parent + (part.group == LinearGroup::kQueryKeyValue ? "qkv_proj" : "gate_up_proj");
+  switch (part.role) {
+    case WeightRole::kDeltaInput:
+      return parent + "in_proj_qkvz";
+    case WeightRole::kDeltaRates:
+      return parent + "in_proj_ba";
+    case WeightRole::kQueryLatent:
+      return parent + "fused_qkv_a_proj";
+    default:
+      return parent + (part.group == LinearGroup::kQueryKeyValue ? "qkv_proj" : "gate_up_proj");
+  }
 }
 
 ExpectedLayer Modules(const LayerSpec& spec) {
@@ -46,6 +57,8 @@ ExpectedLayer Modules(const LayerSpec& spec) {
     layer.plain.push_back(tensor.name.substr(0, tensor.name.rfind('.')));
   }
   if (spec.experts) layer.plain.push_back(spec.experts->module);
+  layer.caches = spec.caches();
+  layer.latent = spec.attention.As<LatentHeads>() != nullptr;
   for (const GroupSpec& group : GroupsOf(spec)) {
     std::vector<std::string> parts;
     for (const LinearSpec& linear : group.linears) parts.push_back(linear.module);
@@ -79,6 +92,9 @@ ExpectedModel Expected(const ModelFamily& family, const Json& json,
     expected.body = names->body;
   }
   SettleExperts(family, config, has);
+  if (family.predicts_further) {
+    expected.predictor = [config](const std::string& name) { return IsPredictor(config, name); };
+  }
   expected.outside = family.model(config);
   expected.tied = config.lm_head == DecoderConfig::LmHead::kTied;
   expected.head = expected.outside.lm_head_module + ".weight";
@@ -90,8 +106,7 @@ ExpectedModel Expected(const ModelFamily& family, const Json& json,
   if (!expected.tied) required.push_back({expected.head, {config.vocabulary, config.hidden}});
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec spec = WithExperts(family.layer(config, i));
-    for (const NamedVector& norm : NormTensors(spec)) required.push_back({norm.name, {norm.size}});
-    for (const PlainTensor& tensor : PlainTensors(spec)) {
+    for (const NamedShape& tensor : SmallTensors(spec)) {
       required.push_back({tensor.name, tensor.shape});
     }
     for (const LinearSpec& linear : spec.linears) {
@@ -175,6 +190,7 @@ void CheckUnknown(const ExpectedModel& expected, const InspectedTensor& tensor,
   if (expected.body && !tensor.name.starts_with(*expected.body) && tensor.name != expected.head) {
     return;  // beside the decoder
   }
+  if (expected.predictor && expected.predictor(tensor.name)) return;
   const bool ignored = std::any_of(kIgnored.begin(), kIgnored.end(), [&](std::string_view suffix) {
     return tensor.name.ends_with(suffix);
   });

@@ -1,6 +1,7 @@
 // The tensors a checkpoint should have, by its configuration and the model family it names.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,8 @@ struct FusedModule {
 
 struct ExpectedLayer {
   std::string attention_module;
+  bool caches = true;                // K and V, so that there may be scales of them
+  bool latent = false;               // what it caches are latents
   std::vector<FusedModule> fused;    // of more than one part
   std::vector<std::string> linears;  // all modules, those that are not fused first
   // Routers and the like, and that of all experts: lists of what is unquantized may name them.
@@ -39,6 +42,8 @@ struct ExpectedModel {
   // Of a multimodal model: what names of the decoder's tensors begin with. Others are a vision
   // tower's or a projector's, of which this build knows nothing.
   std::optional<std::string> body;
+  // Whether a name is of a layer that predicts further tokens; empty: there are none.
+  std::function<bool(const std::string&)> predictor;
 };
 
 // Nothing when this build does not know the model's family, or the configuration is unusable:

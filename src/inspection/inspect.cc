@@ -74,6 +74,9 @@ InspectionReport Inspect(const std::filesystem::path& directory, const InspectOp
       report.notes.push_back(*std::move(note));
     }
   }
+  if (model) {
+    if (auto note = FindLatentScales(inventory, *model)) report.notes.push_back(*std::move(note));
+  }
   if (options.numbers == InspectOptions::Numbers::kRead) {
     SilentProgress silent;
     CheckNumbers(directory, inventory, options.progress ? *options.progress : silent, findings);

@@ -96,6 +96,7 @@ std::optional<std::string> CheckQueryScales(const Inventory& inventory, const Ex
                                             Findings& findings) {
   std::vector<std::string> without;
   for (const ExpectedLayer& layer : model.layers) {
+    if (!layer.caches) continue;
     const std::string& attention = layer.attention_module;
     const bool own = HasAny(inventory, attention, {"q_scale"});
     const bool output = HasAny(inventory, attention, {"q_proj.output_scale"});
@@ -107,7 +108,7 @@ std::optional<std::string> CheckQueryScales(const Inventory& inventory, const Ex
     }
     if (!own && !output) without.push_back(attention);
   }
-  if (without.size() == model.layers.size()) {
+  if (std::ssize(without) == std::ranges::count(model.layers, true, &ExpectedLayer::caches)) {
     const bool cached = std::ranges::any_of(model.layers, [&](const ExpectedLayer& layer) {
       return HasAny(inventory, layer.attention_module,
                     {"k_scale", "k_proj.output_scale", "kv_scale"});
@@ -124,10 +125,22 @@ std::optional<std::string> CheckQueryScales(const Inventory& inventory, const Ex
   return std::nullopt;
 }
 
+std::optional<std::string> FindLatentScales(const Inventory& inventory,
+                                            const ExpectedModel& model) {
+  const bool there = std::ranges::any_of(model.layers, [&](const ExpectedLayer& layer) {
+    return layer.latent && HasAny(inventory, layer.attention_module,
+                                  {"k_scale", "kv_scale", "k_proj.output_scale", "k_proj.k_scale"});
+  });
+  if (!there) return std::nullopt;
+  return "the cache of latent attention has scales, which vLLM 0.32 loads under no name: it takes "
+         "1.0, and so does evaluate";
+}
+
 void CheckKvScales(const Inventory& inventory, const ExpectedModel& model, KvScales promise,
                    Findings& findings) {
   std::vector<std::string> without;
   for (const ExpectedLayer& layer : model.layers) {
+    if (!layer.caches) continue;
     const std::string& attention = layer.attention_module;
     const bool merged = HasAny(inventory, attention, {"kv_scale"});
     const bool k =
@@ -154,7 +167,8 @@ void CheckKvScales(const Inventory& inventory, const ExpectedModel& model, KvSca
     }
     if (!k && !v) without.push_back(attention);
   }
-  const bool none = without.size() == model.layers.size();
+  const bool none =
+      std::ssize(without) == std::ranges::count(model.layers, true, &ExpectedLayer::caches);
   if (none && promise == KvScales::kOptional) return;
   for (const std::string& attention : without) {
     findings.Error(

@@ -25,4 +25,7 @@ void CheckKvScales(const Inventory& inventory, const ExpectedModel& model, KvSca
 std::optional<std::string> CheckQueryScales(const Inventory& inventory, const ExpectedModel& model,
                                             Findings& findings);
 
+// A note where there are scales of a cache of latents, which vLLM 0.32 loads under no name.
+std::optional<std::string> FindLatentScales(const Inventory& inventory, const ExpectedModel& model);
+
 }  // namespace narrow

@@ -322,6 +322,8 @@ class QuantizeRun {
     FillLayers(result, report_);
     const TokenVariety variety = CountVariety(calibration_->stream, model_.config.vocabulary);
     for (const std::string& warning : QuantizationWarnings(result.layers, variety)) Warn(warning);
+    const auto remark = LatentCacheRemark(*model_.family, model_.config, quantization_.cache);
+    if (remark) Warn(*remark);
     if (evaluation_) {
       FillEvaluation(request_, *evaluation_, words_, result, report_);
       report_.evaluation->rope_factors = RopeFactorsInUse(model_.config);
@@ -395,7 +397,7 @@ void CheckWholeGroups(const ModelFamily& family, const DecoderConfig& config,
 
 std::set<std::string> MatchExcluded(const ModelFamily& family, const DecoderConfig& config,
                                     const std::vector<std::string>& patterns) {
-  std::set<std::string> excluded;
+  std::set<std::string> excluded = LinearsKeptAsStored(family, config);
   const std::string head = family.model(config).lm_head_module;
   for (const std::string& pattern : patterns) {
     bool matched = fnmatch(pattern.c_str(), head.c_str(), 0) == 0;  // stays as it is anyway

@@ -78,8 +78,7 @@ Steps TensorsOfSteps(const HubModel& model, const CheckpointFiles& files) {
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = WithExperts(family.layer(config, i));
     std::vector<std::string>& step = tensors.emplace_back();
-    for (const NamedVector& norm : NormTensors(layer)) step.push_back(norm.name);
-    for (const PlainTensor& tensor : PlainTensors(layer)) step.push_back(tensor.name);
+    for (const NamedShape& tensor : SmallTensors(layer)) step.push_back(tensor.name);
     for (const LinearSpec& linear : layer.linears) {
       if (linear.part) step.insert(step.end(), {linear.part->tensor, linear.part->bias});
       step.push_back(linear.weight());

@@ -65,16 +65,24 @@ void HideKeys(int64_t count, std::span<float> scores, int64_t& valid) {
   }
 }
 
-// One head of one block of queries: q, out [count, head_size] whose first query is token `first` of
-// the sequence; k, v [tokens of the sequence, head_size].
+// Takes keys that are not selected out of a row's sight.
+void HideOthers(const uint8_t* selected, std::span<float> scores) {
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (selected[i] == 0) scores[i] = -std::numeric_limits<float>::infinity();
+  }
+}
+
+// One head of one block of queries: q [count, head_size], out [count, value channels] whose first
+// query is token `first` of the sequence; k, v [tokens of the sequence, their size].
 template <typename T>
 void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, MatrixView<const T> v,
-                 const AttentionScores& scoring, float value_scale, ProbabilityRounding rounding,
-                 const float* sink, MatrixView<T> out) {
+                 const AttentionScores& scoring, MatrixView<const uint8_t> selected,
+                 float value_scale, ProbabilityRounding rounding, const float* sink,
+                 MatrixView<T> out) {
   const int64_t count = q.rows;
-  BlockState<T>& state = ThreadState<T>(q.columns);
-  const MatrixView<float> accumulator(state.accumulator.data(), count, q.columns);
-  std::fill_n(state.accumulator.data(), count * q.columns, 0.0f);
+  BlockState<T>& state = ThreadState<T>(v.columns);
+  const MatrixView<float> accumulator(state.accumulator.data(), count, v.columns);
+  std::fill_n(state.accumulator.data(), count * v.columns, 0.0f);
   // A sink is a key that was met before all others.
   std::fill_n(state.row_maximum.data(), count,
               sink != nullptr ? *sink : std::numeric_limits<float>::lowest());
@@ -92,6 +100,7 @@ void AttendBlock(int64_t first, MatrixView<const T> q, MatrixView<const T> k, Ma
       state.valid[row] = std::clamp<int64_t>(first + row + 1 - key, 0, key_count);
       if (scoring.softcap > 0.0f) SoftCap(scores.RowSpan(row), scoring.scale, scoring.softcap);
       HideKeys(FirstKey(first + row, scoring) - key, scores.RowSpan(row), state.valid[row]);
+      if (selected.rows > 0) HideOthers(selected.Row(row) + key, scores.RowSpan(row));
     }
     SoftmaxStep<T>(scores, scoring.softcap > 0.0f ? 1.0f : scoring.scale, per_row(state.valid),
                    probabilities, per_row(state.row_maximum), per_row(state.row_sum), accumulator,
@@ -136,25 +145,29 @@ void CausalAttention(const AttentionHeads& heads, std::span<const Sequence> sequ
                      ProbabilityRounding rounding, std::span<const float> sinks) {
   const std::vector<Block> blocks = ListBlocks(heads, sequences);
   const int64_t group = heads.sharing();
-  const int64_t size = heads.head_size;
+  const int64_t size = heads.head_size, value_size = heads.value_channels();
   ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
     const Block& block = blocks[static_cast<std::size_t>(i)];
     const int64_t row = block.sequence.first + block.first;
-    const auto head_of_keys = [&](MatrixView<const T> keys) {
+    const auto head_of_keys = [&](MatrixView<const T> keys, int64_t width) {
       return keys.RowBlock(block.sequence.first, block.sequence.count)
-          .ColumnBlock(block.head / group * size, size);
+          .ColumnBlock(block.head / group * width, width);
     };
+    const MatrixView<const uint8_t> selected = scoring.selected == nullptr
+                                                   ? MatrixView<const uint8_t>()
+                                                   : scoring.selected->RowBlock(row, block.count);
     AttendBlock<T>(block.first, q.RowBlock(row, block.count).ColumnBlock(block.head * size, size),
-                   head_of_keys(k), head_of_keys(v), scoring, value_scale, rounding,
+                   head_of_keys(k, size), head_of_keys(v, value_size), scoring, selected,
+                   value_scale, rounding,
                    sinks.empty() ? nullptr : &sinks[static_cast<std::size_t>(block.head)],
-                   out.RowBlock(row, block.count).ColumnBlock(block.head * size, size));
+                   out.RowBlock(row, block.count).ColumnBlock(block.head * value_size, value_size));
   });
 }
 
 int64_t CausalAttentionFlops(const AttentionHeads& heads, int64_t count, int64_t window) {
   const int64_t seen = window == 0 ? count : std::min(window, count);
   const int64_t pairs = seen * (seen + 1) / 2 + (count - seen) * seen;
-  return 4 * heads.query_heads * heads.head_size * pairs;
+  return 2 * heads.query_heads * (heads.head_size + heads.value_channels()) * pairs;
 }
 
 template void CausalAttention<float>(const AttentionHeads&, std::span<const Sequence>,

@@ -166,6 +166,7 @@ template <Activation activation>
 HWY_INLINE VF32 Activated(VF32 x) {
   const DF32 df;
   if constexpr (activation == Activation::kSilu) return TimesSigmoid(x, x);
+  if constexpr (activation == Activation::kSigmoid) return TimesSigmoid(hn::Set(df, 1.0f), x);
   if constexpr (activation == Activation::kSquaredRelu) {
     const VF32 positive = hn::Max(hn::Zero(df), x);
     return hn::Mul(positive, positive);
@@ -222,6 +223,8 @@ HWY_INLINE void ActivateAll(Activation activation, MatrixView<const T> gate, Mat
       return ActivateRows<Activation::kGeluTanh>(gate, up, out);
     case Activation::kSquaredRelu:
       return ActivateRows<Activation::kSquaredRelu>(gate, up, out);
+    case Activation::kSigmoid:
+      return ActivateRows<Activation::kSigmoid>(gate, up, out);
   }
 }
 void ActivateF32(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,

@@ -46,8 +46,9 @@ template <typename T>  // float or Bfloat16
 void LayerNorm(MatrixView<const float> x, std::span<const float> weight,
                std::span<const float> bias, float epsilon, MatrixView<T> y);
 
-// What an MLP does between its products. GELU is its approximation by tanh.
-enum class Activation { kSilu, kGeluTanh, kSquaredRelu };
+// What an MLP does between its products, and what gates are made of. GELU is its approximation by
+// tanh.
+enum class Activation { kSilu, kGeluTanh, kSquaredRelu, kSigmoid };
 
 // out[r][i] = activation(gate[r][i]) * up[r][i], in f32, rounded to T once; without the factor
 // where `up` has no rows. silu(x) = x / (1 + exp(-x)). Source: Hendrycks and Gimpel,

@@ -158,6 +158,7 @@ TYPED_TEST(ElementwiseTest, SwiGluKeepsNan) {
 TYPED_TEST(ElementwiseTest, OtherActivations) {
   const auto direct = [](Activation activation, double x) {
     if (activation == Activation::kSilu) return x / (1.0 + std::exp(-x));
+    if (activation == Activation::kSigmoid) return 1.0 / (1.0 + std::exp(-x));
     if (activation == Activation::kSquaredRelu) return x > 0 ? x * x : 0.0;
     const double u = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
     return 0.5 * x * (1.0 + std::tanh(u));
@@ -169,8 +170,8 @@ TYPED_TEST(ElementwiseTest, OtherActivations) {
       x.back() = As<TypeParam>(200.0f);
       const auto factor = RandomValues<TypeParam>(2 * width, -3.0f, 3.0f, 12);
       const MatrixView<const TypeParam> view(x.data(), 2, width);
-      for (const Activation activation :
-           {Activation::kSilu, Activation::kGeluTanh, Activation::kSquaredRelu}) {
+      for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh,
+                                          Activation::kSquaredRelu, Activation::kSigmoid}) {
         std::vector<TypeParam> gated(x.size()), plain(x.size());
         Activate<TypeParam>(activation, view, {factor.data(), 2, width}, {gated.data(), 2, width});
         Activate<TypeParam>(activation, view, {}, {plain.data(), 2, width});

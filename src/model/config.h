@@ -71,7 +71,10 @@ struct DecoderConfig {
   std::vector<int64_t> windows;  // 0: all tokens
   std::vector<bool> rotated;
   std::optional<QueryTemperature> temperature = {};
-  float score_scale = 0.0f;  // of q k^T; 0: 1 / sqrt(head size)
+  std::optional<LatentHeads> latent = {};
+  std::optional<DeltaNet> delta_net = {};  // of the layers that have one
+  std::vector<bool> recurrent = {};        // which these are, where there are any
+  float score_scale = 0.0f;                // of q k^T; 0: 1 / sqrt(head size)
   float residual_scale = 1.0f;
   float embedding_scale = 1.0f;
   float logit_scale = 1.0f;
@@ -97,6 +100,10 @@ struct DecoderConfig {
   }
   bool rotates(int64_t layer) const {
     return rotated.empty() || rotated[static_cast<std::size_t>(layer)];
+  }
+  // The layer has a DeltaNet in the place of attention.
+  bool recurs(int64_t layer) const {
+    return delta_net && recurrent[static_cast<std::size_t>(layer)];
   }
   int64_t query_width() const { return heads.query_width(); }
   int64_t key_value_width() const { return heads.key_value_width(); }

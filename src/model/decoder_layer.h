@@ -31,6 +31,10 @@ struct CacheQuantization {
   std::vector<float> value_scales = {};
 };
 
+// What latent attention is served with, whatever scales its checkpoint has: vLLM 0.32 loads none
+// of them (docs/formats/checkpoint.md).
+inline CacheQuantization ServedLatentCache() { return {}; }
+
 // How attention runs over a quantized cache.
 enum class AttentionArithmetic {
   kDequantized,  // K and V as numbers, all else as without a cache
@@ -42,7 +46,7 @@ enum class AttentionArithmetic {
 struct DecoderLayer {
   LayerSpec spec;
   std::array<Norm, kNormPlaceCount> norms;             // where the spec has them
-  std::array<FusedLinear, kLinearGroupCount> linears;  // by LinearGroup
+  std::array<FusedLinear, kLinearGroupCount> linears;  // by LinearGroup, where the spec has them
   std::map<std::string, std::vector<float>> plain;     // PlainTensors of the spec, by name
   std::optional<CacheQuantization> cache;
   AttentionArithmetic attention = AttentionArithmetic::kDequantized;  // where there is a cache
@@ -76,8 +80,12 @@ class LayerObserver {
 
 // Buffers of a batch, reused from batch to batch and layer to layer.
 struct BatchWorkspace {
-  OperandBuffer query_key_value;  // [tokens, query_key_value_width]
-  OperandBuffer attended;         // [tokens, query_width]
+  OperandBuffer projected;             // [tokens, what attention computes of the hidden states]
+  OperandBuffer attended;              // [tokens, inputs of o]
+  AlignedBuffer<float> rates;          // of a DeltaNet: [2, tokens, value heads]
+  OperandBuffer index;                 // of an indexer: its q and k
+  AlignedBuffer<float> index_weights;  // [tokens, heads]
+  AlignedBuffer<uint8_t> selected;     // [tokens, longest text]
 };
 
 // hidden [tokens, hidden] (f32, the residual stream) becomes the layer's output; of a layer with
@@ -91,7 +99,10 @@ void ForwardLayer(const DecoderLayer& layer, const RopeTables& rope,
                   const RoutedRows* routed = nullptr);
 
 // Multiply-adds, counted as two operations each, of a layer's attention over a text.
-int64_t AttentionFlops(const LayerSpec& spec, int64_t tokens);
+int64_t AttentionFlops(const AttentionBlock& attention, int64_t tokens);
+inline int64_t AttentionFlops(const LayerSpec& spec, int64_t tokens) {
+  return AttentionFlops(spec.attention, tokens);
+}
 
 // Rows of a batch that one thread takes through a chain of products at a time.
 int64_t TileRows(int64_t hidden);

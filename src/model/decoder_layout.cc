@@ -1,6 +1,7 @@
 #include "model/decoder_layout.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "base/error.h"
@@ -195,6 +196,16 @@ void PutExperts(const DecoderConfig& config, int64_t layer, const ExpertNames& n
     linear.module = prefix + std::string(names.shared) + last;
     (linear.group == LinearGroup::kDown ? linear.columns : linear.rows) = experts.shared_width;
   }
+}
+
+bool IsPredictor(const DecoderConfig& config, std::string_view name) {
+  if (name.starts_with("mtp.")) return true;
+  const std::string layers = config.names.body + "layers.";
+  if (!name.starts_with(layers)) return false;
+  int64_t layer = 0;
+  const char* const end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + layers.size(), end, layer);
+  return error == std::errc() && rest != end && *rest == '.' && layer >= config.layers;
 }
 
 bool IsRotaryTable(std::string_view name) {

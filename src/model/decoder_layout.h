@@ -58,6 +58,10 @@ struct ExpertNames {
 void PutExperts(const DecoderConfig& config, int64_t layer, const ExpertNames& names,
                 LayerSpec& spec);
 
+// Whether a tensor is one of the layers that predict further tokens (MTP): below "mtp.", or of a
+// layer after the last of the decoder. Serving engines load them to speculate, and not otherwise.
+bool IsPredictor(const DecoderConfig& config, std::string_view name);
+
 // Tables of the rotary embedding: frequencies, and cosines and sines of every position. Source:
 // vLLM 0.32, models/utils.py (AutoWeightsLoader), which leaves the same ones out.
 bool IsRotaryTable(std::string_view name);

@@ -1,5 +1,7 @@
 #include "model/experts_reading.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "model/decoder_reading.h"
 
@@ -78,6 +80,20 @@ void ChooseExpertLayers(const std::function<bool(int64_t layer)>& has, DecoderCo
   for (int64_t layer = 0; layer < result.layers; ++layer) {
     result.experts.layers[static_cast<std::size_t>(layer)] = has(layer);
   }
+}
+
+void ReadSparseLayers(const Json& config, std::string_view what, DecoderConfig& result) {
+  const int64_t step = OptionalInt(config, "decoder_sparse_step", what).value_or(1);
+  if (step < 1) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"decoder_sparse_step\" is {}, expected 1 or more", what,
+         step);
+  }
+  const Json* dense = OptionalArray(config, "mlp_only_layers", what);
+  const auto has = [&](int64_t layer) {
+    const bool named = dense != nullptr && std::ranges::find(*dense, Json(layer)) != dense->end();
+    return !named && (layer + 1) % step == 0;
+  };
+  ChooseExpertLayers(has, result);
 }
 
 }  // namespace narrow

@@ -37,4 +37,8 @@ void ReadGroupedRouting(const Json& config, std::string_view what, DecoderConfig
 // Leaves experts to the layers that `has` names.
 void ChooseExpertLayers(const std::function<bool(int64_t layer)>& has, DecoderConfig& result);
 
+// Of Qwen's MoE models: layers that "mlp_only_layers" names, and all but every last of
+// "decoder_sparse_step", are dense. Throws: kCorruptInput.
+void ReadSparseLayers(const Json& config, std::string_view what, DecoderConfig& result);
+
 }  // namespace narrow

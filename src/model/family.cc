@@ -16,14 +16,16 @@ namespace {
 
 std::span<const ModelFamily> Families() {
   static const std::array families = {
-      LlamaFamily(),     Qwen2Family(),      Qwen3Family(),      MistralFamily(),
-      MinistralFamily(), Ministral3Family(), Phi3Family(),       Olmo2Family(),
-      Olmo3Family(),     GraniteFamily(),    Glm4Family(),       SmolLm3Family(),
-      Ernie45Family(),   SeedOssFamily(),    Exaone4Family(),    HunYuanDenseFamily(),
-      GemmaFamily(),     Gemma2Family(),     Gemma3Family(),     Starcoder2Family(),
-      NemotronFamily(),  CohereFamily(),     Cohere2Family(),    Qwen2MoeFamily(),
-      Qwen3MoeFamily(),  MixtralFamily(),    MiniMaxM2Family(),  OlmoeFamily(),
-      Glm4MoeFamily(),   GptOssFamily(),     GraniteMoeFamily(), Llama4Family(),
+      LlamaFamily(),       Qwen2Family(),      Qwen3Family(),      MistralFamily(),
+      MinistralFamily(),   Ministral3Family(), Phi3Family(),       Olmo2Family(),
+      Olmo3Family(),       GraniteFamily(),    Glm4Family(),       SmolLm3Family(),
+      Ernie45Family(),     SeedOssFamily(),    Exaone4Family(),    HunYuanDenseFamily(),
+      GemmaFamily(),       Gemma2Family(),     Gemma3Family(),     Starcoder2Family(),
+      NemotronFamily(),    CohereFamily(),     Cohere2Family(),    Qwen2MoeFamily(),
+      Qwen3MoeFamily(),    MixtralFamily(),    MiniMaxM2Family(),  OlmoeFamily(),
+      Glm4MoeFamily(),     GptOssFamily(),     GraniteMoeFamily(), Llama4Family(),
+      Qwen35Family(),      Qwen35MoeFamily(),  Qwen3NextFamily(),  DeepseekV3Family(),
+      DeepseekV32Family(), GlmMoeDsaFamily(),
   };
   return families;
 }
@@ -101,6 +103,7 @@ class WeightCheck {
 
   // Scales of the KV cache, which all layers have or none has, and of attention in FP8.
   void AttentionScalesOf(const LayerSpec& layer) {
+    if (!layer.caches()) return;
     const auto names = FindCacheScales(checkpoint_, layer);
     if (names) {
       const AttentionHeads& heads = layer.attention.heads;
@@ -268,6 +271,16 @@ std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& 
   return layers;
 }
 
+std::set<std::string> LinearsKeptAsStored(const ModelFamily& family, const DecoderConfig& config) {
+  std::set<std::string> kept;
+  for (const LayerSpec& layer : LayersOf(family, config)) {
+    for (const LinearSpec& linear : layer.linears) {
+      if (linear.treatment == LinearSpec::Treatment::kAsStored) kept.insert(linear.module);
+    }
+  }
+  return kept;
+}
+
 void SettleExperts(const ModelFamily& family, DecoderConfig& config,
                    const std::function<bool(const std::string&)>& has) {
   const auto& layers = config.experts.layers;
@@ -312,8 +325,7 @@ std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderCo
   check.Tensor(model.lm_head, {config.vocabulary, config.hidden});
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);
-    for (const NamedVector& norm : NormTensors(layer)) check.Tensor(norm.name, {norm.size});
-    for (const PlainTensor& tensor : PlainTensors(layer)) check.Tensor(tensor.name, tensor.shape);
+    for (const NamedShape& tensor : SmallTensors(layer)) check.Tensor(tensor.name, tensor.shape);
     for (const LinearSpec& linear : layer.linears) check.Linear(linear);
     check.Groups(layer);
     for (int64_t e = 0; layer.experts && e < layer.experts->count; ++e) {

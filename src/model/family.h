@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,9 @@ struct ModelFamily {
   // Whether predictions collapse in a text that does not begin with the begin of text, so that
   // evaluation puts one at the start of every window.
   bool begins_windows = false;
+  // Whether checkpoints may hold layers that predict further tokens (IsPredictor), which are
+  // copied.
+  bool predicts_further = false;
   // Whether vLLM 0.32 loads FP8 experts with static scales of a family, by the names of each
   // expert; where it does not, they stay as they are.
   enum class Experts { kQuantized, kKept } experts = Experts::kQuantized;
@@ -43,6 +47,9 @@ std::span<const ModelFamily> ModelFamilies();
 
 // Of all layers.
 std::vector<LayerSpec> LayersOf(const ModelFamily& family, const DecoderConfig& config);
+
+// Modules of the linears that stay as they are whatever is asked for.
+std::set<std::string> LinearsKeptAsStored(const ModelFamily& family, const DecoderConfig& config);
 
 // How the checkpoint stores experts, told by the tensors it has: `has` asks for one. What is
 // missing is missed as the family stores it.

@@ -20,6 +20,10 @@ std::vector<GroupSpec> GroupsOf(const LayerSpec& layer) {
   return groups;
 }
 
+bool HasGroup(const LayerSpec& layer, LinearGroup id) {
+  return std::ranges::find(layer.linears, id, &LinearSpec::group) != layer.linears.end();
+}
+
 GroupSpec GroupOf(const LayerSpec& layer, LinearGroup id) {
   const std::vector<GroupSpec> groups = GroupsOf(layer);
   const auto group = std::ranges::find(groups, id, &GroupSpec::id);

@@ -27,6 +27,9 @@ struct GroupSpec {
 std::vector<GroupSpec> GroupsOf(const LayerSpec& layer);
 std::vector<GroupSpec> GroupsOf(LayerSpec&&) = delete;
 
+// Whether a layer has linears of a group.
+bool HasGroup(const LayerSpec& layer, LinearGroup id);
+
 // One of them. REQUIRES: the layer has linears of it.
 GroupSpec GroupOf(const LayerSpec& layer, LinearGroup id);
 GroupSpec GroupOf(LayerSpec&&, LinearGroup) = delete;

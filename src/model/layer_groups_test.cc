@@ -27,7 +27,7 @@ TEST(LayerGroups, CountTheWeightsOfTheModelCard) {
 TEST(LayerGroups, EveryLinearIsInItsGroupOnce) {
   const LayerSpec layer = Layer8B();
   const std::vector<GroupSpec> groups = GroupsOf(layer);
-  ASSERT_EQ(groups.size(), kLinearGroupCount);
+  ASSERT_EQ(groups.size(), kLinearGroups.size());
   std::size_t linears = 0;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     EXPECT_EQ(groups[g].id, kLinearGroups[g]);
@@ -66,7 +66,7 @@ TEST(LayerGroups, AFamilyMayLackOne) {
   std::erase_if(layer.linears, [](const LinearSpec& linear) {
     return linear.group == LinearGroup::kAttentionOutput;
   });
-  EXPECT_EQ(GroupsOf(layer).size(), kLinearGroupCount - 1);
+  EXPECT_EQ(GroupsOf(layer).size(), kLinearGroups.size() - 1);
   EXPECT_EQ(GroupsOf(layer)[1].id, LinearGroup::kGateUp);
   EXPECT_THROW(GroupOf(layer, LinearGroup::kAttentionOutput), Error);
 }

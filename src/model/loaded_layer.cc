@@ -165,7 +165,7 @@ LoadedLayer::LoadedLayer(StoredLayer stored, ComputeType compute)
   }
   for (const StoredVector& tensor : stored_.plain) runnable_.plain[tensor.name] = tensor.values;
   runnable_.cache = cache_ = stored_.cache;
-  for (const LinearGroup group : kLinearGroups) PackGroup(group);
+  for (const GroupSpec& group : GroupsOf(stored_.spec)) PackGroup(group.id);
 }
 
 void LoadedLayer::PackGroup(LinearGroup group) {
@@ -273,10 +273,9 @@ void LoadedLayer::CopyUnchanged(const StoredBytesSink& sink) const {
   for (const StoredLinear& linear : stored_.linears) {
     if (linear.bias && !linear.spec.part) copy(*linear.bias);
   }
-  for (const LinearGroup group : kLinearGroups) {
-    const auto& linears = Linears(group);
-    if (linears.empty() || linears.front().spec.part) continue;
-    if (!runnable_.Linear(group).scales()) CopyGroup(group, sink);
+  for (const GroupSpec& group : GroupsOf(stored_.spec)) {
+    if (group.linears.front().part) continue;
+    if (!runnable_.Linear(group.id).scales()) CopyGroup(group.id, sink);
   }
 }
 

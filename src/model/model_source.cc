@@ -1,5 +1,6 @@
 #include "model/model_source.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "formats/stored_schemes.h"
@@ -81,6 +82,8 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
   if (described.multimodal) {
     source.config.names = LanguageNames(has, directory.string());
     source.config.others = OtherTensors(*source.checkpoint, source.config.names);
+  } else if (source.family->predicts_further) {
+    source.config.others = PredictorTensors(*source.checkpoint, source.config);
   }
   if (source.config.prediction_layers > 0) {
     const std::vector<OtherTensor> after = TensorsAfterLayers(*source.checkpoint, source.config);
@@ -108,7 +111,10 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
 }
 
 bool HasFloat8Cache(const ModelSource& model) {
-  return FindCacheScales(*model.checkpoint, model.family->layer(model.config, 0)).has_value();
+  const std::vector<LayerSpec> layers = LayersOf(*model.family, model.config);
+  return std::ranges::any_of(layers, [&](const LayerSpec& layer) {
+    return layer.caches() && FindCacheScales(*model.checkpoint, layer).has_value();
+  });
 }
 
 ComputeType ChooseComputeType(DataType data_type) {

@@ -24,16 +24,37 @@ enum class WeightRole {
   kDown,
   kFinalNorm,
   kLmHead,
-  kQueryKeyValue,  // stored as one matrix: rows of q, then of k, then of v
-  kGateUp,         // stored as one matrix: rows of gate, then of up
+  kQueryKeyValue,       // stored as one matrix: rows of q, then of k, then of v
+  kGateUp,              // stored as one matrix: rows of gate, then of up
+  kQueryLatent,         // of latent attention: hidden to the latent of q
+  kKeyValueLatent,      // hidden to the latent of k and v, and the part of k that turns
+  kQueryFromLatent,     // the latent of q to q
+  kKeyValueFromLatent,  // the latent of k and v to k and v
+  kDeltaInput,  // of a DeltaNet: hidden to q, k, v, and the output gate where it is with them
+  kDeltaGate,   // hidden to the output gate
+  kDeltaRates,  // hidden to what says how fast the state is written and forgotten
+  kIndexer,     // of sparse attention: what keys are chosen by
 };
+inline constexpr auto kLastWeightRole = WeightRole::kIndexer;
 
-// Linears that read the same input and run as one product; serving engines fuse them too.
-enum class LinearGroup { kQueryKeyValue, kAttentionOutput, kGateUp, kDown };
+// Linears that read the same input and run as one product; serving engines fuse them too. Which of
+// them a layer has, and in which order they run, its spec says (GroupsOf).
+enum class LinearGroup {
+  kQueryKeyValue,  // all that attention computes of the hidden states
+  kAttentionOutput,
+  kGateUp,
+  kDown,
+  kQueryFromLatent,
+  kKeyValueFromLatent,
+  kDeltaRates,
+  kIndexQueries,  // of an indexer: of the latent of q
+  kIndexKeys,     // of the hidden states
+};
+inline constexpr std::size_t kLinearGroupCount = 9;
+// Those of a layer with plain attention and a dense MLP.
 inline constexpr std::array<LinearGroup, 4> kLinearGroups = {
     LinearGroup::kQueryKeyValue, LinearGroup::kAttentionOutput, LinearGroup::kGateUp,
     LinearGroup::kDown};
-inline constexpr std::size_t kLinearGroupCount = kLinearGroups.size();
 
 // Presence of a bias vector.
 enum class Bias { kNone, kPresent };
@@ -59,6 +80,8 @@ struct LinearSpec {
   int64_t rows = 0;     // outputs
   int64_t columns = 0;  // inputs
   Bias bias = Bias::kNone;
+  // kAsStored: whatever is asked for, since serving engines keep it, too.
+  enum class Treatment { kQuantized, kAsStored } treatment = Treatment::kQuantized;
   std::optional<TensorPart> part = {};  // nothing: weight() and bias_name() are its tensors
 
   std::string weight() const { return module + ".weight"; }

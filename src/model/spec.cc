@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace narrow {
 namespace {
 
@@ -12,6 +14,12 @@ void AddTensors(const NormSpec& norm, std::vector<NamedVector>& tensors) {
 
 }  // namespace
 
+const std::string& LayerSpec::Parameter(ParameterRole role) const {
+  const auto found = std::ranges::find(parameters, role, &ParameterSpec::role);
+  NARROW_CHECK(found != parameters.end());
+  return found->name;
+}
+
 std::vector<NamedVector> NormTensors(const LayerSpec& layer, std::span<const NormPlace> places) {
   std::vector<NamedVector> tensors;
   for (const NormPlace place : places) {
@@ -20,14 +28,26 @@ std::vector<NamedVector> NormTensors(const LayerSpec& layer, std::span<const Nor
   return tensors;
 }
 
-std::vector<NamedVector> NormTensors(const LayerSpec& layer) {
-  std::vector<NamedVector> tensors = NormTensors(layer, kAttentionNorms);
-  std::ranges::move(NormTensors(layer, kMlpNorms), std::back_inserter(tensors));
+std::vector<NamedShape> SmallTensors(const LayerSpec& layer) {
+  std::vector<NamedShape> tensors;
+  const auto add_norms = [&](std::span<const NormPlace> places) {
+    for (const NamedVector& norm : NormTensors(layer, places)) {
+      tensors.push_back({norm.name, {norm.size}});
+    }
+  };
+  add_norms(kAttentionNorms);
+  for (const PlainTensor& tensor : PlainTensors(layer)) {
+    tensors.push_back({tensor.name, tensor.shape});
+  }
+  add_norms(kMlpNorms);
   return tensors;
 }
 
 std::vector<PlainTensor> PlainTensors(const LayerSpec& layer) {
   std::vector<PlainTensor> tensors;
+  for (const ParameterSpec& parameter : layer.parameters) {
+    tensors.push_back({parameter.name, parameter.shape});
+  }
   if (layer.mlp && !layer.mlp->token_gate.empty()) {
     tensors.push_back({layer.mlp->token_gate + ".weight", {1, layer.hidden}});
   }
@@ -72,7 +92,19 @@ std::vector<NamedVector> FinalNormTensors(const ModelSpec& model) {
   return tensors;
 }
 
+CacheWidths CacheWidthsOf(const LayerSpec& layer) {
+  const AttentionHeads& heads = layer.attention.heads;
+  if (layer.attention.As<DirectHeads>() != nullptr) {
+    return {heads.query_width(), heads.key_value_width(), heads.value_width()};
+  }
+  const auto* latent = layer.attention.As<LatentHeads>();
+  return {0, latent != nullptr ? latent->key_value_latent + latent->turned : 0, 0};
+}
+
 BasisFreedom FreedomOf(const LayerSpec& layer) {
+  // A gate multiplies channels of V as they are; other forms have their own caches.
+  const auto* direct = layer.attention.As<DirectHeads>();
+  if (direct == nullptr || direct->gate != DirectHeads::OutputGate::kNone) return {};
   // Rows with a bias keep their basis, and so do rows that lie in one matrix.
   const auto plain = [&](WeightRole role) {
     const auto linear = std::ranges::find(layer.linears, role, &LinearSpec::role);

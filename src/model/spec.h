@@ -7,8 +7,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "device/delta_net.h"
+#include "device/key_selection.h"
 #include "device/operations.h"
 #include "kernels/attention_heads.h"
 #include "model/roles.h"
@@ -36,10 +39,25 @@ struct NormSpec {
 };
 
 // Where a layer norms, in the order in which a checkpoint is written.
-enum class NormPlace { kBeforeAttention, kQuery, kKey, kAfterAttention, kBeforeMlp, kAfterMlp };
-inline constexpr std::size_t kNormPlaceCount = 6;
-inline constexpr std::array kAttentionNorms = {NormPlace::kBeforeAttention, NormPlace::kQuery,
-                                               NormPlace::kKey, NormPlace::kAfterAttention};
+// kQueryLatent, kKeyValueLatent: of latent attention's latents; kAttended: of the heads that a
+// DeltaNet puts out; kIndexKey: of the keys of an indexer.
+enum class NormPlace {
+  kBeforeAttention,
+  kQuery,
+  kKey,
+  kAfterAttention,
+  kBeforeMlp,
+  kAfterMlp,
+  kQueryLatent,
+  kKeyValueLatent,
+  kAttended,
+  kIndexKey,
+};
+inline constexpr std::size_t kNormPlaceCount = 10;
+inline constexpr std::array kAttentionNorms = {
+    NormPlace::kBeforeAttention, NormPlace::kQueryLatent,   NormPlace::kKeyValueLatent,
+    NormPlace::kIndexKey,        NormPlace::kQuery,         NormPlace::kKey,
+    NormPlace::kAttended,        NormPlace::kAfterAttention};
 inline constexpr std::array kMlpNorms = {NormPlace::kBeforeMlp, NormPlace::kAfterMlp};
 
 struct RotarySpec {
@@ -57,7 +75,34 @@ struct QueryTemperature {
   double positions = 1.0;
 };
 
+// Heads of Q, K and V as products of the hidden states.
+struct DirectHeads {
+  // kByHead: attention's output times sigmoid of a gate, which q_proj computes along with each
+  // head: rows of q, then as many of the gate. Source: transformers 5, models/qwen3_next.
+  enum class OutputGate { kNone, kByHead } gate = OutputGate::kNone;
+};
+
+// Heads of Q, K and V from two latents: the first `plain` channels of each head of q and k, and v,
+// are products of normed latents; the last `turned` channels of k are computed of the hidden
+// states, rotated, and shared by the heads. The cache holds the latent and those. Source:
+// DeepSeek-AI, DeepSeek-V2, 2024, section 2.1; transformers 5, models/deepseek_v3.
+struct LatentHeads {
+  // Which keys a query sees: the `keys.count` of highest score. The first channels of its heads
+  // turn, as many as of attention's. Source: DeepSeek-AI, DeepSeek-V3.2, 2025.
+  struct Indexer {
+    KeyScores keys;
+    RotaryPairs pairs = RotaryPairs::kHalves;
+  };
+  int64_t query_latent = 0;
+  int64_t key_value_latent = 0;
+  int64_t plain = 0;
+  int64_t turned = 0;
+  std::optional<Indexer> indexer = {};  // nothing: a query sees all keys up to its own
+};
+
 struct AttentionBlock {
+  std::variant<DirectHeads, LatentHeads, DeltaNet> form;
+  // Of softmax attention: a DeltaNet has none of what follows but residual_scale.
   AttentionHeads heads;
   AttentionScores scores = 1.0f;
   std::optional<RotarySpec> rotary;  // nothing: positions do not count
@@ -65,6 +110,19 @@ struct AttentionBlock {
   std::optional<QueryTemperature> temperature;
   float residual_scale = 1.0f;  // of what it adds
   std::string sinks = {};       // tensor [query heads]: scores without a value; "": none
+
+  template <typename Form>
+  const Form* As() const {
+    return std::get_if<Form>(&form);
+  }
+};
+
+// What is computed with beside matrices, norms and biases; small.
+enum class ParameterRole { kConvolution, kDecayLog, kDecayBias };
+struct ParameterSpec {
+  ParameterRole role = ParameterRole::kConvolution;
+  std::string name;  // its tensor
+  Shape shape;
 };
 
 // gate sigmoid(alpha gate) (1 + up), of a gate of at most `limit` and an up within +-limit.
@@ -138,8 +196,13 @@ struct LayerSpec {
   // kAttention: the MLP reads what attention reads, its norm included.
   enum class MlpInput { kResidual, kAttention } mlp_input = MlpInput::kResidual;
   std::array<std::optional<NormSpec>, kNormPlaceCount> norms;
+  std::vector<ParameterSpec> parameters;
   std::vector<LinearSpec> linears;
 
+  // K and V of its tokens are cached. One expert by itself (ExpertLayer) has no attention.
+  bool caches() const { return !attention_module.empty() && attention.As<DeltaNet>() == nullptr; }
+  // The tensor of a parameter. REQUIRES: there is one.
+  const std::string& Parameter(ParameterRole role) const;
   std::optional<NormSpec>& Norm(NormPlace place) { return norms[static_cast<std::size_t>(place)]; }
   const std::optional<NormSpec>& Norm(NormPlace place) const {
     return norms[static_cast<std::size_t>(place)];
@@ -148,7 +211,13 @@ struct LayerSpec {
 
 // The tensors of the norms in some places: weights, each with its bias.
 std::vector<NamedVector> NormTensors(const LayerSpec& layer, std::span<const NormPlace> places);
-std::vector<NamedVector> NormTensors(const LayerSpec& layer);  // all
+
+// All tensors of a layer but those of its linears.
+struct NamedShape {
+  std::string name;
+  Shape shape;
+};
+std::vector<NamedShape> SmallTensors(const LayerSpec& layer);
 
 // What its blocks name of plain tensors.
 std::vector<PlainTensor> PlainTensors(const LayerSpec& layer);
@@ -176,6 +245,15 @@ struct ModelSpec {
 
 // The tensors of the final norm.
 std::vector<NamedVector> FinalNormTensors(const ModelSpec& model);
+
+// Channels of a token that calibration sees of Q, K and V: of latent attention the latent and the
+// part of K that turns, as K; 0 where there is nothing.
+struct CacheWidths {
+  int64_t queries = 0;
+  int64_t keys = 0;
+  int64_t values = 0;
+};
+CacheWidths CacheWidthsOf(const LayerSpec& layer);
 
 // What the basis of a layer's heads may do and leave the layer the same function: turn and scale
 // pairs of channels of K (and Q), mix the channels of V (and o).

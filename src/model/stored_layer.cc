@@ -38,8 +38,10 @@ StoredLinear OpenLinear(const CheckpointReader& checkpoint, const SourceSchemes&
 // Nothing when the checkpoint has no cache scales.
 std::optional<CacheQuantization> ReadCacheScales(const CheckpointReader& checkpoint,
                                                  const LayerSpec& spec) {
+  if (!spec.caches()) return std::nullopt;
   const auto names = FindCacheScales(checkpoint, spec);
   if (!names) return std::nullopt;
+  if (spec.attention.As<LatentHeads>() != nullptr) return ServedLatentCache();
   CacheQuantization cache;
   const auto read = [&](const std::string& name, float& one, std::vector<float>& of_heads) {
     std::vector<float> scales = ReadScales(checkpoint, name);

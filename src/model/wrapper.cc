@@ -6,14 +6,16 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/decoder_layout.h"
 
 namespace narrow {
 namespace {
 
-constexpr std::array<std::string_view, 6> kWrappers = {
+constexpr std::array<std::string_view, 8> kWrappers = {
     "Gemma3ForConditionalGeneration",    "LlavaForConditionalGeneration",
     "LlavaNextForConditionalGeneration", "Mistral3ForConditionalGeneration",
-    "Qwen2VLForConditionalGeneration",   "Qwen2_5_VLForConditionalGeneration"};
+    "Qwen2VLForConditionalGeneration",   "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration",   "Qwen3_5MoeForConditionalGeneration"};
 
 // model_type of a language part, and of the model it is on its own.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kSameModels = {
@@ -104,16 +106,35 @@ std::vector<OtherTensor> TensorsAfterLayers(const CheckpointReader& checkpoint,
   return others;
 }
 
-std::vector<OtherTensor> OtherTensors(const CheckpointReader& checkpoint,
-                                      const TensorNames& names) {
+namespace {
+
+std::vector<OtherTensor> TensorsThat(const CheckpointReader& checkpoint,
+                                     const std::function<bool(const std::string&)>& are) {
   constexpr std::string_view kWeight = ".weight";
   std::vector<OtherTensor> others;
   for (const CheckpointReader::TensorLocation& tensor : checkpoint.tensors()) {
     const std::string& name = tensor.entry.name;
-    if (name.starts_with(names.body) || name == names.head + std::string(kWeight)) continue;
-    others.push_back(Other(tensor.entry));
+    if (!are(name)) continue;
+    const bool matrix = name.ends_with(kWeight) && tensor.entry.shape.size() == 2;
+    others.push_back({name, tensor.entry.bytes(),
+                      matrix ? name.substr(0, name.size() - kWeight.size()) : std::string()});
   }
   return others;
+}
+
+}  // namespace
+
+std::vector<OtherTensor> OtherTensors(const CheckpointReader& checkpoint,
+                                      const TensorNames& names) {
+  return TensorsThat(checkpoint, [&](const std::string& name) {
+    return !name.starts_with(names.body) && name != names.head + ".weight";
+  });
+}
+
+std::vector<OtherTensor> PredictorTensors(const CheckpointReader& checkpoint,
+                                          const DecoderConfig& config) {
+  return TensorsThat(checkpoint,
+                     [&](const std::string& name) { return IsPredictor(config, name); });
 }
 
 }  // namespace narrow

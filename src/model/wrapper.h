@@ -33,4 +33,8 @@ std::vector<OtherTensor> TensorsAfterLayers(const CheckpointReader& checkpoint,
 // All tensors that are not the language part's, in the checkpoint's order.
 std::vector<OtherTensor> OtherTensors(const CheckpointReader& checkpoint, const TensorNames& names);
 
+// Those of a decoder alone that predict further tokens (IsPredictor).
+std::vector<OtherTensor> PredictorTensors(const CheckpointReader& checkpoint,
+                                          const DecoderConfig& config);
+
 }  // namespace narrow

@@ -29,10 +29,7 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
                 const LayerSpec& layer_spec, JobWork& work) {
   const LayerSpec layer = WithExperts(layer_spec);
   int64_t unchanged = 0;
-  for (const NamedVector& norm : NormTensors(layer)) {
-    unchanged += BytesOf(model, norm.name, norm.size);
-  }
-  for (const PlainTensor& tensor : PlainTensors(layer)) {
+  for (const NamedShape& tensor : SmallTensors(layer)) {
     unchanged += BytesOf(model, tensor.name, *CheckedProduct(tensor.shape));
   }
   int64_t read = 0, codes = 0;
@@ -61,7 +58,8 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
     }
   }
   work.layer_bytes += unchanged + read;
-  work.layer_output_bytes += unchanged + codes + 3 * kScaleBytes;  // and those of Q, K and V
+  const int64_t cached = layer.caches() ? 3 * kScaleBytes : 0;  // scales of Q, K and V
+  work.layer_output_bytes += unchanged + codes + cached;
 }
 
 double StreamFlops(const JobShape& shape, int64_t tokens, int64_t length) {

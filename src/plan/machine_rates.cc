@@ -128,6 +128,9 @@ DecoderLayer LayerOfNumbers(const LayerSpec& spec, ComputeType compute) {
     const std::vector<float> ones(static_cast<std::size_t>(spec.norms[place]->size), 1.0f);
     layer.norms[place] = Norm(*spec.norms[place], ones);
   }
+  for (const PlainTensor& tensor : PlainTensors(spec)) {
+    layer.plain[tensor.name].assign(static_cast<std::size_t>(*CheckedProduct(tensor.shape)), 0.5f);
+  }
   for (const GroupSpec& group : GroupsOf(spec)) {
     PackedWeights packed(compute, group.rows, group.columns);
     OperandBuffer memory;
@@ -156,7 +159,7 @@ void MeasureLayer(const MeasuredShape& shape, MachineRates& rates) {
   double operations = static_cast<double>(rows * LinearFlopsPerToken(spec));
   for (int64_t first = 0; first < rows; first += length) {
     sequences.push_back({first, std::min(length, rows - first)});
-    operations += static_cast<double>(AttentionFlops(spec, sequences.back().count));
+    operations += static_cast<double>(AttentionFlops(spec.attention, sequences.back().count));
   }
   const AlignedBuffer<float> start = Numbers(rows * config.hidden);
   AlignedBuffer<float> hidden(rows * config.hidden);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -213,6 +214,13 @@ const char* Name(MemoryUse use) {
                                         "sums and outcomes of tokens"};
   static_assert(kNames.size() == static_cast<std::size_t>(MemoryUse::kTokenSums) + 1);
   return kNames[static_cast<std::size_t>(use)];
+}
+
+LayerSpec JobShape::layer() const {
+  std::vector<LayerSpec> layers = LayersOf(*family, config);
+  const auto has = [](const LayerSpec& layer) { return layer.experts.has_value(); };
+  if (std::ranges::any_of(layers, has)) std::erase_if(layers, std::not_fn(has));
+  return *std::ranges::max_element(layers, {}, &LayerWeightCount);
 }
 
 int64_t Total(const std::vector<MemoryPart>& parts) {

@@ -39,12 +39,9 @@ struct JobShape {
   int64_t resident_before_bytes =
       0;  // of the process when the plan is made: program, tokenizer, texts
 
-  // Any: all have the same shapes, but for those that have no experts where others do.
-  LayerSpec layer() const {
-    const auto& with = config.experts.layers;
-    const auto first = std::find(with.begin(), with.end(), true);
-    return family->layer(config, first == with.end() ? 0 : first - with.begin());
-  }
+  // The one with the most weights, among those with experts where there are any; of equal ones the
+  // first.
+  LayerSpec layer() const;
 };
 
 // What memory is for; Name has the words.

@@ -34,9 +34,11 @@ LayerCalibration::LayerCalibration(const LayerSpec& spec, LayerHessians hessians
   }
   queries_.wanted = keys_.wanted = basis_.keys.has_value();
   queries_.stride = keys_.stride = kKeyBasisTokenStride;
-  queries_.columns = spec.attention.heads.query_width();
+  const CacheWidths widths = CacheWidthsOf(spec);
+  queries_.columns = widths.queries;
   values_.wanted = basis_.values.has_value();
-  keys_.columns = values_.columns = spec.attention.heads.key_value_width();
+  keys_.columns = widths.keys;
+  values_.columns = widths.values;
   queries_.maxima.Reset(queries_.columns);
   keys_.maxima.Reset(keys_.columns);
   values_.maxima.Reset(values_.columns);

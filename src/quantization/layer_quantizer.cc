@@ -119,9 +119,10 @@ class LayerQuantizer {
       statistics_.ranges = ChangeRanges(basis_, statistics_.ranges, heads_);
     }
     LayerFacts facts;
-    for (const LinearGroup group : kLinearGroups) {
+    for (const GroupSpec& spec : GroupsOf(layer_.spec())) {
+      const LinearGroup group = spec.id;
       // In the order of the forward step: what comes after q/k/v is not quantized yet.
-      const bool cached = attends && options_.cache == CacheScheme::kFp8;
+      const bool cached = options_.cache == CacheScheme::kFp8 && layer_.spec().caches();
       if (group == LinearGroup::kAttentionOutput && cached) {
         facts.cache = SetCache();
         if (step) step(std::nullopt);
@@ -204,9 +205,20 @@ class LayerQuantizer {
     CacheFacts cache;
     cache.attention_module = layer_.spec().attention_module;
     cache.key_amax = LargestOf(statistics_.ranges.keys);
-    cache.value_amax = LargestOf(statistics_.ranges.values);
+    if (!statistics_.ranges.values.empty()) {
+      cache.value_amax = LargestOf(statistics_.ranges.values);
+    }
     cache.key_scale = std::max(ActivationScale(cache.key_amax), options_.min_cache_scale);
     cache.value_scale = std::max(ActivationScale(cache.value_amax), options_.min_cache_scale);
+    if (layer_.spec().attention.As<LatentHeads>() != nullptr) {
+      // One scale for all that is cached of a token. What runs has the one that is served with.
+      cache.value_amax = cache.key_amax;
+      cache.value_scale = cache.key_scale;
+      cache.query_scale = 1.0f;
+      layer_.SetCache(ServedLatentCache());
+      layer_.SetAttention(options_.attention);
+      return cache;
+    }
     cache.query_amax = LargestOf(statistics_.ranges.queries);
     cache.query_scale = ActivationScale(cache.query_amax);
     layer_.SetCache({cache.key_scale, cache.value_scale, cache.query_scale});

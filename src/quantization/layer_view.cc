@@ -66,9 +66,9 @@ void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme&
   const bool deployed = layer.requantized();
   NARROW_CHECK(!deployed || view.weights == LayerView::Weights::kDeployed);
   if (!deployed && view.weights == LayerView::Weights::kDeployed) {
-    for (const LinearGroup group : kLinearGroups) {
-      const std::optional<LinearScales> stored = layer.runnable().Linear(group).scales();
-      if (stored) Deploy(layer, group, *stored, scheme);
+    for (const GroupSpec& group : GroupsOf(layer.spec())) {
+      const std::optional<LinearScales> stored = layer.runnable().Linear(group.id).scales();
+      if (stored) Deploy(layer, group.id, *stored, scheme);
     }
   }
   layer.Run(view.inputs, view.cache, view.attention);

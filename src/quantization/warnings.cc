@@ -230,4 +230,15 @@ std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers
   return warnings;
 }
 
+std::optional<std::string> LatentCacheRemark(const ModelFamily& family, const DecoderConfig& config,
+                                             CacheScheme cache) {
+  const LayerSpec layer = family.layer(config, 0);
+  if (cache == CacheScheme::kNone || layer.attention.As<LatentHeads>() == nullptr) {
+    return std::nullopt;
+  }
+  return "vLLM 0.32 loads no scale for the cache of latent attention, under any name, and takes "
+         "1.0: "
+         "so does the deployed figure; k_scale is written for servers that read it";
+}
+
 }  // namespace narrow

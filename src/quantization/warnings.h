@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "model/family.h"
 #include "quantization/layer_quantizer.h"
 #include "text/token_stream.h"
 
@@ -45,5 +47,9 @@ inline constexpr int64_t kFewExpertTokens = 16;
 // which counts the rest, so that there are eleven at most. Layers as of the whole model, in order.
 std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers,
                                               const TokenVariety& calibration);
+
+// What is to be said of the cache of latent attention, where it is quantized.
+std::optional<std::string> LatentCacheRemark(const ModelFamily& family, const DecoderConfig& config,
+                                             CacheScheme cache);
 
 }  // namespace narrow

@@ -25,7 +25,13 @@ LayerShares SharesOf(const LayerFacts& facts, double sum) {
     layer.parts.push_back({PartId(group), error, share});
     layer.share += share;
   };
-  for (const LinearGroup group : kLinearGroups) add(group, facts.errors->Group(group));
+  for (std::size_t index = 0; index < kLinearGroupCount; ++index) {
+    const auto group = static_cast<LinearGroup>(index);
+    const bool usual = std::ranges::count(kLinearGroups, group) > 0;
+    if (usual || std::ranges::count(facts.linears, group, &LinearFacts::group) > 0) {
+      add(group, facts.errors->Group(group));
+    }
+  }
   if (facts.cache) add(std::nullopt, facts.errors->cache);
   layer.all = facts.errors->all;
   return layer;
@@ -58,6 +64,15 @@ std::string_view PartId(std::optional<LinearGroup> group) {
       return "gate_up";
     case LinearGroup::kDown:
       return "down";
+    case LinearGroup::kQueryFromLatent:
+      return "q_b";
+    case LinearGroup::kKeyValueFromLatent:
+      return "kv_b";
+    case LinearGroup::kDeltaRates:
+      return "rates";
+    case LinearGroup::kIndexQueries:
+    case LinearGroup::kIndexKeys:
+      return "indexer";
   }
   Fail(ErrorCode::kInternal, "no such group: {}", static_cast<int>(*group));
 }

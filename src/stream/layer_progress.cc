@@ -29,8 +29,7 @@ double AsDouble(int64_t value) { return static_cast<double>(value); }
 
 LayerCosts::LayerCosts(const LayerSpec& spec, ComputeType compute,
                        const LayerQuantizationOptions* quantization)
-    : heads_(spec.attention.heads),
-      window_(spec.attention.scores.window),
+    : attention_(spec.attention),
       linear_flops_(LinearFlopsPerToken(spec)),
       slower_(compute == ComputeType::kBfloat16 ? 1 : 2) {
   loading_ = AsDouble(PackedLayerBytes(spec, compute)) / kPackingRate;
@@ -71,7 +70,7 @@ void LayerCosts::AddGroup(const GroupSpec& group, const LayerQuantizationOptions
 double LayerCosts::Text(LayerWork work, const Batch& batch) const {
   double flops = AsDouble(batch.rows * linear_flops_);
   for (const Sequence& sequence : batch.sequences) {
-    flops += AsDouble(CausalAttentionFlops(heads_, sequence.count, window_));
+    flops += AsDouble(AttentionFlops(attention_, sequence.count));
   }
   return slower_ * flops / kLayerRate +
          (work == LayerWork::kCalibrating ? AsDouble(batch.rows) * statistics_ : 0);
@@ -101,7 +100,8 @@ void LayerProgress::BeginLayer(const LayerCosts& costs, const std::vector<Text>&
     const double times = text.work == LayerWork::kProbing ? AsDouble(costs.Probes()) : 1;
     for (const Batch& batch : *text.batches) add(text.work, times * costs.Text(text.work, batch));
   }
-  for (const LinearGroup group : kLinearGroups) {
+  for (std::size_t index = 0; index < kLinearGroupCount; ++index) {
+    const auto group = static_cast<LinearGroup>(index);
     add(LayerWork::kFactoring, costs.Factoring(group));
     add(LayerWork::kRounding, costs.Rounding(group, costs.RoundedRows(group)));
   }

@@ -59,8 +59,7 @@ class LayerCosts {
   static std::size_t Index(LinearGroup group) { return static_cast<std::size_t>(group); }
   void AddGroup(const GroupSpec& group, const LayerQuantizationOptions& quantization);
 
-  AttentionHeads heads_;
-  int64_t window_ = 0;
+  AttentionBlock attention_;
   int64_t linear_flops_;  // of a token
   double slower_ = 1;     // products than those in bf16
   double loading_ = 0;

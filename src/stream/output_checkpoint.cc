@@ -30,18 +30,21 @@ std::string PatternOf(const LayerSpec& layer, WeightRole role) {
   return fmt::format("*{}", module.substr(module.rfind('.') + 1));
 }
 
-// The linears that an inference engine fuses, in Quark's order.
-WeightMergeGroups FusedGroups(const LayerSpec& layer) {
+// The linears that an inference engine fuses, in Quark's order, of all kinds of layers.
+WeightMergeGroups FusedGroups(const std::vector<LayerSpec>& layers) {
   WeightMergeGroups groups;
   for (const LinearGroup id : {LinearGroup::kGateUp, LinearGroup::kQueryKeyValue}) {
-    const std::vector<GroupSpec> layer_groups = GroupsOf(layer);
-    const auto group = std::ranges::find(layer_groups, id, &GroupSpec::id);
-    if (group == layer_groups.end() || group->linears.size() == 1) continue;
-    std::vector<std::string>& patterns = groups.emplace_back();
-    for (const LinearSpec& linear : group->linears) {
-      patterns.push_back(PatternOf(layer, linear.role));
+    for (const LayerSpec& layer : layers) {
+      if (!HasGroup(layer, id)) continue;
+      const GroupSpec group = GroupOf(layer, id);
+      if (group.linears.size() == 1) continue;
+      std::vector<std::string> patterns;
+      for (const LinearSpec& linear : group.linears) {
+        patterns.push_back(PatternOf(layer, linear.role));
+      }
+      if (id == LinearGroup::kGateUp) std::ranges::reverse(patterns);
+      if (std::ranges::count(groups, patterns) == 0) groups.push_back(std::move(patterns));
     }
-    if (id == LinearGroup::kGateUp) std::ranges::reverse(patterns);
   }
   return groups;
 }
@@ -89,7 +92,7 @@ std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const Layer
     tensors.push_back(std::move(added.input_scale));
     if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
   }
-  if (quantization.cache == CacheScheme::kFp8) {
+  if (quantization.cache == CacheScheme::kFp8 && layer.caches()) {
     AttentionScaleTensors scales = format.attention_scale_tensors(DescribeAttention(layer));
     tensors.push_back(std::move(scales.query_scale));
     tensors.push_back(std::move(scales.key_scale));
@@ -131,7 +134,7 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
   description.min_kv_scale = quantization.min_cache_scale;
   const LayerSpec first = family.layer(config, 0);
   if (quantization.weight_scales == WeightScales::kPerFusedGroup) {
-    description.weight_merge_groups = FusedGroups(first);
+    description.weight_merge_groups = FusedGroups(LayersOf(family, config));
   }
   if (quantization.cache == CacheScheme::kFp8) {
     description.kv_cache = KvCacheQuantization::kFp8;
@@ -156,7 +159,7 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
         description.linears.push_back(Describe(linear));
       }
     }
-    if (description.kv_cache == KvCacheQuantization::kFp8) {
+    if (description.kv_cache == KvCacheQuantization::kFp8 && layer.caches()) {
       description.attention.push_back(DescribeAttention(layer));
     }
   }

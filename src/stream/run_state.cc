@@ -247,7 +247,7 @@ bool IsPlausible(const RunState& state) {
   });
   const bool linears = std::ranges::all_of(state.layers, [&](const LayerFacts& layer) {
     return std::ranges::all_of(layer.linears, [&](const LinearFacts& linear) {
-      return linear.role >= WeightRole::kEmbedding && linear.role <= WeightRole::kLmHead &&
+      return linear.role >= WeightRole::kEmbedding && linear.role <= kLastWeightRole &&
              is_group(linear.group);
     });
   });

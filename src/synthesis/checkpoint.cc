@@ -109,6 +109,7 @@ class TensorList {
     const std::string product = Place(layer, NormPlace::kBeforeMlp) + " gated";  // SiLU(gate) * up
     switch (linear.group) {
       case LinearGroup::kQueryKeyValue:
+      case LinearGroup::kDeltaRates:
         weight.input_place = Place(layer, NormPlace::kBeforeAttention);
         break;
       case LinearGroup::kGateUp:
@@ -119,6 +120,16 @@ class TensorList {
       case LinearGroup::kDown:
         weight.input_place = product;
         weight.gain = residual_gain_;
+        break;
+      case LinearGroup::kIndexKeys:
+        weight.input_place = Place(layer, NormPlace::kBeforeAttention);
+        break;
+      case LinearGroup::kIndexQueries:
+      case LinearGroup::kQueryFromLatent:
+        weight.input_place = Place(layer, NormPlace::kQueryLatent);
+        break;
+      case LinearGroup::kKeyValueFromLatent:
+        weight.input_place = Place(layer, NormPlace::kKeyValueLatent);
         break;
       case LinearGroup::kAttentionOutput:
         weight.gain = residual_gain_;

@@ -120,7 +120,7 @@ TEST(Synthesize, PresetsAreThePublishedModels) {
     int64_t layer = 0;
     const LayerSpec spec = family.layer(config, 0);
     for (const LinearSpec& linear : spec.linears) layer += linear.rows * linear.columns;
-    for (const NamedVector& norm : NormTensors(spec)) layer += norm.size;
+    for (const NamedShape& tensor : SmallTensors(spec)) layer += tensor.shape.front();
     EXPECT_EQ(2 * config.vocabulary * config.hidden + config.hidden + config.layers * layer,
               parameters)
         << name;

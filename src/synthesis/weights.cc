@@ -51,8 +51,10 @@ void CheckTensorToFill(const TensorToFill& tensor) {
   }
   const auto elements = CheckedProduct(spec.shape);
   const auto bytes = elements ? CheckedMultiply(*elements, ElementBytes(spec.dtype)) : elements;
-  if (spec.shape.size() != (matrix ? 2 : 1) || !bytes || *bytes == 0 ||
-      spec.shape.back() > kMaxColumns) {
+  // The weights of a convolution of each channel are a matrix, too: [channels, 1, taps].
+  const bool convolution = spec.shape.size() == 3 && spec.shape[1] == 1;
+  if ((spec.shape.size() != (matrix ? 2 : 1) && !(matrix && convolution)) || !bytes ||
+      *bytes == 0 || spec.shape.back() > kMaxColumns) {
     Fail(ErrorCode::kInvalidArgument, "tensor {}: cannot fill shape [{}]; expected {}", spec.name,
          fmt::join(spec.shape, ", "), matrix ? "[rows, columns]" : "[size]");
   }

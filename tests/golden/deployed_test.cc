@@ -26,6 +26,8 @@ std::string FusedName(const LayerSpec& spec, LinearGroup group) {
       return layer + "mlp.gate_up_proj";
     case LinearGroup::kDown:
       return layer + "mlp.down_proj";
+    default:
+      break;
   }
   return "";
 }

@@ -69,6 +69,7 @@ class Families : public testing::TestWithParam<const char*> {
       const auto amax = reference_["input_amax"].at(linear.module).get<float>();
       EXPECT_NEAR(LargestOf(ranges.Input(linear.group)), amax, 1e-3f * amax) << linear.module;
     }
+    if (spec.attention.As<DirectHeads>() == nullptr) return;  // others have no such entry
     if (spec.attention.scores.window > 0) return;  // the reference has the last window alone
     const Json& cache = reference_["cache_amax"][layer];
     const auto key = cache[0].get<float>(), value = cache[1].get<float>();
@@ -131,8 +132,11 @@ TEST_P(Families, IsQuantizedInspectedAndEvaluated) {
   const Json problems = ParseJson(listed.output, "inspect")["problems"];
   EXPECT_TRUE(problems.empty()) << problems.dump(1);
   const auto before = reference_["window_nll"].get<std::vector<double>>();
+  // Rounded states route some tokens to other experts, which in a random model are no like ones.
+  const bool routes = ReadJsonFile(directory_ + "/config.json").contains("moe_intermediate_size");
+  const double tolerance = routes ? 0.15 : 0.1;
   EXPECT_THAT(Evaluate(output, scratch)["window_nll"].get<std::vector<double>>(),
-              Pointwise(DoubleNear(0.1), before));
+              Pointwise(DoubleNear(tolerance), before));
 }
 
 // transformers takes the short factors for texts within the original 64 tokens, the long ones
@@ -162,7 +166,8 @@ INSTANTIATE_TEST_SUITE_P(Golden, Families,
                                          "smollm3", "ernie4-5", "seed-oss", "exaone4",
                                          "hunyuan-dense", "qwen3-moe", "qwen2-moe", "olmoe",
                                          "mixtral", "minimax-m2", "glm4-moe", "granitemoe",
-                                         "gpt-oss"),
+                                         "gpt-oss", "qwen3-5", "qwen3-5-moe", "qwen3-next",
+                                         "deepseek-v3", "deepseek-v32", "glm-moe-dsa"),
                          [](const testing::TestParamInfo<const char*>& test) {
                            std::string name = test.param;
                            std::ranges::replace(name, '-', '_');

@@ -1,7 +1,5 @@
 // Source: transformers 5, models/qwen2_moe and models/qwen3_moe; vLLM 0.32,
 // model_executor/models/qwen2_moe.py and qwen3_moe.py.
-#include <algorithm>
-
 #include "model/decoder_reading.h"
 #include "model/experts_reading.h"
 #include "model/families/families.h"
@@ -21,21 +19,6 @@ constexpr DecoderDefaults kQwen3 = {.architecture = "Qwen3MoeForCausalLM",
                                     .key_value_heads = 4,
                                     .query_key_value_bias = kAttentionBias,
                                     .attention_output_bias = kAttentionBias};
-
-// Layers that "mlp_only_layers" names, and all but every last of "decoder_sparse_step", are dense.
-void ReadSparseLayers(const Json& config, std::string_view what, DecoderConfig& result) {
-  const int64_t step = OptionalInt(config, "decoder_sparse_step", what).value_or(1);
-  if (step < 1) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"decoder_sparse_step\" is {}, expected 1 or more", what,
-         step);
-  }
-  const Json* dense = OptionalArray(config, "mlp_only_layers", what);
-  const auto has = [&](int64_t layer) {
-    const bool named = dense != nullptr && std::ranges::find(*dense, Json(layer)) != dense->end();
-    return !named && (layer + 1) % step == 0;
-  };
-  ChooseExpertLayers(has, result);
-}
 
 DecoderConfig Shapes(const Json& config, std::string_view what, const DecoderDefaults& family,
                      std::string_view shared_width) {

@@ -142,10 +142,9 @@ int64_t BasisChoiceBytes(const AttentionHeads& heads) {
 }
 
 BasisFreedom FreedomToFit(const LayerSpec& layer) {
-  if (layer.attention_module.empty()) return {};  // one expert
-  const int64_t size = layer.attention.heads.head_size;
-  const bool whole =
-      size % 2 == 0 && kRoundingChunkRows % size == 0 && kHessianColumnMultiple % size == 0;
+  const int64_t size = layer.attention.heads.head_size;  // 0 where there is no softmax attention
+  const bool whole = size > 0 && size % 2 == 0 && kRoundingChunkRows % size == 0 &&
+                     kHessianColumnMultiple % size == 0;
   return whole ? FreedomOf(layer) : BasisFreedom{};
 }
 
