@@ -40,7 +40,7 @@ inline PartCost FixtureCost(QuantizedPart part, Estimate kl, Estimate kl_added, 
 inline RunReport::LayerRecord FixtureLayer() {
   RunReport::LayerRecord layer;
   LinearFacts& linear = layer.facts.linears.emplace_back();
-  linear.module = "a";
+  linear.module = std::string("a");
   linear.weight_amax = 0.875F;
   linear.weight_scale = 0.001953125F;
   linear.input_amax = 448.0F;

@@ -186,7 +186,7 @@ TEST(RunState, NumbersBeyondWhatTheyCountAreRefused) {
       {"/kept/groups/0/group", kLinearGroupCount},
       {"/layers/0/linears/0/group", kLinearGroupCount},
       {"/layers/0/linears/0/group", -1},
-      {"/layers/0/linears/0/role", static_cast<int>(WeightRole::kLmHead) + 1},
+      {"/layers/0/linears/0/role", static_cast<int>(kLastWeightRole) + 1},
       {"/layers/0/linears/0/role", (int64_t{1} << 32)},
       {"/layers/0/linears/0/elements", 4096.0},
       {"/layers/1/linears/2/saturated", nullptr},
