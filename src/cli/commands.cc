@@ -14,6 +14,7 @@
 #include "base/ranks.h"
 #include "base/version.h"
 #include "cli/arguments.h"
+#include "cli/calibrate_kv_command.h"
 #include "cli/completion.h"
 #include "cli/download_command.h"
 #include "cli/evaluate_flags.h"
@@ -261,6 +262,7 @@ int RunCommandLine(std::vector<std::string> arguments) {
   AddPlanCommand(program, run);
   AddDownloadCommand(program, run);
   AddEvaluateCommand(program, run);
+  AddCalibrateKvCommand(program, arguments, run);
   AddTokenizeCommand(program, run);
   AddImportCommand(program, run);
   AddInspectCommand(program, run);

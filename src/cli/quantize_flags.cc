@@ -1,11 +1,13 @@
 #include "cli/quantize_flags.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
 #include "base/version.h"
 #include "cli/quark_flags.h"
 #include "jobs/model_location.h"
+#include "jobs/scheme_choice.h"
 #include "jobs/streamed_model.h"
 #include "schemes/scheme_presets.h"
 
@@ -22,10 +24,9 @@ void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
                      "Directory to make (not with --skip_quantization)");
   command.add_flag("--overwrite", flags.overwrite,
                    "Replace an existing output directory if narrow made all that is in it");
-  command.add_option("--quant_scheme", flags.quant_scheme,
-                     fmt::format("Default: fp8, with calibration; the others from the weights "
-                                 "alone today. In upper or lower case: {}",
-                                 SchemeNames()));
+  command.add_option(
+      "--quant_scheme", flags.quant_scheme,
+      fmt::format("Default: {}. In upper or lower case: {}", kDefaultSchemeName, SchemeNames()));
   command.add_option(
       "--format", flags.format,
       "Names of tensors and config block: compressed-tensors, fp8 or quark (default: "
@@ -39,7 +40,8 @@ void AddSchemeFlags(CLI::App& command, QuantizeFlags& flags) {
       ->check(FiniteNumber(Bound::kFrom, 0, std::numeric_limits<float>::max()));
   command
       .add_option("--quant_algo", flags.quant_algo,
-                  "gptq: rounding with error compensation (default); none: to nearest")
+                  "gptq: rounding with error compensation (default, where it pays for the scheme); "
+                  "none: to nearest")
       ->check(CLI::IsMember({"gptq", "none"}));
   command.add_flag("--no_weight_matrix_merge", flags.no_weight_matrix_merge,
                    "Each matrix its own weight scale (vLLM requantizes q/k/v and gate/up at load)");
@@ -56,13 +58,15 @@ void AddDataFreeFlags(CLI::App& command, QuantizeFlags& flags) {
                    "--skip_evaluation and a scheme that needs no calibration)");
   command.add_option("--recipe", flags.recipe,
                      "JSON file of rules that mix schemes by patterns of module names, in place of "
-                     "--quant_scheme; without calibration");
-  command.add_option("--include_layers", flags.include_layers,
-                     "Without calibration: linear layers to quantize although such are left by "
-                     "default (patterns of full names)");
-  command.add_flag("--exact_quotient", flags.exact_quotient,
-                   "Without calibration: round codes once, from f32, where the tools of the format "
-                   "round twice on a CPU");
+                     "--quant_scheme");
+  command.add_option(
+      "--include_layers", flags.include_layers,
+      "Linear layers to quantize although such are left by default (patterns of full "
+      "names); not for the default scheme with calibration");
+  command.add_flag(
+      "--exact_quotient", flags.exact_quotient,
+      "Round codes once, from f32, where the tools of the format round twice on a CPU; "
+      "not for the default scheme with calibration");
 }
 
 void AddTextFlags(CLI::App& command, QuantizeFlags& flags) {
@@ -170,6 +174,14 @@ const std::string& FormatName(const QuantizeFlags& flags) {
   return flags.format.empty() ? flags.custom_mode : flags.format;
 }
 
+Recipe RecipeOf(const QuantizeFlags& flags) {
+  return flags.recipe.empty() ? RecipeOfScheme(flags.quant_scheme) : ReadRecipe(flags.recipe);
+}
+
+bool IsByData(const QuantizeFlags& flags) {
+  return narrow::IsByData(flags.quant_scheme, !flags.recipe.empty(), FormatName(flags));
+}
+
 void CheckKeepFlags(const QuantizeFlags& flags) {
   if (flags.keep_layers > 0 && flags.max_kl > 0) {
     Fail(ErrorCode::kInvalidArgument,
@@ -215,9 +227,13 @@ void AddQuantizeFlags(CLI::App& command, QuantizeFlags& flags) {
 }
 
 bool IsDataFree(const QuantizeFlags& flags) {
-  if (flags.skip_calibration || !flags.recipe.empty()) return true;
-  return flags.quant_algo == "none" && flags.skip_evaluation && !flags.skip_quantization &&
-         !NeedsCalibration(GetSchemePreset(flags.quant_scheme).scheme);
+  if (flags.skip_calibration) return true;
+  if (flags.quant_algo != "none" || !flags.skip_evaluation || flags.skip_quantization ||
+      !flags.kv_cache_dtype.empty()) {
+    return false;
+  }
+  const std::vector<LinearScheme> schemes = RecipeOf(flags).Schemes();
+  return std::ranges::none_of(schemes, NeedsCalibration);
 }
 
 DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags) {
@@ -233,8 +249,7 @@ DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags) {
   DataFreeRequest request;
   request.job = MakeQuantizeRequest(flags);
   request.job.head_basis = HeadBasis::kOriginal;
-  request.recipe =
-      flags.recipe.empty() ? RecipeOfScheme(flags.quant_scheme) : ReadRecipe(flags.recipe);
+  request.recipe = RecipeOf(flags);
   request.format = FormatName(flags);
   request.include_patterns = flags.include_layers;
   request.exact_quotient = flags.exact_quotient;
@@ -244,18 +259,14 @@ DataFreeRequest MakeDataFreeRequest(const QuantizeFlags& flags) {
 void CheckQuantizeFlags(const QuantizeFlags& flags) {
   CheckStreamFlags(flags);
   if (IsDataFree(flags)) return;
-  const SchemePreset& preset = GetSchemePreset(flags.quant_scheme);
-  if (&preset != FindSchemePreset("fp8")) {
-    Fail(ErrorCode::kUnsupported,
-         "--quant_scheme {} with calibration or evaluation is not supported by this build{}",
-         preset.name,
-         NeedsCalibration(preset.scheme)
-             ? ""
-             : "; add --skip_calibration to quantize the weights alone");
-  }
-  if (!flags.include_layers.empty() || flags.exact_quotient) {
+  const bool data = IsByData(flags);
+  if (!data && (!flags.include_layers.empty() || flags.exact_quotient)) {
     Fail(ErrorCode::kInvalidArgument,
-         "--include_layers and --exact_quotient are for --skip_calibration");
+         "--include_layers and --exact_quotient are for other schemes and --skip_calibration");
+  }
+  if (data && flags.no_weight_matrix_merge) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--no_weight_matrix_merge is about one static scale per tensor; leave it out");
   }
   if (flags.model_export != "hf_format" && flags.model_export != "quark_safetensors") {
     Fail(ErrorCode::kUnsupported,
@@ -309,6 +320,13 @@ QuantizeRequest MakeQuantizeRequest(const QuantizeFlags& flags) {
   if (flags.quant_algo == "none") request.rounding = RoundingAlgorithm::kNearest;
   request.memory_budget_bytes = flags.memory.Budget();
   if (flags.head_basis == "none") request.head_basis = HeadBasis::kOriginal;
+  if (IsByData(flags)) {
+    request.schemes = QuantizeRequest::Schemes{RecipeOf(flags), FormatName(flags),
+                                               flags.include_layers, flags.exact_quotient};
+    if (flags.quant_algo.empty()) request.rounding = DefaultRounding(request.schemes->recipe);
+    request.export_format = kDefaultExportFormat;  // whose names the scales of the cache have
+    request.head_basis = HeadBasis::kOriginal;     // weights stay in the basis their codes are of
+  }
   if (!flags.work_dir.empty()) request.work_directory = flags.work_dir;
   if (flags.resume == "never") request.resume = QuantizeRequest::Resume::kNever;
   request.save_interval_seconds = flags.save_interval;

@@ -43,7 +43,7 @@ struct QuantizeFlags {
   bool skip_quantization = false;
   bool skip_evaluation = false;
   bool overwrite = false;
-  std::string quant_algo = "gptq";
+  std::string quant_algo;  // empty: what is best for the schemes
   std::string head_basis = "fitted";
   MemoryFlags memory;
   std::string work_dir;

@@ -39,6 +39,11 @@ T Element(std::span<const std::byte> bytes, std::size_t i) {
 
 }  // namespace
 
+const Location* FindWeight(const CheckpointReader& checkpoint, const std::string& module) {
+  const Location* packed = checkpoint.Find(module + ".weight_packed");
+  return packed != nullptr ? packed : checkpoint.Find(module + ".weight");
+}
+
 std::vector<float> ReadScaleNumbers(const CheckpointReader& checkpoint, const Location& location) {
   const std::vector<std::byte> bytes = ReadBytes(checkpoint, location);
   const Dtype type = location.entry.dtype;

@@ -69,6 +69,10 @@ class QuantizedWeight {
   std::unique_ptr<State> state_;
 };
 
+// The tensor of a module's weight, numbers or codes, by whichever name; null when it has none.
+const CheckpointReader::TensorLocation* FindWeight(const CheckpointReader& checkpoint,
+                                                   const std::string& module);
+
 // The numbers of a tensor of scales: floating ones as they are, U8 as powers of two (E8M0). Throws:
 // kUnsupported for other types; kIo.
 std::vector<float> ReadScaleNumbers(const CheckpointReader& checkpoint,

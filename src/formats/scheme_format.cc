@@ -13,11 +13,11 @@ namespace {
 // The first that holds a scheme is its default.
 constexpr SchemeFormat kFormats[] = {
     {"compressed-tensors", "as llm-compressor writes: every scheme", &CompressedTensorsHolds, true,
-     &CompressedTensorsRule, &CompressedTensorsParts, &CompressedTensorsConfig},
-    {"fp8", "the vendors' own FP8 checkpoints: blocks of 128 x 128", &Fp8BlocksHolds, false,
+     true, &CompressedTensorsRule, &CompressedTensorsParts, &CompressedTensorsConfig},
+    {"fp8", "the vendors' own FP8 checkpoints: blocks of 128 x 128", &Fp8BlocksHolds, false, false,
      &Fp8BlocksRule, &Fp8BlocksParts, &Fp8BlocksConfig},
-    {"quark", "AMD Quark's: FP8 per channel and MXFP4", &QuarkHolds, false, &QuarkRule, &QuarkParts,
-     &QuarkSchemeConfig},
+    {"quark", "AMD Quark's: FP8 per channel and MXFP4", &QuarkHolds, false, false, &QuarkRule,
+     &QuarkParts, &QuarkSchemeConfig},
 };
 
 template <class Takes>

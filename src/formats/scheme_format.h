@@ -24,6 +24,8 @@ enum class LinearPart : uint8_t {
   kZeroPoint,
   kGlobalScale,  // of the weight
   kShape,        // rows and columns, I64 [2]
+  kInputScale,   // static, of the input
+  kInputGlobalScale,
 };
 
 struct PartTensor {
@@ -49,8 +51,9 @@ struct SchemeGroup {
 
 // What the config block says.
 struct SchemeDescription {
-  std::vector<SchemeGroup> groups;   // at least one
-  std::vector<std::string> ignored;  // modules that stay as they are, by full name
+  std::vector<SchemeGroup> groups;         // at least one
+  std::vector<std::string> ignored;        // modules that stay as they are, by full name
+  std::optional<TensorScheme> cache = {};  // of K and V, with scales in the checkpoint
 };
 
 struct SchemeFormat {
@@ -58,6 +61,7 @@ struct SchemeFormat {
   std::string_view summary;  // one line of help
   bool (*holds)(const LinearScheme& scheme);
   bool several_schemes;  // in one checkpoint
+  bool caches;           // its config says of scales of K and V
   WeightRule (*rule)(const LinearScheme& scheme);
   // Tensors of the weight. REQUIRES: holds(scheme), and the scheme takes its size.
   std::vector<PartTensor> (*tensors)(const SourceLinear& linear, const LinearScheme& scheme);

@@ -19,20 +19,6 @@
 namespace narrow {
 namespace {
 
-// The format of the request, or the one that serves the first scheme best.
-const SchemeFormat& FormatOf(const DataFreeRequest& request) {
-  const std::vector<LinearScheme> schemes = request.recipe.Schemes();
-  const SchemeFormat& format = request.format.empty()
-                                   ? DefaultFormat(schemes.front())
-                                   : FindSchemeFormat(request.format, schemes.front());
-  if (schemes.size() > 1 && !format.several_schemes) {
-    Fail(ErrorCode::kUnsupported,
-         "--format {} holds one scheme a checkpoint; use compressed-tensors for a mixture",
-         format.name);
-  }
-  return format;
-}
-
 std::string NamesWithoutCalibration() {
   std::string names;
   for (const SchemePreset& preset : SchemePresets()) {
@@ -53,17 +39,6 @@ void CheckRecipe(const Recipe& recipe) {
   }
 }
 
-std::string NamesOf(const Recipe& recipe) {
-  std::string names;
-  for (const LinearScheme& scheme : recipe.Schemes()) {
-    const SchemePreset* preset = PresetOf(scheme);
-    if (preset == nullptr) continue;
-    names += names.empty() ? "" : ", ";
-    names += preset->name;
-  }
-  return names;
-}
-
 CheckpointFiles FilesOf(const QuantizeRequest& job) {
   return job.weights ? job.weights() : FindCheckpointFiles(job.model_directory);
 }
@@ -72,7 +47,7 @@ class DataFreeRun {
  public:
   explicit DataFreeRun(const DataFreeRequest& request)
       : request_(request),
-        format_(FormatOf(request)),
+        format_(FormatOf(request.recipe, request.format)),
         checkpoint_(FilesOf(request.job)),
         choices_(ChooseModules(checkpoint_, {request.recipe, &format_, request.job.exclude_patterns,
                                              request.include_patterns})),
@@ -225,7 +200,7 @@ std::string Summary(const DataFreeResult& result) {
 
 void CheckBeforeWeights(const DataFreeRequest& request) {
   CheckRecipe(request.recipe);
-  static_cast<void>(FormatOf(request));
+  static_cast<void>(FormatOf(request.recipe, request.format));
   CheckPaths(request.job);
   StagedDirectory::CheckFinalPath(request.job.output_directory, request.job.existing);
 }

@@ -30,6 +30,7 @@ class Chooser {
     for (const CheckpointReader::TensorLocation& location : checkpoint_.tensors()) {
       Take(location.entry);
     }
+    for (const SourceLinear& linear : request_.dequantized) Take(linear);
     CheckPatterns(request_.exclude_patterns, "--exclude_layers");
     CheckPatterns(request_.include_patterns, "--include_layers");
     for (const RecipeRule& rule : request_.recipe.rules) {
@@ -63,8 +64,13 @@ class Chooser {
       return;
     }
     if (!weight || entry.shape.size() != 2 || !IsWeightType(entry.dtype)) return;
+    Take(SourceLinear{module, entry.shape[0], entry.shape[1], entry.dtype});
+  }
+
+  void Take(const SourceLinear& linear) {
     ModuleChoice choice;
-    choice.linear = {module, entry.shape[0], entry.shape[1], entry.dtype};
+    choice.linear = linear;
+    const std::string& module = linear.module;
     const std::optional<FusedPlace> place = FusedPlaceOf(module);
     choice.unit = place ? place->fused : module;
     choice.place = place ? place->place : 0;

@@ -16,6 +16,8 @@ struct ChoiceRequest {
   const SchemeFormat* format = nullptr;
   std::vector<std::string> exclude_patterns;  // shell patterns of full names
   std::vector<std::string> include_patterns;  // what is quantized although it stays by default
+  std::vector<SourceLinear> dequantized =
+      {};  // of the checkpoint's codes, as they would be without
 };
 
 // A matrix "<module>.weight".

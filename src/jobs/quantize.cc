@@ -14,12 +14,14 @@
 #include "jobs/job_paths.h"
 #include "jobs/run_plan.h"
 #include "jobs/run_report.h"
+#include "jobs/scheme_choice.h"
 #include "jobs/shared_job.h"
 #include "jobs/streamed_model.h"
 #include "model/side_files.h"
 #include "plan/memory_plan.h"
 #include "quantization/warnings.h"
 #include "report/report_html.h"
+#include "schemes/scheme_presets.h"
 #include "stream/output_checkpoint.h"
 #include "stream/streaming_pass.h"
 
@@ -44,7 +46,9 @@ LayerQuantizationOptions QuantizationOptions(const QuantizeRequest& request,
   options.min_cache_scale = request.min_cache_scale;
   options.rounding = request.rounding;
   options.head_basis = request.head_basis;
+  options.dequantized = model.config.dtype;
   options.excluded = MatchExcluded(*model.family, model.config, request.exclude_patterns);
+  if (request.schemes) SetSchemes(request, model, options);
   return options;
 }
 
@@ -70,6 +74,16 @@ Fingerprint JobFingerprint(const QuantizeRequest& request, const ModelSource& mo
       request.rounding == RoundingAlgorithm::kCompensated ? "gptq" : "none";
   if (request.cache == CacheScheme::kFp8) {
     fingerprint["--attention"] = AttentionName(request.attention);
+  }
+  if (quantization.schemes) {
+    std::string schemes;
+    for (const auto& [module, scheme] : quantization.schemes->of_modules) {
+      const SchemePreset* preset = PresetOf(scheme);
+      schemes += fmt::format("{} {}\n", module, preset == nullptr ? "" : preset->name);
+    }
+    AddHash(fingerprint, "schemes", std::as_bytes(std::span(schemes)));
+    fingerprint["--format"] = quantization.schemes->format->name;
+    fingerprint["--exact_quotient"] = quantization.schemes->exact_quotient ? "yes" : "no";
   }
   fingerprint["--head_basis"] = request.head_basis == HeadBasis::kFitted ? "fitted" : "none";
   fingerprint["block of second-order statistics (from --memory_budget)"] =
@@ -155,10 +169,10 @@ class QuantizeRun {
   QuantizeRun(const QuantizeRequest& request, ProgressSink& progress)
       : request_(request),
         progress_(progress),
-        model_(
-            request.weights
-                ? OpenModel(request.weights(), WeightState::kOriginal, request.rope_factors)
-                : OpenModel(request.model_directory, WeightState::kOriginal, request.rope_factors)),
+        model_(request.weights
+                   ? OpenModel(request.weights(), WeightState::kDequantized, request.rope_factors)
+                   : OpenModel(request.model_directory, WeightState::kDequantized,
+                               request.rope_factors)),
         source_facts_(ReadSourceFacts(request.model_directory)),
         quantization_(QuantizationOptions(request, model_)),
         output_options_{&FindExportFormat(request.export_format), request.max_shard_bytes},
@@ -176,6 +190,8 @@ class QuantizeRun {
                        pass_.compute == ComputeType::kBfloat16 ? "bfloat16" : "float32",
                        InstructionSetName()};
     WarnOfModel();
+    if (!request.schemes) return;
+    for (const std::string& warning : ChooseForPass(request, model_).warnings) Warn(warning);
   }
 
   RunReport Run() {
@@ -297,8 +313,12 @@ class QuantizeRun {
   }
 
   Json OutputConfig() const {
-    return QuantizedConfig(model_.checkpoint->config(), *output_options_.format,
-                           DescribeOutput(*model_.family, model_.config, quantization_));
+    const QuantizedCheckpointDescription output =
+        DescribeOutput(*model_.family, model_.config, quantization_);
+    const Json source = WithoutStatedSchemes(model_.checkpoint->config());
+    if (!request_.schemes) return QuantizedConfig(source, *output_options_.format, output);
+    return WithQuantizationConfig(source, SchemeConfig(request_, model_, quantization_.excluded),
+                                  {output.own_head, output.architecture, output.model_dtype});
   }
 
   // Everything of the output but its weights.

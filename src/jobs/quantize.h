@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "formats/registry.h"
 #include "io/staged_directory.h"
+#include "jobs/recipe.h"
 #include "jobs/tokenized_text.h"
 #include "model/model_source.h"
 #include "quantization/kept_groups.h"
@@ -37,6 +38,14 @@ struct QuantizeRequest {
   std::vector<std::string> exclude_patterns;  // shell patterns of full module names
   bool calibrate_all_experts = false;         // on all tokens, not on those alone that choose one
   std::string export_format = "fp8";
+  // By schemes that are data; nothing: in FP8 with one static scale per tensor.
+  struct Schemes {
+    Recipe recipe;
+    std::string format;                         // empty: what serves the first scheme best
+    std::vector<std::string> include_patterns;  // what is quantized although it stays by default
+    bool exact_quotient = false;
+  };
+  std::optional<Schemes> schemes;
   int64_t max_shard_bytes = 5'000'000'000;
   CalibrationOptions calibration;
   std::optional<EvaluationOptions> evaluation;

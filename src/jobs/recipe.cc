@@ -122,4 +122,27 @@ Recipe ReadRecipe(const std::filesystem::path& path) {
   return ParseRecipe(ReadWholeFile(path, kMaxRecipeBytes), path.string());
 }
 
+std::string NamesOf(const Recipe& recipe) {
+  std::string names;
+  for (const LinearScheme& scheme : recipe.Schemes()) {
+    const SchemePreset* preset = PresetOf(scheme);
+    if (preset == nullptr) continue;
+    names += names.empty() ? "" : ", ";
+    names += preset->name;
+  }
+  return names;
+}
+
+const SchemeFormat& FormatOf(const Recipe& recipe, std::string_view name) {
+  const std::vector<LinearScheme> schemes = recipe.Schemes();
+  const SchemeFormat& format =
+      name.empty() ? DefaultFormat(schemes.front()) : FindSchemeFormat(name, schemes.front());
+  if (schemes.size() > 1 && !format.several_schemes) {
+    Fail(ErrorCode::kUnsupported,
+         "--format {} holds one scheme a checkpoint; use compressed-tensors for a mixture",
+         format.name);
+  }
+  return format;
+}
+
 }  // namespace narrow

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/scheme_format.h"
 #include "schemes/tensor_scheme.h"
 
 namespace narrow {
@@ -39,5 +40,12 @@ Recipe RecipeOfScheme(std::string_view scheme);
 // kCorruptInput for what is no JSON object; kNotFound.
 Recipe ParseRecipe(std::string_view text, const std::string& what);
 Recipe ReadRecipe(const std::filesystem::path& path);
+
+// The names of its schemes: "FP8_DYNAMIC, NVFP4".
+std::string NamesOf(const Recipe& recipe);
+
+// The format of that name, or, without one, the one that serves the first scheme best. Throws: as
+// FindSchemeFormat; kUnsupported for several schemes in a format that holds one.
+const SchemeFormat& FormatOf(const Recipe& recipe, std::string_view name);
 
 }  // namespace narrow

@@ -10,6 +10,7 @@
 #include "base/ranks.h"
 #include "formats/registry.h"
 #include "io/paths.h"
+#include "jobs/scheme_choice.h"
 #include "jobs/tokenized_text.h"
 #include "model/side_files.h"
 #include "quantization/layer_probe.h"
@@ -285,7 +286,7 @@ JobPlan RunPlan(const PlanRequest& request) {
   const bool quantizes = request.task == PlanRequest::Task::kQuantize;
   std::vector<std::string> assumptions;
   const bool has_weights = job.weights || HasWeights(job.model_directory);
-  const WeightState state = quantizes ? WeightState::kOriginal : WeightState::kQuantizedToo;
+  const WeightState state = quantizes ? WeightState::kDequantized : WeightState::kQuantizedToo;
   const ModelSource model = job.weights   ? OpenModel(job.weights(), state, job.rope_factors)
                             : has_weights ? OpenModel(job.model_directory, state, job.rope_factors)
                                           : WithoutWeights(job.model_directory);
@@ -296,12 +297,17 @@ JobPlan RunPlan(const PlanRequest& request) {
   assumptions.insert(assumptions.end(), model.warnings.begin(), model.warnings.end());
   static_cast<void>(FindQuantizationScheme(job.scheme));
   CheckNamingLoads(*model.family, FindExportFormat(job.export_format), job.cache);
-  const std::set<std::string> excluded =
-      MatchExcluded(*model.family, model.config, job.exclude_patterns);
+  std::set<std::string> excluded = MatchExcluded(*model.family, model.config, job.exclude_patterns);
+  LayerQuantizationOptions options;
+  if (quantizes && job.schemes && model.checkpoint != nullptr) {
+    SetSchemes(job, model, options);
+    excluded.merge(options.excluded);
+  }
   const TokenCounts counts = CountTokens(request, model, assumptions);
   const int64_t budget = job.memory_budget_bytes.value_or(DefaultMemoryBudget());
   JobShape shape = ShapeOfPlan(request, model, counts);
   TakeShareOfTexts(request.ranks, shape);
+  shape.schemes = options.schemes;
   JobWork work = CountWork(model, excluded, std::move(shape));
   work.calibration_length = counts.calibration_length;
   work.window_tokens = counts.window_length;

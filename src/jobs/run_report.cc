@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "schemes/scheme_presets.h"
 #include "text/text_format.h"
 
 namespace narrow {
@@ -28,6 +29,16 @@ void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions
   RunReport::Strategy& strategy = report.strategy.emplace();
   strategy.scheme = request.scheme;
   strategy.export_format = request.export_format;
+  if (request.schemes) {
+    strategy.scheme = NamesOf(request.schemes->recipe);
+    strategy.export_format = quantization.schemes->format->name;
+    strategy.is_data = true;
+    for (const LinearScheme& scheme : request.schemes->recipe.Schemes()) {
+      const SchemePreset* preset = PresetOf(scheme);
+      if (preset == nullptr) continue;
+      strategy.summaries.push_back(fmt::format("{}: {}", preset->name, preset->summary));
+    }
+  }
   strategy.kv_cache = description.kv_cache;
   strategy.min_kv_scale = description.min_kv_scale;
   strategy.weight_merge_groups = description.weight_merge_groups;

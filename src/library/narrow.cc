@@ -17,6 +17,7 @@
 #include "jobs/dataset_fetch.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
+#include "jobs/scheme_choice.h"
 #include "jobs/streamed_model.h"
 #include "schemes/scheme_presets.h"
 
@@ -65,9 +66,9 @@ class Translation {
 
   // Whether the job needs no forward pass, as the program has it.
   bool IsDataFree() const {
-    if (from_.skip_calibration || from_.recipe) return true;
-    return from_.quant_algo == "none" && from_.skip_evaluation &&
-           !NeedsCalibration(GetSchemePreset(to_.scheme).scheme);
+    if (from_.skip_calibration) return true;
+    if (from_.quant_algo != "none" || !from_.skip_evaluation || from_.kv_cache_dtype) return false;
+    return std::ranges::none_of(AskedRecipe().Schemes(), NeedsCalibration);
   }
   // Bytes of disk space; nothing: weights are not streamed.
   std::optional<int64_t> StreamLimit() const {
@@ -75,6 +76,14 @@ class Translation {
   }
 
   QuantizeRequest Take() && {
+    if (IsByData(to_.scheme, from_.recipe.has_value(), AskedFormat())) {
+      to_.schemes = QuantizeRequest::Schemes{AskedRecipe(), AskedFormat(), from_.include_layers,
+                                             from_.exact_quotient};
+      if (!from_.quant_algo) to_.rounding = DefaultRounding(to_.schemes->recipe);
+      to_.scheme = kDefaultSchemeName;
+      to_.export_format = kDefaultExportFormat;
+      to_.head_basis = HeadBasis::kOriginal;
+    }
     to_.command_line = std::move(words_);
     return std::move(to_);
   }
@@ -87,8 +96,8 @@ class Translation {
     refuse(from_.kv_cache_dtype.has_value(), "kv_cache_dtype");
     refuse(to_.keep.any(), "keep_layers or max_kl");
     DataFreeRequest request;
-    request.recipe = from_.recipe ? ReadRecipe(*from_.recipe) : RecipeOfScheme(to_.scheme);
-    request.format = from_.format.value_or(from_.custom_mode.value_or(""));
+    request.recipe = AskedRecipe();
+    request.format = AskedFormat();
     request.include_patterns = from_.include_layers;
     request.exact_quotient = from_.exact_quotient;
     to_.head_basis = HeadBasis::kOriginal;
@@ -97,6 +106,11 @@ class Translation {
   }
 
  private:
+  Recipe AskedRecipe() const {
+    return from_.recipe ? ReadRecipe(*from_.recipe) : RecipeOfScheme(to_.scheme);
+  }
+  std::string AskedFormat() const { return from_.format.value_or(from_.custom_mode.value_or("")); }
+
   void Scheme() {
     Set("--quant_scheme", from_.quant_scheme, to_.scheme);
     if (Choice("--kv_cache_dtype", from_.kv_cache_dtype, {"fp8"})) to_.cache = CacheScheme::kFp8;
@@ -136,10 +150,10 @@ class Translation {
     if (from_.recipe) Say("--recipe", from_.recipe->string());
     static_cast<void>(Patterns("--include_layers", from_.include_layers));
     Flag("--exact_quotient", from_.exact_quotient);
-    if (IsDataFree()) return;
+    if (IsDataFree() || IsByData(to_.scheme, from_.recipe.has_value(), AskedFormat())) return;
     if (!from_.include_layers.empty() || from_.exact_quotient) {
       Fail(ErrorCode::kInvalidArgument,
-           "include_layers and exact_quotient are for skip_calibration");
+           "include_layers and exact_quotient are for other schemes and skip_calibration");
     }
   }
 

@@ -37,7 +37,7 @@ class WeightCheck {
  public:
   WeightCheck(const CheckpointReader& checkpoint, WeightState weights, std::string head)
       : checkpoint_(checkpoint), weights_(weights), head_(std::move(head)) {
-    if (weights == WeightState::kQuantizedToo) schemes_.emplace(checkpoint);
+    if (weights != WeightState::kOriginal) schemes_.emplace(checkpoint);
   }
 
   void Tensor(const std::string& name, const Shape& expected) {

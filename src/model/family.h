@@ -64,7 +64,8 @@ const ModelFamily& FindModelFamily(const Json& config, std::string_view what);
 // Which weights a job can start from.
 enum class WeightState {
   kOriginal,      // BF16, F16, F32
-  kQuantizedToo,  // also FP8 E4M3 linears with their scales
+  kQuantizedToo,  // also quantized linears with their scales, which are run
+  kDequantized,   // also linears in schemes that the config states, which become numbers again
 };
 
 // Checks that the checkpoint holds every tensor of the model in the expected shape and a type the

@@ -12,6 +12,20 @@ namespace {
 
 constexpr int64_t kCopyBytes = int64_t{16} << 20;  // of weights that are handed over as stored
 
+// Rows of a quantized linear as numbers of a type, rounded to nearest even.
+AbsoluteMaximum DequantizeRow(const StoredLinear& linear, int64_t row,
+                              std::span<const std::byte> bytes, Operands out) {
+  thread_local std::vector<float> numbers;
+  thread_local std::vector<std::byte> stored;
+  const Dtype type = *linear.dequantized;
+  numbers.resize(static_cast<std::size_t>(out.columns));
+  stored.resize(numbers.size() * static_cast<std::size_t>(ElementBytes(type)));
+  linear.quantization->weight.DecodeRows(row, bytes, numbers);
+  StoreRow(type, numbers, stored);
+  ConvertRow(type, stored, out);
+  return FindMaximum(type, stored);
+}
+
 // Rows of a quantized linear as the numbers that its scales multiply.
 AbsoluteMaximum DecodeRow(const StoredQuantization& quantization, int64_t row,
                           std::span<const std::byte> bytes, Operands out) {
@@ -32,7 +46,9 @@ AbsoluteMaximum LoadStoredRows(const StoredLinear& linear, int64_t first, Operan
   ParallelFor(out.rows, [&](int64_t row) {
     const auto r = static_cast<std::size_t>(row);
     const std::span<const std::byte> row_data = bytes.subspan(r * row_bytes, row_bytes);
-    if (linear.quantization) {
+    if (linear.dequantized) {
+      maxima[r] = DequantizeRow(linear, first + row, row_data, out.RowBlock(row, 1));
+    } else if (linear.quantization) {
       maxima[r] = DecodeRow(*linear.quantization, first + row, row_data, out.RowBlock(row, 1));
     } else {
       ConvertRow(weight.dtype(), row_data, out.RowBlock(row, 1));
@@ -174,7 +190,10 @@ void LoadedLayer::PackGroup(LinearGroup group) {
   if (stored.empty()) return;
   int64_t rows = 0;
   for (const StoredLinear* linear : stored) {
-    linears_[g].push_back({linear->spec, rows});
+    LoadedLinear& loaded = linears_[g].emplace_back();
+    loaded.spec = linear->spec;
+    loaded.first_row = rows;
+    if (!linear->quantized()) loaded.stored = linear->dtype();
     rows += linear->spec.rows;
   }
   const int64_t columns = stored.front()->spec.columns;
@@ -209,7 +228,7 @@ void LoadedLayer::PackGroup(LinearGroup group) {
 
 bool LoadedLayer::PackedExactly(LinearGroup group) const {
   return std::ranges::all_of(LinearsOf(stored_, group), [&](const StoredLinear* linear) {
-    return linear->quantized() || HoldsExactly(compute_, linear->weight.dtype());
+    return linear->quantized() || HoldsExactly(compute_, linear->dtype());
   });
 }
 
@@ -283,7 +302,7 @@ void LoadedLayer::CopyGroup(LinearGroup group, const StoredBytesSink& sink) cons
   AlignedBuffer<std::byte> bytes;
   const auto linears = LinearsOf(stored_, group);
   const auto store = [&](const StoredLinear& linear, int64_t row, MatrixView<float> rows) {
-    const Dtype dtype = linear.weight.dtype();
+    const Dtype dtype = linear.dtype();
     const int64_t row_bytes = rows.columns * ElementBytes(dtype);
     const int64_t at_once = std::clamp<int64_t>(kCopyBytes / row_bytes, 1, rows.rows);
     if (bytes.size() < at_once * row_bytes) bytes = AlignedBuffer<std::byte>(at_once * row_bytes);
@@ -295,7 +314,7 @@ void LoadedLayer::CopyGroup(LinearGroup group, const StoredBytesSink& sink) cons
       const int64_t count = std::min(at_once, rows.rows - first);
       ParallelFor(count,
                   [&](int64_t i) { StoreRow(dtype, rows.RowSpan(first + i), row_of(i, 1)); });
-      sink(linear.weight.name(), (row + first) * row_bytes, row_of(0, count));
+      sink(linear.spec.weight(), (row + first) * row_bytes, row_of(0, count));
     }
   };
   Read(group, [&](int64_t first_row, MatrixView<float> rows) {

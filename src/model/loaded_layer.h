@@ -21,6 +21,7 @@ struct LoadedLinear {
   LinearSpec spec;
   int64_t first_row = 0;
   float weight_amax = 0.0f;
+  Dtype stored = Dtype::kBF16;  // of the numbers
 };
 
 // Packed weights are exactly the stored ones: bf16 operands hold neither F16 nor F32.

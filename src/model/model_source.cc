@@ -48,6 +48,14 @@ void ChooseFactors(RopeFactors factors, RopeConfig& rope) {
 
 }  // namespace
 
+Json WithoutStatedSchemes(const Json& config) {
+  const auto block = config.find("quantization_config");
+  if (block == config.end() || !block->is_object() || !StoredSchemes::Parse(*block)) return config;
+  Json plain = config;
+  plain.erase("quantization_config");
+  return plain;
+}
+
 std::string RopeFactorsInUse(const DecoderConfig& config) {
   if (config.rope.kind != RopeConfig::Kind::kLongRope) return "";
   return config.rope.factors == config.rope.short_factors ? "short" : "long";
@@ -71,8 +79,9 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
   source.checkpoint = std::make_unique<CheckpointReader>(std::move(files));
   const std::string what = "config.json of " + directory.string();
   const Json& config = source.checkpoint->config();
-  const Json plain =
-      weights == WeightState::kQuantizedToo ? WithoutQuantization(config, what) : config;
+  const Json plain = weights == WeightState::kQuantizedToo  ? WithoutQuantization(config, what)
+                     : weights == WeightState::kDequantized ? WithoutStatedSchemes(config)
+                                                            : config;
   DescribedModel described = DescribeModel(plain, what);
   source.family = described.family;
   source.config = std::move(described.config);

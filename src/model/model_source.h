@@ -33,6 +33,8 @@ struct DescribedModel {
 // `config`: config.json, which `what` names in messages. Throws: as LanguagePart, FindModelFamily
 // and ModelFamily::parse_config.
 DescribedModel DescribeModel(const Json& config, const std::string& what);
+// config.json without the block of schemes that it states, if it does.
+Json WithoutStatedSchemes(const Json& config);
 
 // Opens an unquantized checkpoint, or, when `weights` allows it, an FP8 one. Everything is checked
 // before any work. Throws: as CheckpointReader, FindModelFamily, SettleHead, CheckWeights and

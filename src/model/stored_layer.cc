@@ -132,8 +132,8 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& fam
   return OpenLayer(checkpoint, family.layer(config, layer), read_ahead_bytes);
 }
 
-StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec,
-                      int64_t read_ahead_bytes) {
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec, int64_t read_ahead_bytes,
+                      std::optional<Dtype> dequantized) {
   StoredLayer stored;
   stored.spec = std::move(spec);
   const SourceSchemes schemes(checkpoint);
@@ -147,6 +147,7 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec,
   for (const LinearSpec& linear_spec : stored.spec.linears) {
     StoredLinear& linear =
         stored.linears.emplace_back(OpenLinear(checkpoint, schemes, linear_spec));
+    if (linear.quantization) linear.dequantized = dequantized;
     if (linear.weight.bytes() > read_ahead_bytes) {
       read_ahead_bytes = 0;  // what comes later is used later: keep to the order
     } else {
@@ -154,7 +155,7 @@ StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec,
       read_ahead_bytes -= linear.weight.bytes();
     }
   }
-  if (!stored.spec.attention_module.empty()) {
+  if (!dequantized && !stored.spec.attention_module.empty()) {
     stored.cache = ReadCacheScales(checkpoint, stored.spec);
   }
   return stored;

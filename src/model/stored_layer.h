@@ -66,8 +66,12 @@ struct StoredLinear {
   StoredMatrix weight;  // of codes it has their shape, not that of the linear
   std::optional<StoredVector> bias;
   std::optional<StoredQuantization> quantization;
+  // Codes become numbers of this type, and the linear is as if it were stored so.
+  std::optional<Dtype> dequantized;
 
-  bool quantized() const { return quantization.has_value(); }
+  bool quantized() const { return quantization.has_value() && !dequantized; }
+  // Of its numbers, where it is not quantized.
+  Dtype dtype() const { return dequantized.value_or(weight.dtype()); }
 };
 
 struct StoredNorm {
@@ -90,8 +94,10 @@ struct StoredLayer {
 StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
                       const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes);
 
-// The same of a layer that is not of a family's making, such as one expert (ExpertLayer).
-StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec, int64_t read_ahead_bytes);
+// The same of a layer that is not of a family's making, such as one expert (ExpertLayer). With a
+// type, codes are not to be run: they become numbers of it, from which something else is made.
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec, int64_t read_ahead_bytes,
+                      std::optional<Dtype> dequantized = {});
 
 // Reads every scale of the FP8 linears of a checkpoint whose config states no schemes, and of the
 // KV cache: a few bytes each. Throws: as ReadScale.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked_math.h"
+#include "formats/quantized_weight.h"
 #include "model/decoder_layer.h"
 #include "model/experts.h"
 #include "quantization/layer_probe.h"
@@ -20,9 +21,28 @@ int64_t BytesOf(const ModelSource& model, const std::string& name, int64_t eleme
 
 int64_t LinearBytes(const ModelSource& model, const LinearSpec& linear) {
   const int64_t elements = linear.rows * linear.columns;
-  if (!linear.part) return BytesOf(model, linear.weight(), elements);
-  const int64_t whole = linear.part->experts * linear.part->rows * linear.columns;
-  return BytesOf(model, linear.part->tensor, whole) / whole * elements;
+  if (linear.part) {
+    const int64_t whole = linear.part->experts * linear.part->rows * linear.columns;
+    return BytesOf(model, linear.part->tensor, whole) / whole * elements;
+  }
+  if (model.checkpoint == nullptr) return elements * ElementBytes(model.config.dtype);
+  const auto* weight = FindWeight(*model.checkpoint, linear.module);
+  return weight != nullptr ? weight->entry.bytes() : BytesOf(model, linear.weight(), elements);
+}
+
+// What the quantized linears of a group are written as.
+int64_t CodeBytes(const ModelSource& model, const GroupSpec& group, const JobShape& shape) {
+  if (!shape.schemes) return group.elements() + std::ssize(group.linears) * 2 * kScaleBytes;
+  int64_t bytes = 0;
+  for (const LinearSpec& linear : group.linears) {
+    const auto scheme = shape.schemes->of_modules.find(linear.module);
+    if (scheme == shape.schemes->of_modules.end()) continue;
+    const SourceLinear source = {linear.module, linear.rows, linear.columns, model.config.dtype};
+    for (const PartTensor& part : shape.schemes->format->tensors(source, scheme->second)) {
+      bytes += part.tensor.bytes();
+    }
+  }
+  return bytes;
 }
 
 void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
@@ -47,7 +67,7 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
       continue;
     }
     read += stored;
-    codes += group.elements() + std::ssize(group.linears) * 2 * kScaleBytes;
+    codes += CodeBytes(model, group, work.shape);
     const auto same = std::ranges::find_if(work.groups, [&](const QuantizedGroup& other) {
       return other.columns == group.columns && other.rows == group.rows;
     });

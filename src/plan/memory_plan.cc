@@ -11,6 +11,7 @@
 #include "base/memory_use.h"
 #include "base/parallel.h"
 #include "evaluation/token_comparison.h"
+#include "formats/quantized_weight.h"
 #include "model/experts.h"
 #include "model/loaded_layer.h"
 #include "quantization/layer_probe.h"
@@ -115,6 +116,7 @@ class Estimator {
     LayerQuantizationOptions options;
     options.rounding = shape_.rounding;
     options.head_basis = shape_.head_basis;
+    options.schemes = shape_.schemes;
     options.hessian_block_columns = hessian_block_columns_;
     const QuantizationBytes quantization =
         BytesToQuantize(layer_, options, batch_rows_, shape_.compute, shape_.threads);
@@ -132,7 +134,8 @@ class Estimator {
         parts.end(),
         {{MemoryUse::kLayer, LargestUnitWeights(shape_) * OperandBytes(shape_.compute)},
          // A layer is packed before there are statistics.
-         {MemoryUse::kRewriting, std::max(RewritingBytes(layer_, shape_.compute),
+         {MemoryUse::kRewriting, std::max(RewritingBytes(layer_, shape_.compute) +
+                                              (shape_.schemes ? SchemeRewritingBytes(layer_) : 0),
                                           PackingBytes(layer_, shape_.compute) - statistics)},
          {MemoryUse::kReadAhead, ahead},
          {MemoryUse::kHiddenStates, hidden},
@@ -233,8 +236,9 @@ namespace {
 // Of a weight's numbers; codes take a byte at most, and packed ones are exact.
 Dtype StoredType(const ModelSource& model, const LinearSpec& linear) {
   if (model.checkpoint == nullptr) return model.config.dtype;
-  const auto* weight = model.checkpoint->Find(linear.weight());
-  const bool plain = weight != nullptr && ElementBytes(weight->entry.dtype) > 1;
+  const auto* weight = FindWeight(*model.checkpoint, linear.module);
+  const bool plain = weight != nullptr && Info(weight->entry.dtype).floating &&
+                     ElementBytes(weight->entry.dtype) > 1;
   return plain ? weight->entry.dtype : Dtype::kF8E4M3;
 }
 
@@ -260,6 +264,7 @@ JobShape ShapeOf(const ModelSource& model, ComputeType compute,
     shape.own_weight_scales = quantization->weight_scales == WeightScales::kPerMatrix;
     shape.rounding = quantization->rounding;
     shape.head_basis = quantization->head_basis;
+    shape.schemes = quantization->schemes;
   }
   shape.resident_before_bytes = CurrentResidentBytes();
   return shape;

@@ -36,6 +36,7 @@ struct JobShape {
   int64_t probe_tokens = 0;  // on which the output errors of layers are measured
   RoundingAlgorithm rounding = RoundingAlgorithm::kNearest;
   HeadBasis head_basis = HeadBasis::kOriginal;
+  std::optional<SchemeAssignment> schemes;  // by which weights are quantized that are data
   int64_t resident_before_bytes =
       0;  // of the process when the plan is made: program, tokenizer, texts
 

@@ -13,9 +13,11 @@ constexpr int64_t kScaleBytes = 4;  // of a weight, and of its input
 
 int64_t ExtraBytes(const ModelSource& model, const LinearSpec& linear) {
   const int64_t elements = linear.rows * linear.columns;
-  const int64_t stored = model.checkpoint != nullptr
-                             ? model.checkpoint->Get(linear.weight()).entry.bytes()
-                             : elements * ElementBytes(model.config.dtype);
+  const auto* weight =
+      model.checkpoint != nullptr ? model.checkpoint->Find(linear.weight()) : nullptr;
+  const bool plain = weight != nullptr && ElementBytes(weight->entry.dtype) > 1;
+  const int64_t stored =
+      plain ? weight->entry.bytes() : elements * ElementBytes(model.config.dtype);
   return stored - (elements + 2 * kScaleBytes);
 }
 

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "device/compensation/factor.h"
 #include "device/compensation/rounding.h"
+#include "schemes/block_scales.h"
 
 namespace narrow {
 namespace {
@@ -101,15 +102,27 @@ std::vector<LinearFacts> QuantizeGroup(LoadedLayer& layer, LinearGroup group,
   return facts;
 }
 
+// Mean squares of every column, but for a factor they share.
+std::vector<float> DiagonalOf(HessianAccumulator& hessian) {
+  std::vector<float> diagonal;
+  for (int64_t column = 0; column < hessian.columns(); ++column) {
+    double sum = 0.0;
+    hessian.AddSquareTo(column, MatrixView<double>(&sum, 1, 1));
+    diagonal.push_back(static_cast<float>(sum));
+  }
+  return diagonal;
+}
+
 class LayerQuantizer {
  public:
   LayerQuantizer(LoadedLayer& layer, LayerStatistics& statistics,
-                 const LayerQuantizationOptions& options)
+                 const LayerQuantizationOptions& options, const PartSink& parts)
       : layer_(layer),
         heads_(layer.spec().attention.heads),
         statistics_(statistics),
         options_(options),
-        scheme_(*options.scheme) {}
+        scheme_(*options.scheme),
+        parts_(parts) {}
 
   LayerFacts Run(const CodeSink& sink, const StepSink& step, const FactorSink& factored) {
     std::optional<HessianAccumulator>& attended = Hessian(LinearGroup::kAttentionOutput);
@@ -155,6 +168,7 @@ class LayerQuantizer {
 
   void QuantizeOne(LinearGroup group, const CodeSink& sink, const FactorSink& factored,
                    std::vector<LinearFacts>& facts) {
+    if (options_.schemes) return QuantizeAsData(group, factored, facts);
     const RowsRewriter change = [&](int64_t first_row, MatrixView<float> rows) {
       ChangeWeights(basis_, heads_, layer_.Linears(group), first_row, rows);
     };
@@ -171,6 +185,42 @@ class LayerQuantizer {
     const RowsRounding round = factor ? CompensatedRoundingWith(*factor) : NearestRounding(scheme_);
     for (LinearFacts& fact : QuantizeGroup(layer_, group, decision, change, scheme_, round, sink)) {
       facts.push_back(std::move(fact));
+    }
+  }
+
+  void QuantizeAsData(LinearGroup group, const FactorSink& factored,
+                      std::vector<LinearFacts>& facts) {
+    const std::vector<LoadedLinear>& linears = layer_.Linears(group);
+    SchemeWork work;
+    work.scheme = options_.schemes->of_modules.at(linears.front().spec.module);
+    work.format = options_.schemes->format;
+    work.exact_quotient = options_.schemes->exact_quotient;
+    work.input_amax = LargestOf(statistics_.ranges.Input(group));
+    std::vector<float> column_weights;
+    std::optional<CompensationFactor> factor;
+    if (options_.rounding == RoundingAlgorithm::kCompensated) {
+      std::optional<HessianAccumulator> hessian = std::exchange(Hessian(group), std::nullopt);
+      column_weights = DiagonalOf(*hessian);
+      const GroupWeights measured =
+          MeasureWeights(layer_, group, [](int64_t, MatrixView<float>) {});
+      factor.emplace(*std::move(hessian), kDamping, measured.column_energy);
+      work.factor = &*factor;
+      work.column_weights = column_weights;
+    }
+    if (factored) factored(group);
+    const std::vector<SchemeFacts> done = QuantizeByScheme(layer_, group, work, parts_);
+    for (std::size_t i = 0; i < done.size(); ++i) {
+      LinearFacts& fact = facts.emplace_back();
+      fact.module = done[i].module;
+      fact.role = linears[i].spec.role;
+      fact.group = group;
+      fact.weight_amax = done[i].weight_amax;
+      fact.weight_scale = done[i].weight_scale;
+      fact.input_amax = work.input_amax;
+      fact.input_scale = done[i].input_scale;
+      fact.elements = done[i].elements;
+      fact.output_error = done[i].output_error;
+      fact.nearest_output_error = done[i].nearest_output_error;
     }
   }
 
@@ -197,6 +247,12 @@ class LayerQuantizer {
   // Powers of two are the grid that factors of K are chosen for. They lose no relative precision,
   // and leave room for values beyond those of the calibration texts.
   float ActivationScale(float amax) const {
+    // Kept in the type of the weights, as the tools of these formats do.
+    if (options_.schemes) {
+      return MakeFloatScale(layer_.Linears(LinearGroup::kQueryKeyValue).front().stored, Code::kE4M3,
+                            {}, amax)
+          .stored;
+    }
     return options_.head_basis == HeadBasis::kOriginal ? scheme_.scale(amax)
                                                        : scheme_.power_of_two_scale(amax);
   }
@@ -231,17 +287,18 @@ class LayerQuantizer {
   LayerStatistics& statistics_;
   const LayerQuantizationOptions& options_;
   const QuantizationScheme& scheme_;
+  const PartSink& parts_;
   LayerBasis basis_;
 };
 
 // From the last group to the first: what later ones hold is there when an earlier one is rounded.
 int64_t CompensationBytes(const std::vector<GroupSpec>& groups, int64_t block_columns,
-                          ComputeType compute, int64_t threads) {
+                          ComputeType compute, int64_t threads, int64_t code_bytes) {
   int64_t left = 0, peak = 0;
   for (auto group = groups.rbegin(); group != groups.rend(); ++group) {
     left += HessianAccumulator::Bytes(group->columns, block_columns, compute);
     peak = std::max(peak, left + std::max(CompensationFactor::Bytes(group->columns, block_columns),
-                                          RoundingBytes(group->columns, threads)));
+                                          RoundingBytes(group->columns, threads, code_bytes)));
   }
   return peak;
 }
@@ -286,7 +343,8 @@ QuantizationBytes BytesToQuantize(const LayerSpec& spec, const LayerQuantization
   std::vector<GroupSpec> observed = GroupsOf(spec);
   if (compensated) {
     bytes.second_order =
-        CompensationBytes(observed, options.hessian_block_columns, compute, threads);
+        CompensationBytes(observed, options.hessian_block_columns, compute, threads,
+                          options.schemes ? static_cast<int64_t>(sizeof(float)) : 1);
   } else {
     std::erase_if(observed, [&](const GroupSpec& group) {
       return !fitted || group.id != LinearGroup::kAttentionOutput;
@@ -306,8 +364,8 @@ QuantizationBytes BytesToQuantize(const LayerSpec& spec, const LayerQuantization
 
 LayerFacts QuantizeLayer(LoadedLayer& layer, LayerStatistics statistics,
                          const LayerQuantizationOptions& options, const CodeSink& sink,
-                         const StepSink& step, const FactorSink& factored) {
-  return LayerQuantizer(layer, statistics, options).Run(sink, step, factored);
+                         const StepSink& step, const FactorSink& factored, const PartSink& parts) {
+  return LayerQuantizer(layer, statistics, options, parts).Run(sink, step, factored);
 }
 
 }  // namespace narrow

@@ -12,6 +12,7 @@
 #include "quantization/calibration.h"
 #include "quantization/layer_probe.h"
 #include "quantization/scheme.h"
+#include "quantization/scheme_quantizer.h"
 #include "quantization/weight_scales.h"
 
 namespace narrow {
@@ -35,6 +36,9 @@ struct LayerQuantizationOptions {
   HeadBasis head_basis = HeadBasis::kFitted;
   int64_t hessian_block_columns = 0;  // widest block of the second-order statistics; 0: no limit
   std::set<std::string> excluded;     // modules that stay as they are
+  Dtype dequantized = Dtype::kBF16;   // what weights of a quantized source become before
+  // By schemes that are data; nothing: by `scheme`, in one scale per tensor.
+  std::optional<SchemeAssignment> schemes;
 };
 
 // What is known of one quantized linear, for the report.
@@ -107,12 +111,13 @@ struct QuantizationBytes {
 QuantizationBytes BytesToQuantize(const LayerSpec& spec, const LayerQuantizationOptions& options,
                                   int64_t batch_rows, ComputeType compute, int64_t threads);
 
-// Quantizes the layer's linears in place, hands their codes to `sink` (may be empty) and sets the
-// cache scales, with a call of `step` (may be empty) after each and one of `factored` before each
-// group is rounded. The second-order statistics are used up group by group. REQUIRES: excluded
-// modules are whole groups.
+// Quantizes the layer's linears in place, hands their codes to `sink`, or, by schemes that are
+// data, their tensors to `parts` (both may be empty), and sets the cache scales, with a call of
+// `step` (may be empty) after each and one of `factored` before each group is rounded. The
+// second-order statistics are used up group by group. REQUIRES: excluded modules are whole groups.
 LayerFacts QuantizeLayer(LoadedLayer& layer, LayerStatistics statistics,
                          const LayerQuantizationOptions& options, const CodeSink& sink,
-                         const StepSink& step = {}, const FactorSink& factored = {});
+                         const StepSink& step = {}, const FactorSink& factored = {},
+                         const PartSink& parts = {});
 
 }  // namespace narrow

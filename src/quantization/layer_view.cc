@@ -54,6 +54,11 @@ void Deploy(LoadedLayer& layer, LinearGroup group, const LinearScales& stored,
   });
 }
 
+// Others are served as they are stored.
+bool HasFloat8Tensors(const LinearScales& scales) {
+  return scales.input.scheme == StaticFloat8Input(1.0f).scheme;
+}
+
 }  // namespace
 
 Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
@@ -68,7 +73,7 @@ void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme&
   if (!deployed && view.weights == LayerView::Weights::kDeployed) {
     for (const GroupSpec& group : GroupsOf(layer.spec())) {
       const std::optional<LinearScales> stored = layer.runnable().Linear(group.id).scales();
-      if (stored) Deploy(layer, group.id, *stored, scheme);
+      if (stored && HasFloat8Tensors(*stored)) Deploy(layer, group.id, *stored, scheme);
     }
   }
   layer.Run(view.inputs, view.cache, view.attention);

@@ -68,7 +68,7 @@ std::vector<Finding> Saturated(std::span<const LayerFacts> layers) {
 std::vector<Finding> Tiny(std::span<const LayerFacts> layers) {
   std::vector<Finding> findings;
   ForEachLinear(layers, [&](const LayerFacts& layer, const LinearFacts& linear) {
-    if (!(linear.weight_scale < kSmallestExactScale)) return;
+    if (linear.weight_scale == 0.0f || !(linear.weight_scale < kSmallestExactScale)) return;
     findings.push_back(
         {1.0 / linear.weight_scale,
          fmt::format(

@@ -83,7 +83,8 @@ std::string RenderCardMetadata(const RunReport& report, const SourceFacts& sourc
                                const std::string& output_name) {
   return "---\n" + BaseModel(source) + Member("license", source.license) +
          Member("license_name", source.license_name) + Member("license_link", source.license_link) +
-         "library_name: vllm\npipeline_tag: text-generation\ntags:\n- fp8\n- vllm\n" +
+         fmt::format("library_name: vllm\npipeline_tag: text-generation\ntags:\n- {}\n- vllm\n",
+                     report.strategy->is_data ? report.strategy->export_format : "fp8") +
          ModelIndex(report, output_name) + "---\n";
 }
 

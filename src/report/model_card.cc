@@ -26,10 +26,10 @@ std::string CodeBlock(std::string_view code) {
 std::string Introduction(const RunReport& report, const SourceFacts& source) {
   return fmt::format(
       "## Introduction\n\n"
-      "{} with its linear layers in FP8 E4M3{}, made by narrow {}. The checkpoint is in the "
+      "{} with its linear layers in {}{}, made by narrow {}. The checkpoint is in the "
       "Hugging "
       "Face layout and loads in vLLM.\n",
-      MarkdownText(source.name),
+      MarkdownText(source.name), report.strategy->is_data ? report.strategy->scheme : "FP8 E4M3",
       report.strategy->kv_cache == KvCacheQuantization::kFp8 ? " and scales for an FP8 KV cache"
                                                              : "",
       MarkdownText(report.version));
@@ -87,11 +87,13 @@ std::string Kept(const RunReport& report) {
 std::string QuantizationStrategy(const RunReport& report) {
   const RunReport::Strategy& strategy = *report.strategy;
   std::string text = fmt::format(
-      "## Quantization Strategy\n\n"
       "- Weights: FP8 E4M3, symmetric, per tensor, static{}\n"
       "- Inputs of the linear layers: FP8 E4M3, symmetric, per tensor, static\n",
       strategy.weight_merge_groups ? "; matrices that are fused at load share one scale"
                                    : "; every matrix has its own scale");
+  if (strategy.is_data) text.clear();
+  for (const std::string& summary : strategy.summaries) text += "- " + summary + "\n";
+  text.insert(0, "## Quantization Strategy\n\n");
   if (strategy.kv_cache == KvCacheQuantization::kFp8) {
     text +=
         "- KV cache: FP8 E4M3, symmetric, per tensor, static, K after RoPE; own scales for K and "

@@ -35,6 +35,8 @@ struct RunReport {
     // Widest block of the second-order statistics of compensated rounding; 0: no limit.
     int64_t hessian_block_columns = 0;
     std::string head_basis = "none";  // as --head_basis takes it: "fitted", "none"
+    bool is_data = false;  // by schemes that are data, not in FP8 with one static scale per tensor
+    std::vector<std::string> summaries{};  // of these, a line each
   };
   struct Calibration {
     std::string dataset;  // name or path

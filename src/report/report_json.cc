@@ -171,7 +171,7 @@ Json WeightJson(const LinearFacts& linear, std::size_t layer) {
   Json json = Json::object();
   json["name"] = linear.module + ".weight";
   json["amax"] = linear.weight_amax;
-  json["scale"] = linear.weight_scale;
+  json["scale"] = linear.weight_scale > 0.0f ? Json(linear.weight_scale) : Json(nullptr);
   json["saturated"] = linear.saturated;
   json["elements"] = linear.elements;
   json["layer"] = layer;
@@ -183,7 +183,7 @@ Json InputJson(const LinearFacts& linear, std::size_t layer) {
   Json json = Json::object();
   json["name"] = linear.module;
   json["amax"] = linear.input_amax;
-  json["scale"] = linear.input_scale;
+  json["scale"] = linear.input_scale > 0.0f ? Json(linear.input_scale) : Json(nullptr);
   json["layer"] = layer;
   return json;
 }

@@ -113,7 +113,10 @@ std::string DescribeAdapters(const RunReport& report) {
 std::string DescribeStrategy(const RunReport& report) {
   if (!report.strategy) return "not quantized";
   return fmt::format(
-      "FP8 E4M3 weights and inputs ({}), {}, {}", report.strategy->scheme,
+      "{}, {}, {}",
+      report.strategy->is_data
+          ? report.strategy->scheme
+          : fmt::format("FP8 E4M3 weights and inputs ({})", report.strategy->scheme),
       report.strategy->kv_cache == KvCacheQuantization::kFp8 ? "FP8 KV cache" : "KV cache as is",
       report.strategy->rounding == "gptq" ? "error-compensated rounding" : "rounding to nearest");
 }

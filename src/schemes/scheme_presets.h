@@ -16,6 +16,9 @@ struct SchemePreset {
   LinearScheme scheme;
 };
 
+// The scheme of a job that names none.
+inline constexpr std::string_view kDefaultSchemeName = "fp8";
+
 std::span<const SchemePreset> SchemePresets();
 
 // Names are taken in upper or lower case. Null when nobody knows the name.

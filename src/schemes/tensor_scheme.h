@@ -52,6 +52,12 @@ struct LinearScheme {
 // Bits of a code.
 constexpr int64_t CodeBits(Code code) { return code == Code::kE4M3 || code == Code::kInt8 ? 8 : 4; }
 
+// Whether rounding that makes up for its errors beats rounding to nearest: not with codes of 8 bits
+// in groups with powers of two for scales (docs/accuracy.md).
+constexpr bool CompensationPays(const LinearScheme& scheme) {
+  return CodeBits(scheme.weight.code) != 8 || scheme.weight.scale != ScaleFormat::kPowerOfTwo;
+}
+
 // Whether something of the checkpoint follows from what calibration sees.
 constexpr bool NeedsCalibration(const LinearScheme& scheme) {
   return scheme.input && (scheme.input->timing == Timing::kStatic ||

@@ -5,10 +5,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "schemes/tensor_scheme.h"
 #include "schemes/weight_rule.h"
 #include "tensor/dtype.h"
+#include "tensor/tensor.h"
 
 namespace narrow {
 
@@ -23,12 +25,30 @@ struct EncodedSizes {
                             // in bits 4j .. 4j + 3 of word k, as z + 8; 0 rows: none
 };
 
-// A matrix of one scheme. Immutable; Encode computes with all threads.
+// The scales of a band as numbers.
+struct CodeGrid {
+  int64_t block_rows = 1;  // rows of the band that share a row of scales
+  int64_t group = 0;       // columns that share a scale
+  int64_t groups = 0;      // of a row
+  // A code stands for scale * (number of the code - zero): [rows of scales, groups].
+  std::vector<float> scales;
+  std::vector<float> zeros;  // or none
+  // The part of it that is not the same for all of a row, which products can be multiplied by;
+  // empty: 1.
+  std::vector<float> inner;
+};
+
+// A matrix of one scheme. Once its search is set immutable; computes with all threads.
 class WeightEncoder {
  public:
   // `name` is for messages. REQUIRES: no SizeProblem; `type` is BF16, F16 or F32.
   WeightEncoder(std::string name, const TensorScheme& scheme, const WeightRule& rule, Dtype type,
                 int64_t rows, int64_t columns);
+
+  // From now on the scale of a group is, of some around that of its range, the one of the least
+  // squared error, in which that of column c counts weights[c] times; with no weights that of its
+  // range. REQUIRES: blocks are of one row.
+  void SearchScales(std::span<const float> weights);
 
   const EncodedSizes& sizes() const { return sizes_; }
   // Bands begin at multiples of this.
@@ -53,17 +73,33 @@ class WeightEncoder {
     std::span<std::byte> scales;  // of the blocks that begin in the band
     std::span<std::byte> zeros;   // of the words that begin in the band
   };
-  // `maximum`: where NeedsMaximum. Throws: kNumeric for NaN and infinity.
+  // `maximum`: where NeedsMaximum. `grid` (may be null) takes the scales. Throws: kNumeric for NaN
+  // and infinity.
   void Encode(int64_t first_row, std::span<const std::byte> weights, float maximum,
-              const Band& band) const;
+              const Band& band, CodeGrid* grid = nullptr) const;
+  // The inverse, but for what is the same for all of a row: numbers [rows of the band, columns].
+  void DecodeNumbers(std::span<const std::byte> codes, const CodeGrid& grid,
+                     MatrixView<float> numbers) const;
+  // Codes of numbers that have one: what codes stand for before zero and scale.
+  void EncodeNumbers(MatrixView<const float> numbers, std::span<std::byte> codes) const;
   // The global scale of two-level scales.
   float GlobalScale(float maximum) const;
 
  private:
   struct Scales;
+  struct Ranges;
+  // Row of the grid of the first: grid_row.
   void EncodeBlockRow(int64_t first_row, std::span<const std::byte> weights, float maximum,
-                      const Band& band) const;
+                      const Band& band, CodeGrid* grid, int64_t grid_row) const;
   Scales MakeScales(std::span<const std::byte> weights, float maximum) const;
+  // Of these ranges times `factor`.
+  Scales ScalesOf(const Ranges& ranges, float maximum, float factor) const;
+  Scales Search(std::span<const std::byte> row, const Ranges& ranges, float maximum) const;
+  void EncodeRow(const WeightRow& row, const Scales& scales, std::span<std::byte> codes) const;
+  void DecodeRow(std::span<const std::byte> codes, const GroupScales& scales,
+                 std::span<const float> zeros, std::span<float> values) const;
+  CodeGrid EmptyGrid(int64_t count) const;
+  void FillGrid(const Scales& scales, int64_t grid_row, CodeGrid& grid) const;
   void StoreScales(const Scales& scales, std::span<std::byte> to) const;
   [[noreturn]] void FailNotFinite() const;
 
@@ -74,6 +110,7 @@ class WeightEncoder {
   int64_t rows_;
   int64_t columns_;
   int64_t group_;  // columns that share a scale
+  std::vector<float> search_weights_;
   EncodedSizes sizes_;
 };
 

@@ -31,9 +31,10 @@ std::vector<LayerUnit> UnitsOf(const std::vector<LayerSpec>& layers, int64_t fir
 
 class UnitReader {
  public:
-  // All outlive it.
+  // All outlive it. `dequantized`: as OpenLayer.
   UnitReader(const CheckpointReader& checkpoint, const std::vector<LayerSpec>& layers,
-             std::vector<LayerUnit> units, ComputeType compute, int64_t read_ahead_bytes);
+             std::vector<LayerUnit> units, ComputeType compute, int64_t read_ahead_bytes,
+             std::optional<Dtype> dequantized);
 
   // The next unit, packed; the one after it is read meanwhile. Adds to `seconds` how long that
   // took. Throws: as OpenLayer and LoadedLayer.
@@ -48,6 +49,7 @@ class UnitReader {
   const std::vector<LayerUnit> units_;
   const ComputeType compute_;
   const int64_t read_ahead_bytes_;
+  const std::optional<Dtype> dequantized_;
   std::size_t next_ = 0;
   std::future<std::vector<StoredLayer>> ahead_;
 };

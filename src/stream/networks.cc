@@ -28,6 +28,12 @@ std::vector<EvaluatedNetwork> SourceNetworks(AttentionFigures figures) {
 }  // namespace
 
 std::vector<EvaluatedNetwork> EvaluatedNetworks(const PassRequest& request) {
+  if (request.cache_trials) {
+    return {{Use::kEvaluation, &kOriginal},
+            {Use::kEvaluation, &kCacheUnscaled},
+            {Use::kEvaluation, &kCacheTensor},
+            {Use::kEvaluation, &kCacheHeads}};
+  }
   const AttentionFigures figures = FiguresOf(request);
   if (!request.quantization) return SourceNetworks(figures);
   std::vector<EvaluatedNetwork> networks = {{Use::kEvaluation, &kOriginal}};

@@ -23,6 +23,7 @@ struct Network {
   std::optional<DivergenceSummary> PassResult::*summary = nullptr;  // over a whole text
   // Of a layer that is as the source has it.
   AttentionArithmetic source_attention = AttentionArithmetic::kDequantized;
+  std::optional<CacheTrial> trial = std::nullopt;  // of a cache on such layers
 };
 inline constexpr Network kOriginal = {"original", {}};
 inline constexpr Network kPseudo = {"pseudo", LayerView{LayerView::Weights::kStored},
@@ -31,6 +32,19 @@ inline constexpr Network kPseudo = {"pseudo", LayerView{LayerView::Weights::kSto
 inline constexpr Network kSourceInFloat8 = {"float8", {}, nullptr, AttentionArithmetic::kFloat8};
 inline constexpr Network kSourceDequantized = {
     "dequantized", {}, &PassResult::deployed_bf16_attention};
+// A model whose weights stay, with caches that are tried.
+inline constexpr Network kCacheUnscaled = {"unscaled",
+                                           {},
+                                           &PassResult::cache_unscaled,
+                                           AttentionArithmetic::kDequantized,
+                                           CacheTrial::kUnscaled};
+inline constexpr Network kCacheTensor = {"tensor",
+                                         {},
+                                         &PassResult::cache_tensor,
+                                         AttentionArithmetic::kDequantized,
+                                         CacheTrial::kTensor};
+inline constexpr Network kCacheHeads = {
+    "heads", {}, &PassResult::cache_heads, AttentionArithmetic::kDequantized, CacheTrial::kHeads};
 // Deployed weights alone, then inputs, then the KV cache, then the rest of attention: the stages of
 // the attribution.
 inline constexpr Network kWeightsOnly = {

@@ -5,6 +5,7 @@
 
 #include "io/config_dtype.h"
 #include "model/cache_scales.h"
+#include "model/stored_layer.h"
 
 namespace narrow {
 namespace {
@@ -56,6 +57,37 @@ TensorSpec SameTensor(const CheckpointReader& source, const std::string& name) {
 
 int64_t RowCount(const SafetensorsEntry& entry) { return entry.shape.empty() ? 1 : entry.shape[0]; }
 
+// A weight as it is computed with: as it is stored, or dequantized.
+TensorSpec WeightTensor(const CheckpointReader& source, const LinearSpec& linear,
+                        Dtype dequantized) {
+  const CheckpointReader::TensorLocation* stored = source.Find(linear.weight());
+  const bool plain = stored != nullptr && ElementBytes(stored->entry.dtype) > 1;
+  return {
+      linear.weight(), plain ? stored->entry.dtype : dequantized, {linear.rows, linear.columns}};
+}
+
+// By the type of the weights they are beside.
+std::vector<PartTensor> PartsOf(const CheckpointReader& source, const LinearSpec& linear,
+                                const SchemeAssignment& schemes, Dtype dequantized) {
+  const SourceLinear described = {linear.module, linear.rows, linear.columns,
+                                  WeightTensor(source, linear, dequantized).dtype};
+  return schemes.format->tensors(described, schemes.of_modules.at(linear.module));
+}
+
+// F32; by schemes that are data one number in the type of the weights, as their tools write it.
+AttentionScaleTensors ScaleTensorsOf(const CheckpointReader& source, const LayerSpec& layer,
+                                     const std::optional<SchemeAssignment>& schemes,
+                                     const ExportFormat& format, Dtype dequantized) {
+  AttentionScaleTensors scales = format.attention_scale_tensors(DescribeAttention(layer));
+  if (!schemes) return scales;
+  const Dtype type = WeightTensor(source, layer.linears.front(), dequantized).dtype;
+  for (TensorSpec* tensor : {&scales.query_scale, &scales.key_scale, &scales.value_scale}) {
+    tensor->dtype = type;
+    tensor->shape = {1};
+  }
+  return scales;
+}
+
 // What one layer becomes in the output.
 std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const LayerSpec& layer,
                                      const LayerQuantizationOptions& quantization,
@@ -83,17 +115,27 @@ std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const Layer
   }
   for (const LinearSpec& linear : layer.linears) {
     if (quantization.excluded.contains(linear.module)) {
-      add_stored(linear);
-      continue;
+      if (linear.part) {
+        add_stored(linear);
+        continue;
+      }
+      tensors.push_back(WeightTensor(source, linear, quantization.dequantized));
+    } else if (quantization.schemes) {
+      for (PartTensor& part :
+           PartsOf(source, linear, *quantization.schemes, quantization.dequantized)) {
+        tensors.push_back(std::move(part.tensor));
+      }
+    } else {
+      LinearTensors added = format.linear_tensors(Describe(linear));
+      tensors.push_back(std::move(added.weight));
+      tensors.push_back(std::move(added.weight_scale));
+      tensors.push_back(std::move(added.input_scale));
     }
-    LinearTensors added = format.linear_tensors(Describe(linear));
-    tensors.push_back(std::move(added.weight));
-    tensors.push_back(std::move(added.weight_scale));
-    tensors.push_back(std::move(added.input_scale));
     if (linear.bias == Bias::kPresent) tensors.push_back(SameTensor(source, linear.bias_name()));
   }
   if (quantization.cache == CacheScheme::kFp8 && layer.caches()) {
-    AttentionScaleTensors scales = format.attention_scale_tensors(DescribeAttention(layer));
+    AttentionScaleTensors scales =
+        ScaleTensorsOf(source, layer, quantization.schemes, format, quantization.dequantized);
     tensors.push_back(std::move(scales.query_scale));
     tensors.push_back(std::move(scales.key_scale));
     tensors.push_back(std::move(scales.value_scale));
@@ -133,7 +175,7 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
   description.model_dtype = DtypeName(config.dtype);
   description.min_kv_scale = quantization.min_cache_scale;
   const LayerSpec first = family.layer(config, 0);
-  if (quantization.weight_scales == WeightScales::kPerFusedGroup) {
+  if (quantization.weight_scales == WeightScales::kPerFusedGroup && !quantization.schemes) {
     description.weight_merge_groups = FusedGroups(LayersOf(family, config));
   }
   if (quantization.cache == CacheScheme::kFp8) {
@@ -177,6 +219,8 @@ OutputCheckpoint::OutputCheckpoint(const CheckpointReader& source, const ModelFa
                                    const std::filesystem::path& directory)
     : source_(source),
       format_(*options.format),
+      schemes_(quantization.schemes),
+      dequantized_(quantization.dequantized),
       plan_(PlanShards(PlanTensors(source, family, config, quantization, *options.format),
                        options.max_shard_bytes)),
       embedding_(family.model(config).embedding),
@@ -198,8 +242,18 @@ void OutputCheckpoint::AssumeWritten(int64_t layers) {
 
 void OutputCheckpoint::Flush() { writer_.Flush(); }
 
-void OutputCheckpoint::WriteScale(const std::string& name, float scale) {
-  writer_.Write(name, std::as_bytes(std::span(&scale, 1)));
+void OutputCheckpoint::WriteScale(const TensorSpec& tensor, float scale) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(tensor.bytes()));
+  StoreRow(tensor.dtype, std::span(&scale, 1), bytes);
+  writer_.Write(tensor.name, bytes);
+}
+
+void OutputCheckpoint::WritePart(const LinearSpec& linear, LinearPart part, int64_t offset,
+                                 std::span<const std::byte> bytes) {
+  const std::vector<PartTensor> parts = PartsOf(source_, linear, *schemes_, dequantized_);
+  const auto found = std::ranges::find(parts, part, &PartTensor::part);
+  NARROW_CHECK(found != parts.end());
+  writer_.WritePart(found->tensor.name, offset, bytes);
 }
 
 void OutputCheckpoint::WriteCodes(const LinearSpec& linear, int64_t first_row,
@@ -210,17 +264,19 @@ void OutputCheckpoint::WriteCodes(const LinearSpec& linear, int64_t first_row,
 
 void OutputCheckpoint::WriteScales(const LayerSpec& layer, const LayerFacts& facts) {
   for (const LinearFacts& fact : facts.linears) {
+    if (schemes_) break;  // they came with their parts
     const auto linear = std::ranges::find(layer.linears, fact.module, &LinearSpec::module);
     NARROW_CHECK(linear != layer.linears.end());
     const LinearTensors tensors = format_.linear_tensors(Describe(*linear));
-    WriteScale(tensors.weight_scale.name, fact.weight_scale);
-    WriteScale(tensors.input_scale.name, fact.input_scale);
+    WriteScale(tensors.weight_scale, fact.weight_scale);
+    WriteScale(tensors.input_scale, fact.input_scale);
   }
   if (facts.cache) {
-    const AttentionScaleTensors scales = format_.attention_scale_tensors(DescribeAttention(layer));
-    WriteScale(scales.query_scale.name, facts.cache->query_scale);
-    WriteScale(scales.key_scale.name, facts.cache->key_scale);
-    WriteScale(scales.value_scale.name, facts.cache->value_scale);
+    const AttentionScaleTensors scales =
+        ScaleTensorsOf(source_, layer, schemes_, format_, dequantized_);
+    WriteScale(scales.query_scale, facts.cache->query_scale);
+    WriteScale(scales.key_scale, facts.cache->key_scale);
+    WriteScale(scales.value_scale, facts.cache->value_scale);
   }
 }
 

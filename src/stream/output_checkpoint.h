@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -53,6 +54,9 @@ class OutputCheckpoint {
 
   // Codes of rows of a quantized linear, from its first row to its last (a CodeSink).
   void WriteCodes(const LinearSpec& linear, int64_t first_row, std::span<const std::byte> codes);
+  // Bytes of a tensor of a linear that is quantized by a scheme that is data (a PartSink).
+  void WritePart(const LinearSpec& linear, LinearPart part, int64_t offset,
+                 std::span<const std::byte> bytes);
   // The scales of a layer that was quantized.
   void WriteScales(const LayerSpec& layer, const LayerFacts& facts);
   // What of a layer, or of an expert, stays as it is.
@@ -69,10 +73,13 @@ class OutputCheckpoint {
   void Finish();
 
  private:
-  void WriteScale(const std::string& name, float scale);
+  // In the type that was planned for it.
+  void WriteScale(const TensorSpec& tensor, float scale);
 
   const CheckpointReader& source_;
   const ExportFormat& format_;
+  std::optional<SchemeAssignment> schemes_;
+  Dtype dequantized_ = Dtype::kBF16;
   ShardPlan plan_;
   std::string embedding_;
   std::vector<std::vector<TensorSpec>> layer_tensors_;

@@ -46,7 +46,8 @@ class Pass {
     const LayerQuantizationOptions* quantization = quantizing() ? &*request_.quantization : nullptr;
     units_.emplace(*request_.checkpoint, layers_,
                    UnitsOf(layers_, first_layer, request_.compute, quantization), request_.compute,
-                   request_.plan.read_ahead_bytes);
+                   request_.plan.read_ahead_bytes,
+                   quantizing() ? std::optional(config_.dtype) : std::nullopt);
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       {
         LayerTimes& times = result_.layer_times.emplace_back();
@@ -238,6 +239,10 @@ class Pass {
 
   void RunLayer(LoadedLayer& layer) {
     LayerStatistics statistics;
+    if (request_.cache_trials) {
+      layer.Run(LinearInputs::kQuantized, CacheContents::kOriginal,
+                AttentionArithmetic::kDequantized);
+    }
     if (Stream* calibration = Find(Use::kCalibration)) {
       const PhaseTimer timer(result_.calibration_seconds);
       LayerCalibration observer = quantizing()
@@ -247,8 +252,14 @@ class Pass {
       statistics = observer.Take(layer.spec());
       if (!calibration_finite_) FailStates(layer.spec(), calibration->name);
     }
+    if (request_.cache_trials) {
+      result_.caches.push_back(ChooseCache(layer.spec(), statistics.ranges, config_.dtype));
+    }
     for (Stream& stream : streams_) {
       if (!stream.evaluates() || stream.network->view) continue;
+      if (const auto trial = stream.network->trial) {
+        layer.SetCache(result_.caches.back().Of(*trial));
+      }
       layer.SetAttention(stream.network->source_attention);
       Evaluate(layer, stream);
     }
@@ -293,9 +304,17 @@ class Pass {
       if (request_.output != nullptr) request_.output->WriteCodes(linear, first_row, codes);
       steps_.Rounded(linear.group, std::ssize(codes) / linear.columns);
     };
-    result_.layers.push_back(QuantizeLayer(layer, std::move(statistics), *request_.quantization,
-                                           sink, step,
-                                           [this](LinearGroup group) { steps_.Factored(group); }));
+    const PartSink parts = [this](const LinearSpec& linear, LinearPart part, int64_t offset,
+                                  std::span<const std::byte> bytes) {
+      if (request_.output != nullptr) request_.output->WritePart(linear, part, offset, bytes);
+      if (part != LinearPart::kCodes) return;
+      const LinearScheme& scheme = request_.quantization->schemes->of_modules.at(linear.module);
+      steps_.Rounded(linear.group,
+                     std::ssize(bytes) * 8 / (CodeBits(scheme.weight.code) * linear.columns));
+    };
+    result_.layers.push_back(QuantizeLayer(
+        layer, std::move(statistics), *request_.quantization, sink, step,
+        [this](LinearGroup group) { steps_.Factored(group); }, parts));
     if (request_.output == nullptr) return;
     request_.output->WriteScales(layer.spec(), result_.layers.back());
     request_.output->WriteUnchangedOf(layer);

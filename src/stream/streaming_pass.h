@@ -17,6 +17,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/traffic.h"
 #include "model/family.h"
+#include "quantization/cache_choice.h"
 #include "quantization/layer_quantizer.h"
 #include "stream/embedding.h"
 #include "stream/hidden_store.h"
@@ -49,6 +50,9 @@ struct PassRequest {
   int64_t attribution_windows = 0;
   // Of a network with an FP8 cache: one that is made, or the source.
   AttentionFigures attention = AttentionFigures::kDequantized;
+  // Scales of the KV cache are chosen, and evaluated beside a cache that is not quantized: on a
+  // model whose weights stay.
+  bool cache_trials = false;
   // Where quantization changes each layer's output is measured on this text (ProbeOf); null: not.
   const TokenStream* probe = nullptr;
   std::optional<LayerQuantizationOptions> quantization;
@@ -83,6 +87,9 @@ struct PassResult {
   // With the cache dequantized, where `deployed` has attention in FP8 and both were asked for. Of a
   // source with an FP8 cache, beside the network of stored_window_nll, not an original.
   std::optional<DivergenceSummary> deployed_bf16_attention;
+  // Of a pass that tries caches: the scales of each layer, and what each cache does.
+  std::vector<CacheChoice> caches;
+  std::optional<DivergenceSummary> cache_unscaled, cache_tensor, cache_heads;
   // Of the deployed model, over the windows of the attribution; empty where there is none.
   std::vector<PartCost> part_costs;
   int64_t attributed_windows = 0;

@@ -77,7 +77,8 @@ TEST_F(DataFree, IsImpliedByRoundingToNearestWithoutEvaluation) {
 TEST_F(DataFree, RefusesWhatNeedsAForwardPass) {
   ExpectRefused({"--skip_calibration"}, "come from calibration", 5);
   ExpectRefused({"--skip_calibration", "--quant_scheme", "nvfp4"}, "come from calibration", 5);
-  ExpectRefused({"--quant_scheme", "W4A16"}, "add --skip_calibration", 5);
+  ExpectRefused({"--quant_scheme", "MXFP4", "--format", "quark", "--kv_cache_dtype", "fp8"},
+                "no place for scales of the KV cache", 5);
   ExpectRefused({"--skip_calibration", "--quant_scheme", "W4A16", "--kv_cache_dtype", "fp8"},
                 "--kv_cache_dtype needs a forward pass");
   ExpectRefused({"--skip_calibration", "--quant_scheme", "W4A16", "--format", "quark"},
@@ -88,7 +89,7 @@ TEST_F(DataFree, RefusesWhatNeedsAForwardPass) {
   ExpectRefused({"--skip_calibration", "--quant_scheme", "mxfp4", "--custom_mode", "quark",
                  "--format", "fp8"},
                 "contradict each other");
-  ExpectRefused({"--exact_quotient"}, "are for --skip_calibration");
+  ExpectRefused({"--exact_quotient"}, "are for other schemes and --skip_calibration");
   ExpectRefused({"--recipe", Path("none.json")}, "none.json", 3);
 }
 
@@ -147,7 +148,7 @@ TEST_F(DataFree, RecipesMixSchemesInOneCheckpoint) {
       {"modules": "*.layers.2.*", "scheme": null},
       {"modules": "*.self_attn.*", "scheme": "FP8_DYNAMIC"},
       {"modules": "*.mlp.*", "scheme": "nvfp4a16"}]})");
-  const CommandResult result = Run("out", {"--recipe", Path("recipe.json")});
+  const CommandResult result = Run("out", {"--skip_calibration", "--recipe", Path("recipe.json")});
   ASSERT_EQ(result.status, 0) << result.error;
   const auto tensors = ReadTensors(Path("out"));
   EXPECT_TRUE(tensors.contains("model.layers.0.mlp.up_proj.weight_global_scale"));

@@ -131,6 +131,9 @@ std::map<std::string, StoredTensor> Encode(const std::string& module, const Tens
       case LinearPart::kShape:
         tensor.bytes.assign(reinterpret_cast<const char*>(shape), sizeof(shape));
         break;
+      case LinearPart::kInputScale:
+      case LinearPart::kInputGlobalScale:
+        continue;
     }
     parts.emplace(part.tensor.name, std::move(tensor));
   }

@@ -23,10 +23,77 @@ static_assert(kRoundingChunkRows % kFeedbackLanes == 0);
 // What is rounded: the weight itself or with the errors so far made up for.
 enum class Target { kWeight, kCompensated };
 
+// How a column's targets are rounded: to codes, which are kept, and to numbers that a scale
+// multiplies.
+class Float8Grid {
+ public:
+  using Code = Float8E4M3;
+  explicit Float8Grid(float scale) : scale_(scale) {}
+
+  int64_t Round(int64_t, std::span<const float> targets, std::span<Code> codes,
+                std::span<float> numbers) const {
+    const int64_t saturated = QuantizeFloat8(targets, scale_, codes);
+    DecodeFloat8(codes, numbers);
+    return saturated;
+  }
+  float scale() const { return scale_; }
+
+ private:
+  float scale_;
+};
+
+// The grid of some rows: of each column's group a scale, and maybe a zero, for every lane.
+class LaneGrid {
+ public:
+  using Code = float;
+  LaneGrid(const RoundingGrid& grid, int64_t first_row, int64_t rows, int64_t lanes)
+      : rule_(grid.numbers),
+        group_(grid.group),
+        lanes_(lanes),
+        scales_(Transposed(grid, grid.scales, first_row, rows, lanes, 1.0f)),
+        zeros_(grid.zeros.empty() ? std::vector<float>()
+                                  : Transposed(grid, grid.zeros, first_row, rows, lanes, 0.0f)) {}
+
+  int64_t Round(int64_t column, std::span<const float> targets, std::span<float> codes,
+                std::span<float> numbers) const {
+    constexpr float kOne = 1.0f;
+    const float* scales = scales_.data() + column / group_ * lanes_;
+    const float* zeros = zeros_.empty() ? nullptr : zeros_.data() + column / group_ * lanes_;
+    for (std::size_t r = 0; r < codes.size(); ++r) codes[r] = targets[r] / scales[r];
+    for (std::size_t r = 0; zeros != nullptr && r < codes.size(); ++r) codes[r] += zeros[r];
+    RoundToGrid(codes, {std::span(&kOne, 1), std::ssize(codes)}, rule_);
+    for (std::size_t r = 0; r < codes.size(); ++r) {
+      numbers[r] = (zeros == nullptr ? codes[r] : codes[r] - zeros[r]) * scales[r];
+    }
+    return 0;
+  }
+  float scale() const { return 1.0f; }  // numbers have theirs
+
+ private:
+  static std::vector<float> Transposed(const RoundingGrid& grid, std::span<const float> values,
+                                       int64_t first_row, int64_t rows, int64_t lanes,
+                                       float beyond) {
+    std::vector<float> transposed(static_cast<std::size_t>(grid.groups * lanes), beyond);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = values.data() + (first_row + r) / grid.block_rows * grid.groups;
+      for (int64_t g = 0; g < grid.groups; ++g) {
+        transposed[static_cast<std::size_t>(g * lanes + r)] = row[g];
+      }
+    }
+    return transposed;
+  }
+
+  GridRule rule_;
+  int64_t group_, lanes_;
+  std::vector<float> scales_, zeros_;  // [groups, lanes]
+};
+
 // A chunk of rows with columns and rows swapped and the columns in the order of rounding, all
 // blocks one after the other: SIMD lanes are rows of the weights. Rows past the last are zero.
+template <typename Grid>
 class Chunk {
  public:
+  using Code = typename Grid::Code;
   Chunk(const CompensationFactor& factor, int64_t first_row, int64_t rows)
       : factor_(factor),
         first_row_(first_row),
@@ -43,8 +110,10 @@ class Chunk {
 
   void Gather(MatrixView<const float> weights);
   // Returns the error of the rows in the sense of CompensatedRounding.
-  double Round(Target target, float scale);
-  void Scatter(std::span<std::byte> codes) const;
+  double Round(Target target, const Grid& grid);
+  // Calls store(row, column, code) for all.
+  template <typename Store>
+  void Scatter(const Store& store) const;
   int64_t saturated() const { return saturated_; }
 
  private:
@@ -53,21 +122,23 @@ class Chunk {
     return {buffer.data() + first * lanes_, count, lanes_};
   }
   double RoundColumns(const CompensationFactor::Block& block, int64_t first, int64_t count,
-                      Target target, float scale);
-  void RoundColumn(std::span<const float> weights, std::span<const float> correction, Target target,
-                   float scale, std::span<Float8E4M3> codes);
+                      Target target, const Grid& grid);
+  void RoundColumn(int64_t column, std::span<const float> weights,
+                   std::span<const float> correction, Target target, const Grid& grid,
+                   std::span<Code> codes);
 
   const CompensationFactor& factor_;
   int64_t first_row_, rows_, lanes_;
   AlignedBuffer<float> weights_;     // [columns, lanes]
   AlignedBuffer<float> errors_;      // [columns, lanes]: weight less rounded weight
-  AlignedBuffer<Float8E4M3> codes_;  // [columns, lanes]
+  AlignedBuffer<Code> codes_;        // [columns, lanes]
   AlignedBuffer<float> correction_;  // [kLazyColumns, lanes]
   AlignedBuffer<float> target_, decoded_, compensated_squares_, squares_;  // [lanes]
   int64_t saturated_ = 0;
 };
 
-void Chunk::Gather(MatrixView<const float> weights) {
+template <typename Grid>
+void Chunk<Grid>::Gather(MatrixView<const float> weights) {
   AlignedBuffer<float> memory(kGatherRows * factor_.columns());
   const MatrixView<float> rows(memory.data(), kGatherRows, factor_.columns());
   for (int64_t first = 0; first < lanes_; first += kGatherRows) {
@@ -88,36 +159,39 @@ void Chunk::Gather(MatrixView<const float> weights) {
   }
 }
 
-void Chunk::Scatter(std::span<std::byte> codes) const {
-  const int64_t columns = factor_.columns();
+template <typename Grid>
+template <typename Store>
+void Chunk<Grid>::Scatter(const Store& store) const {
   for (int64_t first = 0; first < rows_; first += kGatherRows) {
     const int64_t last = std::min(rows_, first + kGatherRows);
     for (const CompensationFactor::Block& block : factor_.blocks()) {
       for (int64_t i = 0; i < block.columns; ++i) {
-        const Float8E4M3* from = codes_.data() + (block.first_column + i) * lanes_;
-        std::byte* to = codes.data() + first_row_ * columns + block.first_column + block.order[i];
-        for (int64_t r = first; r < last; ++r) to[r * columns] = std::byte{from[r].bits};
+        const Code* from = codes_.data() + (block.first_column + i) * lanes_;
+        const int64_t column = block.first_column + block.order[i];
+        for (int64_t r = first; r < last; ++r) store(first_row_ + r, column, from[r]);
       }
     }
   }
 }
 
-double Chunk::Round(Target target, float scale) {
+template <typename Grid>
+double Chunk<Grid>::Round(Target target, const Grid& grid) {
   saturated_ = 0;
   double error = 0.0;
   for (const CompensationFactor::Block& block : factor_.blocks()) {
     double block_error = 0.0;
     for (int64_t first = 0; first < block.columns; first += kLazyColumns) {
       const int64_t count = std::min(kLazyColumns, block.columns - first);
-      block_error += RoundColumns(block, first, count, target, scale);
+      block_error += RoundColumns(block, first, count, target, grid);
     }
     error += std::max(0.0, block_error);  // below 0 only by rounding, where all but damping is lost
   }
   return error;
 }
 
-double Chunk::RoundColumns(const CompensationFactor::Block& block, int64_t first, int64_t count,
-                           Target target, float scale) {
+template <typename Grid>
+double Chunk<Grid>::RoundColumns(const CompensationFactor::Block& block, int64_t first,
+                                 int64_t count, Target target, const Grid& grid) {
   const MatrixView<const float> feedback(block.feedback.data(), block.columns, block.columns);
   const MatrixView<float> correction = Rows(correction_, 0, count);
   std::ranges::fill(correction_.span(), 0.0f);
@@ -131,12 +205,13 @@ double Chunk::RoundColumns(const CompensationFactor::Block& block, int64_t first
   std::ranges::fill(squares_.span(), 0.0f);
   const MatrixView<float> weights = Rows(weights_, block.first_column + first, count);
   const MatrixView<float> errors = Rows(errors_, block.first_column + first, count);
-  const MatrixView<Float8E4M3> codes = Rows(codes_, block.first_column + first, count);
+  const MatrixView<Code> codes = Rows(codes_, block.first_column + first, count);
   for (int64_t i = 0; i < count; ++i) {
     AddFeedback({feedback.Row(first + i) + first, static_cast<std::size_t>(i)},
                 errors.RowBlock(0, i), correction.RowSpan(i));
-    RoundColumn(weights.RowSpan(i), correction.RowSpan(i), target, scale, codes.RowSpan(i));
-    MeasureRounding(weights.RowSpan(i), correction.RowSpan(i), decoded_.span(), scale,
+    RoundColumn(block.first_column + block.order[first + i], weights.RowSpan(i),
+                correction.RowSpan(i), target, grid, codes.RowSpan(i));
+    MeasureRounding(weights.RowSpan(i), correction.RowSpan(i), decoded_.span(), grid.scale(),
                     block.pivots[first + i], errors.RowSpan(i), compensated_squares_.span(),
                     squares_.span());
   }
@@ -146,21 +221,22 @@ double Chunk::RoundColumns(const CompensationFactor::Block& block, int64_t first
   return sum(compensated_squares_.span()) - block.lambda * sum(squares_.span());
 }
 
-void Chunk::RoundColumn(std::span<const float> weights, std::span<const float> correction,
-                        Target target, float scale, std::span<Float8E4M3> codes) {
+template <typename Grid>
+void Chunk<Grid>::RoundColumn(int64_t column, std::span<const float> weights,
+                              std::span<const float> correction, Target target, const Grid& grid,
+                              std::span<Code> codes) {
   if (target == Target::kCompensated) {
     AddCorrection(weights, correction, target_.span());
     weights = target_.span();
   }
-  saturated_ += QuantizeFloat8(weights, scale, codes);
-  DecodeFloat8(codes, decoded_.span());
+  saturated_ += grid.Round(column, weights, codes, decoded_.span());
 }
 
 // Ranks of the job take about as many of `parts` parts each, one after the other.
 int64_t FirstPart(int rank, int64_t parts) { return parts * rank / JobRanks().count(); }
 
-// Every rank gets what the others did: of each part its result and its codes, `part_codes` of them
-// but for the last.
+// Every rank gets what the others did: of each part its result and the bytes of its codes,
+// `part_codes` of them but for the last.
 void ShareParts(std::span<CompensatedRounding> parts, int64_t part_codes,
                 std::span<std::byte> codes) {
   Ranks& ranks = JobRanks();
@@ -184,34 +260,29 @@ void ShareParts(std::span<CompensatedRounding> parts, int64_t part_codes,
   }
 }
 
-}  // namespace
-
-int64_t RoundingBytes(int64_t columns, int64_t threads) {
-  // A chunk's weights, errors and codes, and the rows it gathers.
-  constexpr int64_t kColumnBytes =
-      kRoundingChunkRows * (2 * sizeof(float) + sizeof(Float8E4M3)) + kGatherRows * sizeof(float);
-  const int64_t chunks = DivideRoundUp(RewriteRows(columns), kRoundingChunkRows);
-  return std::min(threads, chunks) * columns * kColumnBytes;
-}
-
-CompensatedRounding RoundCompensated(const CompensationFactor& factor,
-                                     MatrixView<const float> weights, float scale,
-                                     std::span<std::byte> codes) {
+// All rows, a chunk at a time; grid_of(first row, rows): the grid of a chunk. `codes` is where they
+// are stored.
+template <typename Grid, typename GridOf, typename Store>
+CompensatedRounding RoundAll(const CompensationFactor& factor, MatrixView<const float> weights,
+                             const GridOf& grid_of, const Store& store,
+                             std::span<std::byte> codes) {
   NARROW_CHECK(weights.columns == factor.columns());
-  NARROW_CHECK(std::ssize(codes) == weights.rows * weights.columns);
   std::vector<CompensatedRounding> parts(DivideRoundUp(weights.rows, kRoundingChunkRows));
   const int64_t own = FirstPart(JobRanks().rank(), std::ssize(parts));
   ParallelFor(FirstPart(JobRanks().rank() + 1, std::ssize(parts)) - own, [&](int64_t item) {
     const int64_t part = own + item;
     const int64_t first = part * kRoundingChunkRows;
-    Chunk chunk(factor, first, std::min(kRoundingChunkRows, weights.rows - first));
+    const int64_t rows = std::min(kRoundingChunkRows, weights.rows - first);
+    const Grid grid = grid_of(first, rows);
+    Chunk<Grid> chunk(factor, first, rows);
     chunk.Gather(weights);
-    parts[part].nearest_error = chunk.Round(Target::kWeight, scale);
-    parts[part].error = chunk.Round(Target::kCompensated, scale);
+    parts[part].nearest_error = chunk.Round(Target::kWeight, grid);
+    parts[part].error = chunk.Round(Target::kCompensated, grid);
     parts[part].saturated = chunk.saturated();
-    chunk.Scatter(codes);
+    chunk.Scatter(store);
   });
-  ShareParts(parts, kRoundingChunkRows * weights.columns, codes);
+  const int64_t row_bytes = weights.rows == 0 ? 0 : std::ssize(codes) / weights.rows;
+  ShareParts(parts, kRoundingChunkRows * row_bytes, codes);
   CompensatedRounding result;
   for (const CompensatedRounding& part : parts) {
     result.saturated += part.saturated;
@@ -219,6 +290,44 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor,
     result.nearest_error += part.nearest_error;
   }
   return result;
+}
+
+}  // namespace
+
+int64_t RoundingBytes(int64_t columns, int64_t threads, int64_t code_bytes) {
+  // A chunk's weights, errors and codes, and the rows it gathers.
+  const int64_t column_bytes =
+      kRoundingChunkRows * (2 * static_cast<int64_t>(sizeof(float)) + code_bytes) +
+      kGatherRows * static_cast<int64_t>(sizeof(float));
+  const int64_t chunks = DivideRoundUp(RewriteRows(columns), kRoundingChunkRows);
+  return std::min(threads, chunks) * columns * column_bytes;
+}
+
+CompensatedRounding RoundCompensated(const CompensationFactor& factor,
+                                     MatrixView<const float> weights, float scale,
+                                     std::span<std::byte> codes) {
+  NARROW_CHECK(std::ssize(codes) == weights.rows * weights.columns);
+  return RoundAll<Float8Grid>(
+      factor, weights, [&](int64_t, int64_t) { return Float8Grid(scale); },
+      [&](int64_t row, int64_t column, Float8E4M3 code) {
+        codes[static_cast<std::size_t>(row * weights.columns + column)] = std::byte{code.bits};
+      },
+      codes);
+}
+
+CompensatedRounding RoundCompensated(const CompensationFactor& factor,
+                                     MatrixView<const float> weights, const RoundingGrid& grid,
+                                     MatrixView<float> numbers) {
+  NARROW_CHECK(numbers.rows == weights.rows && numbers.columns == weights.columns &&
+               numbers.stride == numbers.columns);
+  return RoundAll<LaneGrid>(
+      factor, weights,
+      [&](int64_t first, int64_t rows) {
+        return LaneGrid(grid, first, rows, RoundUp(rows, kFeedbackLanes));
+      },
+      [&](int64_t row, int64_t column, float number) { numbers.Row(row)[column] = number; },
+      std::as_writable_bytes(
+          std::span(numbers.data, static_cast<std::size_t>(numbers.rows * numbers.columns))));
 }
 
 }  // namespace narrow

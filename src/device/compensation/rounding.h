@@ -1,4 +1,4 @@
-// Error-compensated rounding of a weight matrix to FP8 E4M3.
+// Error-compensated rounding of a weight matrix to FP8 E4M3, or to any grid of numbers.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <span>
 
 #include "device/compensation/factor.h"
+#include "kernels/input_rounding.h"
 
 namespace narrow {
 
@@ -27,7 +28,25 @@ CompensatedRounding RoundCompensated(const CompensationFactor& factor,
                                      MatrixView<const float> weights, float scale,
                                      std::span<std::byte> codes);
 
-// Memory of rounding RewriteRows of so many columns on `threads` threads, for budgets.
-int64_t RoundingBytes(int64_t columns, int64_t threads);
+// Numbers that weights are rounded to: a number n of row r and column c stands for
+// (n - zero) * scale, both at [r / block_rows * groups + c / group].
+struct RoundingGrid {
+  GridRule numbers;
+  int64_t block_rows = 1;
+  int64_t group = 0;
+  int64_t groups = 1;
+  std::span<const float> scales;  // > 0
+  std::span<const float> zeros;   // or none
+};
+
+// The same to numbers of a grid [rows, factor.columns()], which may be the weights. Nothing
+// is counted as saturated.
+CompensatedRounding RoundCompensated(const CompensationFactor& factor,
+                                     MatrixView<const float> weights, const RoundingGrid& grid,
+                                     MatrixView<float> numbers);
+
+// Memory of rounding RewriteRows of so many columns on `threads` threads, for budgets; a code, or a
+// number, has so many bytes.
+int64_t RoundingBytes(int64_t columns, int64_t threads, int64_t code_bytes = 1);
 
 }  // namespace narrow

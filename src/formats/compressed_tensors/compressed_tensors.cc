@@ -128,7 +128,21 @@ std::vector<PartTensor> CompressedTensorsParts(const SourceLinear& linear,
   if (weight.scale == ScaleFormat::kE4M3WithGlobal) {
     parts.push_back({LinearPart::kGlobalScale, {name("weight_global_scale"), Dtype::kF32, {1}}});
   }
+  if (!scheme.input) return parts;
+  if (scheme.input->scale == ScaleFormat::kE4M3WithGlobal) {
+    parts.push_back(
+        {LinearPart::kInputGlobalScale, {name("input_global_scale"), Dtype::kF32, {1}}});
+  } else if (scheme.input->timing == Timing::kStatic) {
+    parts.push_back({LinearPart::kInputScale, {name("input_scale"), linear.type, {1}}});
+  }
   return parts;
+}
+
+Json CompressedTensorsCache(bool per_head) {
+  Json cache =
+      Arguments({Code::kE4M3, {0, 0}, ScaleFormat::kFloat, Timing::kStatic, true}, Side::kInput);
+  if (per_head) cache["strategy"] = "attn_head";
+  return cache;
 }
 
 Json CompressedTensorsConfig(const SchemeDescription& description) {
@@ -139,13 +153,15 @@ Json CompressedTensorsConfig(const SchemeDescription& description) {
     formats.insert(FormatName(group.scheme.weight));
     groups[fmt::format("group_{}", i)] = Group(group);
   }
-  NARROW_CHECK(!formats.empty());
   Json config = Json::object();
   config["config_groups"] = groups;
-  config["format"] = formats.size() == 1 ? *formats.begin() : std::string_view("mixed-precision");
+  config["format"] = formats.empty()       ? std::string_view("dense")
+                     : formats.size() == 1 ? *formats.begin()
+                                           : std::string_view("mixed-precision");
   config["global_compression_ratio"] = nullptr;
   config["ignore"] = description.ignored;
   config["kv_cache_scheme"] = nullptr;
+  if (description.cache) config["kv_cache_scheme"] = CompressedTensorsCache(false);
   config["quant_method"] = "compressed-tensors";
   config["quantization_status"] = "compressed";
   config["sparsity_config"] = Json::object();

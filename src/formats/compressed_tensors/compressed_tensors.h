@@ -14,6 +14,8 @@ WeightRule CompressedTensorsRule(const LinearScheme& scheme);
 // P.weight or P.weight_packed, P.weight_scale and what the scheme has beside them.
 std::vector<PartTensor> CompressedTensorsParts(const SourceLinear& linear,
                                                const LinearScheme& scheme);
+// "kv_cache_scheme": E4M3 with static scales, per tensor or per key-value head.
+Json CompressedTensorsCache(bool per_head);
 Json CompressedTensorsConfig(const SchemeDescription& description);
 
 }  // namespace narrow
