@@ -17,7 +17,7 @@ CASES = (
     ('base/error.cc', '"tensor/dtype.h"', 'base comes before tensor'),
     ('io/file.cc', '"text/utf8.h"', 'io comes before text'),
     ('kernels/matmul.cc', '"text/utf8.h"', None),
-    ('model/family.cc', '"formats/registry.h"', 'model comes before formats'),
+    ('model/family.cc', '"report/report.h"', 'model comes before report'),
     ('formats/registry.cc', '"jobs/quantize.h"', 'formats comes before jobs'),
     ('kernels/matmul.h', '<dnnl.hpp>', 'does not belong here'),
     ('kernels/onednn_product.h', '<dnnl.hpp>', None),
@@ -32,7 +32,7 @@ CASES = (
 )
 HEADERS = ('base/error.h', 'tensor/dtype.h', 'io/json.h', 'io/safetensors.h', 'kernels/matmul.h',
            'kernels/onednn_product.h',
-           'formats/registry.h', 'jobs/quantize.h', 'text/utf8.h')
+           'formats/registry.h', 'report/report.h', 'jobs/quantize.h', 'text/utf8.h')
 
 
 def verdict(file, include):

@@ -15,6 +15,10 @@ bool IsByData(std::string_view scheme, bool recipe, std::string_view format) {
   const bool older = format.empty() || std::ranges::any_of(ExportFormats(), [&](const auto& row) {
                        return row.name == format;
                      });
+  const bool known = older || std::ranges::any_of(SchemeFormats(), [&](const auto& row) {
+                       return row.name == format;
+                     });
+  if (!known) static_cast<void>(FindExportFormat(format));  // says which there are
   return !older || &GetSchemePreset(scheme) != &GetSchemePreset(kDefaultSchemeName);
 }
 

@@ -14,7 +14,7 @@ namespace narrow {
 
 // Whether a job with a forward pass is by schemes that are data: all but the default one in a
 // format that has it with scales in F32 (ExportFormats). `format`: as it was asked for; empty: it
-// was not.
+// was not. Throws: as FindExportFormat, for a name that no format has.
 bool IsByData(std::string_view scheme, bool recipe, std::string_view format);
 
 // What a job rounds by that is not told: compensated, where that pays for one of the schemes.

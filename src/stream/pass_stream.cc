@@ -1,5 +1,6 @@
 #include "stream/pass_stream.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace narrow {
@@ -21,6 +22,27 @@ PassStream MakePassStream(const PassRequest& request, Use use, const Network& ne
   stream.experts.resize(routes);
   stream.weights.resize(routes);
   return stream;
+}
+
+PassStream* FindStream(std::list<PassStream>& streams, Use use) {
+  const auto found = std::ranges::find(streams, use, &PassStream::use);
+  return found == streams.end() ? nullptr : &*found;
+}
+
+std::vector<HiddenStore*> HiddenOf(std::list<PassStream>& streams, Use use) {
+  std::vector<HiddenStore*> hidden;
+  for (PassStream& stream : streams) {
+    if (stream.use == use) hidden.push_back(&stream.hidden);
+  }
+  return hidden;
+}
+
+int64_t LongestSequence(const PassRequest& request) {
+  int64_t longest = 0;
+  for (const TokenStream* stream : {request.calibration, request.evaluation, request.probe}) {
+    if (stream != nullptr) longest = std::max(longest, stream->longest());
+  }
+  return longest;
 }
 
 }  // namespace narrow

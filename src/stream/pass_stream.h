@@ -46,4 +46,11 @@ PassStream MakePassStream(const PassRequest& request, Use use, const Network& ne
                           const TokenStream& tokens, const std::string& name,
                           std::vector<Part> parts);
 
+// The only stream of that use; null when there is none.
+PassStream* FindStream(std::list<PassStream>& streams, Use use);
+std::vector<HiddenStore*> HiddenOf(std::list<PassStream>& streams, Use use);
+
+// Tokens of the longest sequence of any text of a pass.
+int64_t LongestSequence(const PassRequest& request);
+
 }  // namespace narrow

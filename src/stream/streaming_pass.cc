@@ -75,14 +75,6 @@ class Pass {
  private:
   using Stream = PassStream;
 
-  static int64_t LongestSequence(const PassRequest& request) {
-    int64_t longest = 0;
-    for (const TokenStream* stream : {request.calibration, request.evaluation, request.probe}) {
-      if (stream != nullptr) longest = std::max(longest, stream->longest());
-    }
-    return longest;
-  }
-
   const char* HowToContinue() const {
     return request_.save ? "the same command continues from the last saved layer"
                          : "the same command starts over";
@@ -103,20 +95,6 @@ class Pass {
     steps_.BeginLayer(LayerCosts(layers_[static_cast<std::size_t>(layer)], request_.compute,
                                  quantizing() ? &*request_.quantization : nullptr),
                       texts);
-  }
-
-  // The only stream of that use; null when there is none.
-  Stream* Find(Use use) {
-    const auto found = std::ranges::find(streams_, use, &Stream::use);
-    return found == streams_.end() ? nullptr : &*found;
-  }
-
-  std::vector<HiddenStore*> HiddenOf(Use use) {
-    std::vector<HiddenStore*> hidden;
-    for (Stream& stream : streams_) {
-      if (stream.use == use) hidden.push_back(&stream.hidden);
-    }
-    return hidden;
   }
 
   // What was read and written since the last call.
@@ -243,7 +221,7 @@ class Pass {
       layer.Run(LinearInputs::kQuantized, CacheContents::kOriginal,
                 AttentionArithmetic::kDequantized);
     }
-    if (Stream* calibration = Find(Use::kCalibration)) {
+    if (Stream* calibration = FindStream(streams_, Use::kCalibration)) {
       const PhaseTimer timer(result_.calibration_seconds);
       LayerCalibration observer = quantizing()
                                       ? MakeCalibration(layer.spec(), *request_.quantization)
@@ -279,7 +257,7 @@ class Pass {
   }
 
   void QuantizeAndProbe(LoadedLayer& layer, LayerStatistics statistics) {
-    Stream* const probed = Find(Use::kProbe);
+    Stream* const probed = FindStream(streams_, Use::kProbe);
     if (probed == nullptr) return Quantize(layer, std::move(statistics), {});
     const Batch& batch = probed->batches.front();
     const MatrixView<float> rows = probed->hidden.Take(batch);
@@ -420,10 +398,10 @@ class Pass {
     losses.tokens = request_.evaluation;
     losses.parts = streams_.front().parts;
     losses.how_to_continue = HowToContinue();
-    losses.hidden = HiddenOf(Use::kEvaluation);
+    losses.hidden = HiddenOf(streams_, Use::kEvaluation);
     losses.partial_sequences = attributed_windows_;
     losses.partial_ranks = attributed_ranks_;
-    losses.partial_hidden = HiddenOf(Use::kAttribution);
+    losses.partial_hidden = HiddenOf(streams_, Use::kAttribution);
     losses.partial_of_last = StagesAmongEvaluated(request_);
     Losses found = ComputeLosses(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
     result_.stored_window_nll = std::move(found.window_nll);

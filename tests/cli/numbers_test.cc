@@ -105,7 +105,7 @@ TEST_F(Numbers, ScalesOfAnotherShapeOrType) {
        {std::string(kKey) + ".weight_scale", std::string(kDown) + ".input_scale",
         std::string(kAttention) + ".k_scale"}) {
     const TinyTensor others[] = {
-        {name, Dtype::kF32, {2}, FloatBytes(1.0f) + FloatBytes(1.0f)},
+        {name, Dtype::kF32, {3}, FloatBytes(1.0f) + FloatBytes(1.0f) + FloatBytes(1.0f)},
         {name, Dtype::kF32, {1, 1}, FloatBytes(1.0f)},
         {name, Dtype::kI32, {}, std::string("\1\0\0\0", 4)},
     };
