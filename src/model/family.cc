@@ -252,13 +252,20 @@ class WeightCheck {
 
 const ModelFamily& FindByName(const std::string& name, std::string_view kind,
                               std::string_view ModelFamily::*key, std::string_view what) {
+  constexpr std::string_view kEnding = "ForCausalLM";  // of most: said once
   std::string known;
+  bool ends = false;
   for (const ModelFamily& family : Families()) {
-    if (family.*key == name) return family;
-    known += (known.empty() ? "" : ", ") + std::string(family.*key);
+    std::string_view next = family.*key;
+    if (next == name) return family;
+    if (next.ends_with(kEnding)) {
+      next.remove_suffix(kEnding.size());
+      ends = true;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(next);
   }
-  Fail(ErrorCode::kUnsupported, "{}: {} {} is not supported; this build knows {}", what, kind,
-       Quoted(name), known);
+  Fail(ErrorCode::kUnsupported, "{}: {} {} is not supported; this build knows {}{}", what, kind,
+       Quoted(name), ends ? "those that begin, before ForCausalLM, with " : "", known);
 }
 
 }  // namespace
