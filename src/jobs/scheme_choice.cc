@@ -30,6 +30,13 @@ RoundingAlgorithm DefaultRounding(const Recipe& recipe) {
 
 ModuleChoices ChooseForPass(const QuantizeRequest& request, const ModelSource& model,
                             const std::set<std::string>& kept) {
+  if (model.config.experts.count > 0) {
+    Fail(
+        ErrorCode::kUnsupported,
+        "{}: of models with experts, a job with a forward pass makes FP8 with one static scale per "
+        "tensor alone; use --quant_scheme {}, or --skip_calibration for schemes that need none",
+        request.model_directory.string(), kDefaultSchemeName);
+  }
   ChoiceRequest choice = {request.schemes->recipe,
                           &FormatOf(request.schemes->recipe, request.schemes->format),
                           request.exclude_patterns, request.schemes->include_patterns};
