@@ -74,8 +74,7 @@ class KvRun {
     const TokenizedText calibration = TokenizeCalibration(request_.calibration, tokenizer_);
     const TokenizedText evaluation = TokenizeEvaluation(request_.evaluation, tokenizer_);
     for (const TokenizedText* text : {&calibration, &evaluation}) {
-      if (text->notice) progress_.Warning(*text->notice);
-      for (const std::string& warning : text->warnings) progress_.Warning(warning);
+      for (const std::string& remark : RemarksOf(*text)) progress_.Warning(remark);
     }
     StagedDirectory output(request_.output_directory, request_.existing);
     PassRequest pass = MakePass(calibration.stream, evaluation.stream);
@@ -247,8 +246,8 @@ CacheTrial NeededCache(const std::vector<MeasuredCache>& caches) {
 }
 
 CalibrateKvResult RunCalibrateKv(const CalibrateKvRequest& request, ProgressSink& progress) {
-  std::vector<NamedPath> read = {{"--model_dir", request.model_directory}};
-  CheckApart(OutputPaths("--output_dir", ResolvePath(request.output_directory)), read);
+  CheckApart(OutputPaths("--output_dir", ResolvePath(request.output_directory)),
+             std::vector<NamedPath>{{"--model_dir", request.model_directory}});
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   return KvRun(request, progress).Run();
 }

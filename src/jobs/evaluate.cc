@@ -65,8 +65,7 @@ EvaluateResult RunEvaluate(const EvaluateRequest& request, ProgressSink& progres
   ModelTokenizer tokenizer(request.model_directory, model.config.vocabulary,
                            model.checkpoint->config(), model.family->begins_windows);
   const TokenizedText text = TokenizeEvaluation(request.evaluation, tokenizer);
-  if (text.notice) progress.Warning(*text.notice);
-  for (const std::string& warning : text.warnings) progress.Warning(warning);
+  for (const std::string& remark : RemarksOf(text)) progress.Warning(remark);
   const auto length = LengthRemark(text.stream, "evaluation windows", model.config.max_positions);
   if (length) progress.Warning(*length);
   const auto start = std::chrono::steady_clock::now();

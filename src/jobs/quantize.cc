@@ -234,8 +234,7 @@ class QuantizeRun {
   }
 
   void Announce(const TokenizedText& text, std::string_view texts) {
-    if (text.notice) Warn(*text.notice);
-    for (const std::string& warning : text.warnings) Warn(warning);
+    for (const std::string& remark : RemarksOf(text)) Warn(remark);
     const auto length = LengthRemark(text.stream, texts, model_.config.max_positions);
     if (length) Warn(*length);
   }

@@ -215,6 +215,12 @@ EvaluatedWindows DescribeWindows(const TokenizedText& text) {
           .tokens = text.stream.size()};
 }
 
+std::vector<std::string> RemarksOf(const TokenizedText& text) {
+  std::vector<std::string> remarks = text.warnings;
+  if (text.notice) remarks.insert(remarks.begin(), *text.notice);
+  return remarks;
+}
+
 std::optional<std::string> LengthRemark(const TokenStream& stream, std::string_view texts,
                                         int64_t max_positions) {
   if (stream.longest() <= max_positions) return std::nullopt;

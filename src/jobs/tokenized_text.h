@@ -59,6 +59,9 @@ TokenizedText TokenizeEvaluation(const EvaluationOptions& options, ModelTokenize
 // What there is to say of a text's windows, but for the model.
 EvaluatedWindows DescribeWindows(const TokenizedText& text);
 
+// All that is to be said of a text: its notice and its warnings.
+std::vector<std::string> RemarksOf(const TokenizedText& text);
+
 // A sentence where a text of the stream is longer than the positions the config says the model is
 // for, nothing otherwise. `texts` names them: "windows".
 std::optional<std::string> LengthRemark(const TokenStream& stream, std::string_view texts,

@@ -7,18 +7,7 @@
 namespace narrow {
 namespace {
 
-// Bounds far above any published model; they keep products of dimensions inside int64.
-constexpr int64_t kMaxDimension = int64_t{1} << 24;
-constexpr int64_t kMaxLayers = 4096;
-
-int64_t Dimension(const Json& config, std::string_view key, std::string_view what,
-                  int64_t maximum) {
-  const int64_t value = RequiredInt(config, key, what);
-  if (value <= 0 || value > maximum) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
-  }
-  return value;
-}
+constexpr int64_t kMaxLayers = 4096;  // far above any published model
 
 double Positive(const Json& object, std::string_view key, std::string_view what) {
   const double value = RequiredNumber(object, key, what);
@@ -294,14 +283,14 @@ Bias ReadBias(const Json& config, const BiasRule& rule, std::string_view what) {
 DecoderConfig ReadShapes(const Json& config, std::string_view what, const DecoderDefaults& family) {
   DecoderConfig result;
   result.architecture = family.architecture;
-  result.vocabulary = Dimension(config, "vocab_size", what, kMaxDimension);
-  result.hidden = Dimension(config, "hidden_size", what, kMaxDimension);
-  result.intermediate = Dimension(config, "intermediate_size", what, kMaxDimension);
-  result.layers = Dimension(config, "num_hidden_layers", what, kMaxLayers);
+  result.vocabulary = ReadDimension(config, "vocab_size", what, kMaxDimension);
+  result.hidden = ReadDimension(config, "hidden_size", what, kMaxDimension);
+  result.intermediate = ReadDimension(config, "intermediate_size", what, kMaxDimension);
+  result.layers = ReadDimension(config, "num_hidden_layers", what, kMaxLayers);
   constexpr std::string_view kHeads = "num_attention_heads";
   result.heads.query_heads = family.query_heads != 0 && !config.contains(kHeads)
                                  ? family.query_heads
-                                 : Dimension(config, kHeads, what, kMaxDimension);
+                                 : ReadDimension(config, kHeads, what, kMaxDimension);
   const int64_t shared = config.contains("num_key_value_heads") ? 0 : family.key_value_heads;
   result.heads.key_value_heads = OptionalInt(config, "num_key_value_heads", what)
                                      .value_or(shared != 0 ? shared : result.heads.query_heads);
@@ -369,6 +358,38 @@ float ReadFactor(const Json& config, std::string_view key, std::string_view what
   return static_cast<float>(Positive(config, key, what));
 }
 
+int64_t ReadDimension(const Json& config, std::string_view key, std::string_view what,
+                      int64_t maximum, std::optional<int64_t> absent) {
+  const int64_t value =
+      absent ? OptionalInt(config, key, what).value_or(*absent) : RequiredInt(config, key, what);
+  if (value < 1 || value > maximum) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
+  }
+  return value;
+}
+
+std::vector<bool> ReadLayerKinds(const Json& config, std::string_view what, const LayerKinds& kinds,
+                                 int64_t layers, const std::function<bool(int64_t layer)>& absent) {
+  const Json* named = OptionalArray(config, kinds.key, what);
+  if (named != nullptr && std::ssize(*named) < layers) {
+    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" names {} layers, the model has {}", what, kinds.key,
+         std::ssize(*named), layers);
+  }
+  std::vector<bool> found;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    if (named == nullptr) {
+      found.push_back(absent(layer));
+      continue;
+    }
+    const Json& kind = (*named)[static_cast<std::size_t>(layer)];
+    found.push_back(kind == kinds.kind);
+    if (found.back() || kind == kinds.other) continue;
+    Fail(ErrorCode::kUnsupported, "{}: \"{}\" holds {}; expected \"{}\" or \"{}\"", what, kinds.key,
+         kind.dump(), kinds.other, kinds.kind);
+  }
+  return found;
+}
+
 void ReadWindows(const Json& config, std::string_view what, std::optional<int64_t> window,
                  const std::function<bool(int64_t layer)>& slides, DecoderConfig& result) {
   if (config.contains("sliding_window")) window = OptionalInt(config, "sliding_window", what);
@@ -376,25 +397,11 @@ void ReadWindows(const Json& config, std::string_view what, std::optional<int64_
     Fail(ErrorCode::kCorruptInput, "{}: \"sliding_window\" is {}, expected 1 or more", what,
          *window);
   }
-  const Json* kinds = OptionalArray(config, "layer_types", what);
-  if (kinds != nullptr && std::ssize(*kinds) < result.layers) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"layer_types\" names {} layers, the model has {}", what,
-         std::ssize(*kinds), result.layers);
-  }
-  result.windows.assign(static_cast<std::size_t>(result.layers), 0);
-  for (int64_t layer = 0; layer < result.layers; ++layer) {
-    bool local = slides(layer);
-    if (kinds != nullptr) {
-      const Json& kind = (*kinds)[static_cast<std::size_t>(layer)];
-      local = kind == "sliding_attention";
-      if (!local && kind != "full_attention") {
-        Fail(ErrorCode::kUnsupported,
-             "{}: \"layer_types\" holds {}; expected \"full_attention\" or "
-             "\"sliding_attention\"",
-             what, kind.dump());
-      }
-    }
-    if (local && window) result.windows[static_cast<std::size_t>(layer)] = *window;
+  const std::vector<bool> local =
+      ReadLayerKinds(config, what, {.kind = "sliding_attention"}, result.layers, slides);
+  result.windows.clear();
+  for (const bool slides_here : local) {
+    result.windows.push_back(slides_here && window ? *window : 0);
   }
 }
 

@@ -50,6 +50,25 @@ struct DecoderDefaults {
 // What shapes and names of the tensors follow from. Throws: kCorruptInput.
 DecoderConfig ReadShapes(const Json& config, std::string_view what, const DecoderDefaults& family);
 
+// Above any published model; it keeps products of dimensions inside int64.
+inline constexpr int64_t kMaxDimension = int64_t{1} << 24;
+
+// A whole number from 1 to `maximum`; `absent` where there is none. Throws: kCorruptInput, also
+// where there is none and no `absent`.
+int64_t ReadDimension(const Json& config, std::string_view key, std::string_view what,
+                      int64_t maximum, std::optional<int64_t> absent = {});
+
+// Which layers the member `key` calls `kind`; the others it has to call `other`. Without the member
+// those that `absent` names. Throws: kCorruptInput for too short a list, kUnsupported for other
+// names.
+struct LayerKinds {
+  std::string_view key = "layer_types";
+  std::string_view kind;
+  std::string_view other = "full_attention";
+};
+std::vector<bool> ReadLayerKinds(const Json& config, std::string_view what, const LayerKinds& kinds,
+                                 int64_t layers, const std::function<bool(int64_t layer)>& absent);
+
 // A positive number; `absent` where there is none.
 float ReadFactor(const Json& config, std::string_view key, std::string_view what, double absent);
 

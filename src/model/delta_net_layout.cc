@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "model/decoder_layout.h"
+#include "model/decoder_reading.h"
 
 namespace narrow {
 namespace {
@@ -13,25 +14,20 @@ constexpr int64_t kMaxHeads = 1024;
 constexpr int64_t kMaxHeadSize = 1024;
 constexpr int64_t kMaxTaps = 64;
 
-int64_t Size(const Json& config, std::string_view key, std::string_view what, int64_t absent,
-             int64_t maximum) {
-  const int64_t value = OptionalInt(config, key, what).value_or(absent);
-  if (value < 1 || value > maximum) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
-  }
-  return value;
-}
-
 }  // namespace
 
 void ReadDeltaNet(const Json& config, std::string_view what, const DeltaNetDefaults& defaults,
                   DeltaNet::Layout layout, DecoderConfig& result) {
   DeltaNet net;
-  net.key_heads = Size(config, "linear_num_key_heads", what, defaults.key_heads, kMaxHeads);
-  net.value_heads = Size(config, "linear_num_value_heads", what, defaults.value_heads, kMaxHeads);
-  net.key_size = Size(config, "linear_key_head_dim", what, defaults.key_size, kMaxHeadSize);
-  net.value_size = Size(config, "linear_value_head_dim", what, defaults.value_size, kMaxHeadSize);
-  net.taps = Size(config, "linear_conv_kernel_dim", what, defaults.taps, kMaxTaps);
+  net.key_heads =
+      ReadDimension(config, "linear_num_key_heads", what, kMaxHeads, defaults.key_heads);
+  net.value_heads =
+      ReadDimension(config, "linear_num_value_heads", what, kMaxHeads, defaults.value_heads);
+  net.key_size =
+      ReadDimension(config, "linear_key_head_dim", what, kMaxHeadSize, defaults.key_size);
+  net.value_size =
+      ReadDimension(config, "linear_value_head_dim", what, kMaxHeadSize, defaults.value_size);
+  net.taps = ReadDimension(config, "linear_conv_kernel_dim", what, kMaxTaps, defaults.taps);
   net.layout = layout;
   if (net.value_heads % net.key_heads != 0) {
     Fail(ErrorCode::kCorruptInput,
@@ -39,27 +35,15 @@ void ReadDeltaNet(const Json& config, std::string_view what, const DeltaNetDefau
          net.value_heads, net.key_heads);
   }
   result.delta_net = net;
-  const int64_t period = Size(config, "full_attention_interval", what, defaults.period,
-                              result.layers + defaults.period);
+  const int64_t period = ReadDimension(config, "full_attention_interval", what,
+                                       result.layers + defaults.period, defaults.period);
   const Json* kinds = OptionalArray(config, "layer_types", what);
   if (kinds != nullptr && std::ssize(*kinds) != result.layers) {
     Fail(ErrorCode::kCorruptInput, "{}: \"layer_types\" names {} layers, the model has {}", what,
          std::ssize(*kinds), result.layers);
   }
-  for (int64_t layer = 0; layer < result.layers; ++layer) {
-    bool recurs = (layer + 1) % period != 0;
-    if (kinds != nullptr) {
-      const Json& member = (*kinds)[static_cast<std::size_t>(layer)];
-      const std::string kind = member.is_string() ? member.get<std::string>() : "";
-      recurs = kind == "linear_attention";
-      if (!recurs && kind != "full_attention") {
-        Fail(ErrorCode::kUnsupported,
-             "{}: \"layer_types\" holds {}; expected \"full_attention\" or \"linear_attention\"",
-             what, member.dump());
-      }
-    }
-    result.recurrent.push_back(recurs);
-  }
+  result.recurrent = ReadLayerKinds(config, what, {.kind = "linear_attention"}, result.layers,
+                                    [=](int64_t layer) { return (layer + 1) % period != 0; });
 }
 
 void PutDeltaNet(const DecoderConfig& config, LayerSpec& spec) {

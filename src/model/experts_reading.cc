@@ -8,18 +8,8 @@
 namespace narrow {
 namespace {
 
-// Bounds above any published model; they keep products of dimensions inside int64.
-constexpr int64_t kMaxDimension = int64_t{1} << 24;
-constexpr int64_t kMaxExperts = 4096;
-
-int64_t Dimension(const Json& config, std::string_view key, std::string_view what,
-                  int64_t maximum) {
-  const int64_t value = RequiredInt(config, key, what);
-  if (value <= 0 || value > maximum) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
-  }
-  return value;
-}
+constexpr int64_t kMaxExperts = 4096;  // far above any published model
+constexpr int64_t kMaxSharedExperts = 1024;
 
 }  // namespace
 
@@ -27,19 +17,19 @@ void ReadExperts(const Json& config, std::string_view what, const ExpertMembers&
                  DecoderConfig& result) {
   const auto size = [&](std::string_view key, int64_t absent) {
     return absent != 0 && !config.contains(key) ? absent
-                                                : Dimension(config, key, what, kMaxDimension);
+                                                : ReadDimension(config, key, what, kMaxDimension);
   };
   ExpertsConfig& experts = result.experts;
   const bool other = !members.other_count.empty() && !config.contains(members.count) &&
                      config.contains(members.other_count);
   const std::string_view key = other ? members.other_count : members.count;
   experts.count = config.contains(key) || members.absent_count == 0
-                      ? Dimension(config, key, what, kMaxExperts)
+                      ? ReadDimension(config, key, what, kMaxExperts)
                       : members.absent_count;
   experts.per_token = size(members.per_token, members.absent_per_token);
   experts.width = size(members.width, members.absent_width);
   if (!members.shared_width.empty()) {
-    experts.shared_width = Dimension(config, members.shared_width, what, kMaxDimension);
+    experts.shared_width = ReadDimension(config, members.shared_width, what, kMaxDimension);
   }
   if (experts.per_token > experts.count) {
     Fail(ErrorCode::kCorruptInput, "{}: a token goes through {} of {} experts", what,
@@ -51,28 +41,31 @@ void ReadExperts(const Json& config, std::string_view what, const ExpertMembers&
 void ReadSharedExperts(const Json& config, std::string_view what, int64_t absent,
                        DecoderConfig& result) {
   const int64_t shared = OptionalInt(config, "n_shared_experts", what).value_or(absent);
-  if (shared < 0 || shared > kMaxExperts) {
+  if (shared < 0 || shared > kMaxSharedExperts) {
     Fail(ErrorCode::kCorruptInput, "{}: \"n_shared_experts\" is {}, expected 0 to {}", what, shared,
-         kMaxExperts);
+         kMaxSharedExperts);
   }
   result.experts.shared_width = shared * result.experts.width;
 }
 
-void ReadGroupedRouting(const Json& config, std::string_view what, DecoderConfig& result) {
+void ReadGroupedRouting(const Json& config, std::string_view what, double absent_scale,
+                        DecoderConfig& result) {
   Routing& routing = result.experts.routing;
   routing.scores = Routing::Scores::kSigmoid;
   routing.groups = OptionalInt(config, "n_group", what).value_or(1);
   routing.chosen_groups = OptionalInt(config, "topk_group", what).value_or(1);
   routing.renormalized = OptionalBool(config, "norm_topk_prob", what).value_or(true);
   routing.sum_offset = 1e-20f;
-  routing.scale = ReadFactor(config, "routed_scaling_factor", what, 1.0);
+  routing.scale = ReadFactor(config, "routed_scaling_factor", what, absent_scale);
   const ExpertsConfig& experts = result.experts;
   const bool even = routing.groups > 0 && experts.count % routing.groups == 0;
   if (!even || routing.chosen_groups < 1 || routing.chosen_groups > routing.groups ||
       routing.chosen_groups * (experts.count / routing.groups) < experts.per_token) {
     Fail(ErrorCode::kCorruptInput,
-         "{}: a token cannot go through {} of {} experts in {} of {} groups", what,
-         experts.per_token, experts.count, routing.chosen_groups, routing.groups);
+         "{}: \"topk_group\" is {} and \"n_group\" {}: a token cannot go through {} of {} experts "
+         "in "
+         "so many groups",
+         what, routing.chosen_groups, routing.groups, experts.per_token, experts.count);
   }
 }
 

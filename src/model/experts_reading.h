@@ -30,9 +30,11 @@ void ReadSharedExperts(const Json& config, std::string_view what, int64_t absent
                        DecoderConfig& result);
 
 // DeepSeek's routing: sigmoids with a correction, in groups ("n_group", "topk_group"),
-// renormalized ("norm_topk_prob") and scaled ("routed_scaling_factor"). Throws: kCorruptInput.
-// Source: DeepSeek-V3 Technical Report, section 2.1.2; transformers 5, models/deepseek_v3.
-void ReadGroupedRouting(const Json& config, std::string_view what, DecoderConfig& result);
+// renormalized ("norm_topk_prob") and scaled ("routed_scaling_factor", or `absent_scale`). Throws:
+// kCorruptInput. Source: DeepSeek-V3 Technical Report, section 2.1.2; transformers 5,
+// models/deepseek_v3.
+void ReadGroupedRouting(const Json& config, std::string_view what, double absent_scale,
+                        DecoderConfig& result);
 
 // Leaves experts to the layers that `has` names.
 void ChooseExpertLayers(const std::function<bool(int64_t layer)>& has, DecoderConfig& result);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "model/decoder_layout.h"
+#include "model/decoder_reading.h"
 
 namespace narrow {
 namespace {
@@ -14,14 +15,6 @@ constexpr int64_t kMaxSize = int64_t{1} << 16;
 constexpr int64_t kMaxHeadSize = 4096;
 // transformers' norms of latents have their class's epsilon, whatever the config says.
 constexpr float kLatentEpsilon = 1e-6f;
-
-int64_t Size(const Json& config, std::string_view key, std::string_view what, int64_t maximum) {
-  const int64_t value = RequiredInt(config, key, what);
-  if (value < 1 || value > maximum) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"{}\" is {}, expected 1 to {}", what, key, value, maximum);
-  }
-  return value;
-}
 
 }  // namespace
 
@@ -32,10 +25,10 @@ void ReadLatents(const Json& config, std::string_view what, DecoderConfig& resul
          what);
   }
   LatentHeads latent;
-  latent.query_latent = Size(config, "q_lora_rank", what, kMaxSize);
-  latent.key_value_latent = Size(config, "kv_lora_rank", what, kMaxSize);
-  latent.plain = Size(config, "qk_nope_head_dim", what, kMaxHeadSize);
-  latent.turned = Size(config, "qk_rope_head_dim", what, kMaxHeadSize);
+  latent.query_latent = ReadDimension(config, "q_lora_rank", what, kMaxSize);
+  latent.key_value_latent = ReadDimension(config, "kv_lora_rank", what, kMaxSize);
+  latent.plain = ReadDimension(config, "qk_nope_head_dim", what, kMaxHeadSize);
+  latent.turned = ReadDimension(config, "qk_rope_head_dim", what, kMaxHeadSize);
   if (latent.turned % 2 != 0) {
     Fail(ErrorCode::kCorruptInput, "{}: \"qk_rope_head_dim\" is {}, expected an even number", what,
          latent.turned);
@@ -43,7 +36,7 @@ void ReadLatents(const Json& config, std::string_view what, DecoderConfig& resul
   result.latent = latent;
   result.heads.key_value_heads = result.heads.query_heads;
   result.heads.head_size = latent.plain + latent.turned;
-  result.heads.value_size = Size(config, "v_head_dim", what, kMaxHeadSize);
+  result.heads.value_size = ReadDimension(config, "v_head_dim", what, kMaxHeadSize);
 }
 
 void ReadIndexer(const Json& config, std::string_view what, RotaryPairs pairs,
@@ -58,9 +51,9 @@ void ReadIndexer(const Json& config, std::string_view what, RotaryPairs pairs,
          what, kind.dump());
   }
   LatentHeads::Indexer indexer;
-  indexer.keys.heads = Size(config, "index_n_heads", what, kMaxHeadSize);
-  indexer.keys.size = Size(config, "index_head_dim", what, kMaxHeadSize);
-  indexer.keys.count = Size(config, "index_topk", what, int64_t{1} << 24);
+  indexer.keys.heads = ReadDimension(config, "index_n_heads", what, kMaxHeadSize);
+  indexer.keys.size = ReadDimension(config, "index_head_dim", what, kMaxHeadSize);
+  indexer.keys.count = ReadDimension(config, "index_topk", what, kMaxDimension);
   indexer.pairs = pairs;
   if (indexer.keys.size < result.latent->turned) {
     Fail(ErrorCode::kCorruptInput, "{}: \"index_head_dim\" is {}, expected {} or more", what,

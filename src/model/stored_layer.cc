@@ -127,16 +127,10 @@ std::span<const std::byte> StoredMatrix::Rows(int64_t first, int64_t count,
   return rows;
 }
 
-StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
-                      const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes) {
-  return OpenLayer(checkpoint, family.layer(config, layer), read_ahead_bytes);
-}
-
-StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec, int64_t read_ahead_bytes,
-                      std::optional<Dtype> dequantized) {
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, const SourceSchemes& schemes,
+                      LayerSpec spec, int64_t read_ahead_bytes, std::optional<Dtype> dequantized) {
   StoredLayer stored;
   stored.spec = std::move(spec);
-  const SourceSchemes schemes(checkpoint);
   for (std::size_t place = 0; place < kNormPlaceCount; ++place) {
     const std::optional<NormSpec>& norm = stored.spec.norms[place];
     if (norm) stored.norms[place] = ReadNorm(checkpoint, *norm);

@@ -87,16 +87,14 @@ struct StoredLayer {
   std::optional<CacheQuantization> cache;
 };
 
-// Opens a layer: BF16, F16 or F32 tensors, or codes with the scales beside them. Matrices are read
-// ahead, in the order they are used, as long as they fit `read_ahead_bytes`; the rest stay on disk.
-// Throws: kNumeric naming the tensor when a norm or bias is not finite, or a scale not positive; as
+// Opens a layer, or what is like one, such as an expert (ExpertLayer): BF16, F16 or F32 tensors, or
+// codes with the scales beside them. Matrices are read ahead, in the order they are used, as long
+// as they fit `read_ahead_bytes`; the rest stay on disk. With a type, codes are not to be run: they
+// become numbers of it, from which something else is made. `schemes`: of the checkpoint. Throws:
+// kNumeric naming the tensor when a norm or bias is not finite, or a scale not positive; as
 // SourceSchemes::Open.
-StoredLayer OpenLayer(const CheckpointReader& checkpoint, const ModelFamily& family,
-                      const DecoderConfig& config, int64_t layer, int64_t read_ahead_bytes);
-
-// The same of a layer that is not of a family's making, such as one expert (ExpertLayer). With a
-// type, codes are not to be run: they become numbers of it, from which something else is made.
-StoredLayer OpenLayer(const CheckpointReader& checkpoint, LayerSpec spec, int64_t read_ahead_bytes,
+StoredLayer OpenLayer(const CheckpointReader& checkpoint, const SourceSchemes& schemes,
+                      LayerSpec spec, int64_t read_ahead_bytes,
                       std::optional<Dtype> dequantized = {});
 
 // Reads every scale of the FP8 linears of a checkpoint whose config states no schemes, and of the

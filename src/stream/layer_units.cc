@@ -48,6 +48,7 @@ UnitReader::UnitReader(const CheckpointReader& checkpoint, const std::vector<Lay
                        std::vector<LayerUnit> units, ComputeType compute, int64_t read_ahead_bytes,
                        std::optional<Dtype> dequantized)
     : checkpoint_(checkpoint),
+      schemes_(checkpoint),
       layers_(layers),
       units_(std::move(units)),
       compute_(compute),
@@ -60,12 +61,12 @@ std::vector<StoredLayer> UnitReader::Open(const LayerUnit& unit) const {
   const LayerSpec& layer = layers_[static_cast<std::size_t>(unit.layer)];
   std::vector<StoredLayer> opened;
   if (unit.experts == 0) {
-    opened.push_back(OpenLayer(checkpoint_, layer, read_ahead_bytes_, dequantized_));
+    opened.push_back(OpenLayer(checkpoint_, schemes_, layer, read_ahead_bytes_, dequantized_));
     return opened;
   }
   int64_t left = read_ahead_bytes_;
   for (int64_t e = unit.first_expert; e < unit.first_expert + unit.experts; ++e) {
-    opened.push_back(OpenLayer(checkpoint_, ExpertLayer(layer, e), left, dequantized_));
+    opened.push_back(OpenLayer(checkpoint_, schemes_, ExpertLayer(layer, e), left, dequantized_));
     for (const StoredLinear& linear : opened.back().linears) left -= linear.weight.bytes();
     left = std::max<int64_t>(left, 0);
   }

@@ -45,6 +45,7 @@ class UnitReader {
   void ReadAhead();
 
   const CheckpointReader& checkpoint_;
+  const SourceSchemes schemes_;
   const std::vector<LayerSpec>& layers_;
   const std::vector<LayerUnit> units_;
   const ComputeType compute_;

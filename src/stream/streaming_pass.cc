@@ -35,9 +35,7 @@ class Pass {
         rope_(layers_, LongestSequence(request)) {}
 
   PassResult Run() {
-    if (config_.experts.count > 0 && JobRanks().count() > 1) {
-      Fail(ErrorCode::kUnsupported, "models with experts run on one rank; start narrow instead");
-    }
+    NARROW_CHECK(config_.experts.count == 0 || JobRanks().count() == 1);
     OpenStreams();
     const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
     if (first_layer == 0) EmbedTexts();

@@ -229,7 +229,8 @@ TEST(Synthesize, ActivationsStayRealisticThrough126Layers) {
   double previous = 0.02;
   std::array<double, kLinearGroupCount> logarithms = {};  // of the outlier channel's ratio
   for (int64_t i = 0; i < config.layers; ++i) {
-    const LoadedLayer layer(OpenLayer(*model.checkpoint, *model.family, config, i, 1 << 30),
+    const LoadedLayer layer(OpenLayer(*model.checkpoint, SourceSchemes(*model.checkpoint),
+                                      model.family->layer(config, i), 1 << 30),
                             ComputeType::kFloat32);
     ChannelSizes sizes;
     ForwardLayer(layer.runnable(), rope, sequences, hidden.view(), workspace, &sizes);

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <string>
 
@@ -97,10 +96,7 @@ TEST_P(DataFreeGoldens, CheckpointIsThatOfTheTool) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, DataFreeGoldens, testing::ValuesIn(kTools),
                          [](const testing::TestParamInfo<Tool>& golden) {
-                           std::string name = golden.param.folder;
-                           std::ranges::replace_if(
-                               name, [](char c) { return c == '-' || c == '/'; }, '_');
-                           return name;
+                           return FolderAsName(golden.param.folder);
                          });
 
 // vLLM refuses blocks that begin inside of a part of a fused matrix; the others have the tool's

@@ -67,9 +67,9 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
   const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
   int64_t changed = 0;
   for (int64_t i = 0; i < source.config.layers; ++i) {
-    LoadedLayer layer(
-        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30),
-        kComputeTypeOf<TypeParam>);
+    LoadedLayer layer(OpenLayer(*source.checkpoint, SourceSchemes(*source.checkpoint),
+                                source.family->layer(source.config, i), int64_t{1} << 30),
+                      kComputeTypeOf<TypeParam>);
     std::array<std::vector<uint8_t>, kLinearGroupCount> stored;
     for (const LinearGroup group : kLinearGroups) {
       stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Linear(group).weights());

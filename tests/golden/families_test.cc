@@ -42,8 +42,9 @@ struct Routes {
 void RunAllExperts(const CheckpointReader& checkpoint, const LayerSpec& layer,
                    const RoutedRows& routed, MatrixView<float> hidden) {
   for (int32_t e = 0; layer.experts && e < layer.experts->count; ++e) {
-    const LoadedLayer expert(OpenLayer(checkpoint, ExpertLayer(layer, e), int64_t{1} << 30),
-                             ComputeType::kFloat32);
+    const LoadedLayer expert(
+        OpenLayer(checkpoint, SourceSchemes(checkpoint), ExpertLayer(layer, e), int64_t{1} << 30),
+        ComputeType::kFloat32);
     ForwardExpert(expert.runnable(), layer.experts->routing.weighed, routed,
                   RowsOfExpert(routed, hidden.rows, e), hidden, nullptr);
   }
@@ -106,9 +107,9 @@ TEST_P(Families, RangesAreThoseOfTransformers) {
   const RopeTables rope(LayersOf(*source.family, source.config), stream.longest());
   BatchWorkspace workspace;
   for (int64_t i = 0; i < source.config.layers; ++i) {
-    const LoadedLayer loaded(
-        OpenLayer(*source.checkpoint, *source.family, source.config, i, int64_t{1} << 30),
-        ComputeType::kFloat32);
+    const LoadedLayer loaded(OpenLayer(*source.checkpoint, SourceSchemes(*source.checkpoint),
+                                       source.family->layer(source.config, i), int64_t{1} << 30),
+                             ComputeType::kFloat32);
     LayerCalibration calibration(loaded.spec(), {}, {});
     Routes routes(stream.size(), loaded.spec());
     ForwardLayer(loaded.runnable(), rope, stream.sequences, hidden.view(), workspace, &calibration,

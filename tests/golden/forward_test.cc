@@ -110,9 +110,9 @@ TEST_P(ForwardReference, HiddenStatesRangesAndLastLogitsAreThoseOfTransformers) 
   BatchWorkspace workspace;
   for (int64_t i = 0; i < config.layers; ++i) {
     const auto layer = static_cast<std::size_t>(i);
-    const LoadedLayer loaded(
-        OpenLayer(*source_.checkpoint, *source_.family, config, i, int64_t{1} << 30),
-        ComputeType::kFloat32);
+    const LoadedLayer loaded(OpenLayer(*source_.checkpoint, SourceSchemes(*source_.checkpoint),
+                                       source_.family->layer(config, i), int64_t{1} << 30),
+                             ComputeType::kFloat32);
     LayerCalibration calibration(loaded.spec(), {}, {});
     ForwardLayer(loaded.runnable(), rope, stream_.sequences, hidden.view(), workspace,
                  &calibration);

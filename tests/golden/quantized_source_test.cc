@@ -3,9 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -14,6 +12,7 @@
 #include "stream/streaming_pass.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
+#include "tests/support/mean.h"
 #include "tests/support/stored_tensors.h"
 
 namespace narrow {
@@ -80,10 +79,6 @@ class QuantizedSource : public testing::TestWithParam<const char*> {
   Json reference_;
 };
 
-double Mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
 // The bounds are schemes.md's: without rounded inputs nothing is near a tie; with them one flipped
 // rounding moves a window by up to 1e-3, and those of the ragged model in blocks more: noise of
 // 1e-7 on the inputs of the reference's own forward moves its windows by up to 8e-3.
@@ -111,10 +106,7 @@ TEST_P(QuantizedSource, LossesInBfloat16) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, QuantizedSource, testing::ValuesIn(kFolders),
                          [](const testing::TestParamInfo<const char*>& folder) {
-                           std::string name = folder.param;
-                           std::ranges::replace_if(
-                               name, [](char c) { return c == '-' || c == '/'; }, '_');
-                           return name;
+                           return FolderAsName(folder.param);
                          });
 
 }  // namespace

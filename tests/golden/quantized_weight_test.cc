@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -103,10 +102,7 @@ TEST_P(QuantizedGoldens, LossesOfTheWeightsAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, QuantizedGoldens, testing::ValuesIn(kFolders),
                          [](const testing::TestParamInfo<const char*>& folder) {
-                           std::string name = folder.param;
-                           std::ranges::replace_if(
-                               name, [](char c) { return c == '-' || c == '/'; }, '_');
-                           return name;
+                           return FolderAsName(folder.param);
                          });
 
 // Which scheme it is follows from the tensors.

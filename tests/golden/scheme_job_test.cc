@@ -4,10 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include "io/scratch_directory.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
+#include "tests/support/mean.h"
 #include "tests/support/stored_tensors.h"
 
 namespace narrow {
@@ -55,10 +54,6 @@ constexpr Golden kGoldens[] = {
 bool IsCalibrated(const std::string& tensor) {
   return tensor.ends_with("input_scale") || tensor.ends_with("input_global_scale") ||
          tensor.ends_with(".k_scale") || tensor.ends_with(".v_scale");
-}
-
-double Mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 class SchemeJob : public testing::TestWithParam<Golden> {
@@ -183,10 +178,7 @@ TEST(SchemeJobOfExperts, IsRefusedBeforeWork) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, SchemeJob, testing::ValuesIn(kGoldens),
                          [](const testing::TestParamInfo<Golden>& golden) {
-                           std::string name = golden.param.folder;
-                           std::ranges::replace_if(
-                               name, [](char c) { return c == '-' || c == '/'; }, '_');
-                           return name;
+                           return FolderAsName(golden.param.folder);
                          });
 
 }  // namespace

@@ -209,10 +209,7 @@ TEST(SchemeGoldenDigests, MxFp8OfTheWholeSource) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, SchemeGoldens, testing::ValuesIn(kCases),
                          [](const testing::TestParamInfo<GoldenCase>& golden) {
-                           std::string name = golden.param.folder;
-                           std::ranges::replace_if(
-                               name, [](char c) { return c == '-' || c == '/'; }, '_');
-                           return name;
+                           return FolderAsName(golden.param.folder);
                          });
 
 }  // namespace

@@ -184,6 +184,17 @@ TEST_F(JobsOnRanks, AnotherModelOnAHostIsRefusedNamingIt) {
   EXPECT_FALSE(std::filesystem::exists(Path("output")));
 }
 
+TEST_F(JobsOnRanks, ModelsWithExpertsAreRefusedBeforeWork) {
+  const std::string model = SharedPath("golden/families/tiny-qwen3-moe");
+  if (model.empty()) GTEST_SKIP() << "../shared/golden/families is not there";
+  QuantizeRequest request = Request();
+  request.model_directory = model;
+  EXPECT_FALSE(Quantize(request, "output", 2));
+  EXPECT_NE(errors_[0].find("models with experts"), std::string::npos) << Errors();
+  EXPECT_FALSE(std::filesystem::exists(Path("output")));
+  EXPECT_FALSE(std::filesystem::exists(Path("work")));
+}
+
 TEST_F(JobsOnRanks, EvaluationFindsTheSameLosses) {
   QuantizeRequest quantized = Request();
   ASSERT_TRUE(Quantize(quantized, "quantized", 1)) << Errors();

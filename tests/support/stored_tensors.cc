@@ -71,6 +71,12 @@ void CopyCheckpoint(const std::filesystem::path& from, const std::filesystem::pa
   }
 }
 
+std::string FolderAsName(std::string folder) {
+  std::ranges::replace_if(
+      folder, [](char c) { return c == '-' || c == '/'; }, '_');
+  return folder;
+}
+
 std::set<std::string> Names(const std::filesystem::path& directory) {
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {

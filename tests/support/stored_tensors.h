@@ -33,6 +33,9 @@ void WriteTensors(const std::filesystem::path& directory,
 // What is a symbolic link there, or was copied as the text of one, is copied as what it leads to.
 void CopyCheckpoint(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// A golden's folder as the name of a test: "ragged/ct-mxfp4" is ragged_ct_mxfp4.
+std::string FolderAsName(std::string folder);
+
 // Names of the entries of a directory, hidden ones included.
 std::set<std::string> Names(const std::filesystem::path& directory);
 

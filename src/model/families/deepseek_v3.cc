@@ -36,53 +36,22 @@ void RefuseOther(const Json& config, std::string_view what, std::string_view key
        Quoted(*value), only);
 }
 
-void ReadRouting(const Json& config, std::string_view what, Routing& routing) {
-  RefuseOther(config, what, "scoring_func", "sigmoid");
-  RefuseOther(config, what, "topk_method", "noaux_tc");
-  routing.scores = Routing::Scores::kSigmoid;
-  routing.renormalized = OptionalBool(config, "norm_topk_prob", what).value_or(true);
-  routing.sum_offset = 1e-20f;
-  routing.scale = ReadFactor(config, "routed_scaling_factor", what, 2.5);
-  routing.groups = OptionalInt(config, "n_group", what).value_or(1);
-  routing.chosen_groups = OptionalInt(config, "topk_group", what).value_or(1);
-}
-
 // Layers that "mlp_layer_types" calls sparse, or, without it, all but the first few.
 void ReadExpertLayers(const Json& config, std::string_view what, DecoderConfig& result) {
-  const Json* kinds = OptionalArray(config, "mlp_layer_types", what);
-  if (kinds == nullptr) {
-    const int64_t dense = OptionalInt(config, "first_k_dense_replace", what).value_or(3);
-    return ChooseExpertLayers([=](int64_t layer) { return layer >= dense; }, result);
-  }
-  if (std::ssize(*kinds) < result.layers) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"mlp_layer_types\" names {} layers, the model has {}",
-         what, std::ssize(*kinds), result.layers);
-  }
-  const auto sparse = [&](int64_t layer) {
-    const Json& kind = (*kinds)[static_cast<std::size_t>(layer)];
-    return kind.is_string() && kind.get<std::string>() == "sparse";
-  };
-  ChooseExpertLayers(sparse, result);
+  const int64_t dense = OptionalInt(config, "first_k_dense_replace", what).value_or(3);
+  result.experts.layers =
+      ReadLayerKinds(config, what, {.key = "mlp_layer_types", .kind = "sparse", .other = "dense"},
+                     result.layers, [=](int64_t layer) { return layer >= dense; });
 }
 
 DecoderConfig Shapes(const Json& config, std::string_view what, const DecoderDefaults& family) {
   DecoderConfig result = ReadShapes(config, what, family);
   ReadExperts(config, what, {.count = "n_routed_experts", .other_count = "num_local_experts"},
               result);
-  ReadRouting(config, what, result.experts.routing);
-  const Routing& routing = result.experts.routing;
-  if (routing.groups < 1 || result.experts.count % routing.groups != 0 ||
-      routing.chosen_groups < 1 || routing.chosen_groups > routing.groups) {
-    Fail(ErrorCode::kCorruptInput,
-         "{}: \"topk_group\" is {} and \"n_group\" {}, expected groups that divide {} experts",
-         what, routing.chosen_groups, routing.groups, result.experts.count);
-  }
-  const int64_t shared = OptionalInt(config, "n_shared_experts", what).value_or(1);
-  if (shared < 0 || shared > 1024) {
-    Fail(ErrorCode::kCorruptInput, "{}: \"n_shared_experts\" is {}, expected 0 to 1024", what,
-         shared);
-  }
-  result.experts.shared_width = shared * result.experts.width;
+  RefuseOther(config, what, "scoring_func", "sigmoid");
+  RefuseOther(config, what, "topk_method", "noaux_tc");
+  ReadGroupedRouting(config, what, 2.5, result);
+  ReadSharedExperts(config, what, 1, result);
   ReadExpertLayers(config, what, result);
   ReadLatents(config, what, result);
   return result;

@@ -20,7 +20,7 @@ DecoderConfig Shapes(const Json& config, std::string_view what) {
   ReadExperts(config, what, {.count = "n_routed_experts", .other_count = "num_local_experts"},
               result);
   ReadSharedExperts(config, what, 1, result);
-  ReadGroupedRouting(config, what, result);
+  ReadGroupedRouting(config, what, 1.0, result);
   const int64_t dense = OptionalInt(config, "first_k_dense_replace", what).value_or(1);
   ChooseExpertLayers([&](int64_t layer) { return layer >= dense; }, result);
   result.head_norms = OptionalBool(config, "use_qk_norm", what).value_or(false);

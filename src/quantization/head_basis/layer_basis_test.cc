@@ -36,7 +36,8 @@ class HeadBasisTest : public testing::Test {
   const DecoderConfig& config() const { return model_->config; }
 
   LoadedLayer Load() const {
-    return LoadedLayer(OpenLayer(*model_->checkpoint, *model_->family, config(), 0, 1 << 30),
+    return LoadedLayer(OpenLayer(*model_->checkpoint, SourceSchemes(*model_->checkpoint),
+                                 model_->family->layer(config(), 0), 1 << 30),
                        ComputeType::kFloat32);
   }
 
