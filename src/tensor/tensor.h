@@ -52,31 +52,40 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(int64_t count) : size_(count) {
     NARROW_CHECK(count >= 0);
-    data_.reset(static_cast<T*>(::operator new (static_cast<std::size_t>(count) * sizeof(T),
-                                                std::align_val_t{kAlignment})));
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+    // Aligned by us: glibc before 2.38 does not give a freed aligned block to the next request of
+    // the same size (its bug 14581), and a heap of such requests grows by what lies between them.
+    memory_.reset(static_cast<std::byte*>(::operator new (bytes + kAlignment)));
+    void* start = memory_.get();
+    std::size_t space = bytes + kAlignment;
+    data_ = static_cast<T*>(std::align(kAlignment, bytes, start, space));
   }
 
-  T* data() { return data_.get(); }
-  const T* data() const { return data_.get(); }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
   int64_t size() const { return size_; }
-  T& operator[](int64_t i) { return data_.get()[i]; }
-  const T& operator[](int64_t i) const { return data_.get()[i]; }
+  T& operator[](int64_t i) { return data_[i]; }
+  const T& operator[](int64_t i) const { return data_[i]; }
   std::span<T> span() { return {data(), static_cast<std::size_t>(size_)}; }
   std::span<const T> span() const { return {data(), static_cast<std::size_t>(size_)}; }
 
   AlignedBuffer(AlignedBuffer&& other) noexcept
-      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+      : memory_(std::move(other.memory_)),
+        data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
-    data_ = std::move(other.data_);
+    memory_ = std::move(other.memory_);
+    data_ = std::exchange(other.data_, nullptr);
     size_ = std::exchange(other.size_, 0);
     return *this;
   }
 
  private:
   struct Free {
-    void operator()(T* pointer) const { ::operator delete (pointer, std::align_val_t{kAlignment}); }
+    void operator()(std::byte* pointer) const { ::operator delete (pointer); }
   };
-  std::unique_ptr<T, Free> data_;
+  std::unique_ptr<std::byte, Free> memory_;
+  T* data_ = nullptr;
   int64_t size_ = 0;
 };
 
