@@ -55,7 +55,7 @@ class AlignedBuffer {
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
     // Aligned by us: glibc before 2.38 does not give a freed aligned block to the next request of
     // the same size (its bug 14581), and a heap of such requests grows by what lies between them.
-    memory_.reset(static_cast<std::byte*>(::operator new (bytes + kAlignment)));
+    memory_.reset(static_cast<std::byte*>(::operator new(bytes + kAlignment)));
     void* start = memory_.get();
     std::size_t space = bytes + kAlignment;
     data_ = static_cast<T*>(std::align(kAlignment, bytes, start, space));
@@ -82,7 +82,7 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(std::byte* pointer) const { ::operator delete (pointer); }
+    void operator()(std::byte* pointer) const { ::operator delete(pointer); }
   };
   std::unique_ptr<std::byte, Free> memory_;
   T* data_ = nullptr;
