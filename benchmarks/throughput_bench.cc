@@ -29,7 +29,7 @@ namespace {
 // Every byte of the operands: both 0x3f3f as bf16 and 0x3f3f3f3f as f32 are about 0.75.
 constexpr int kByte = 0x3f;
 
-double SecondsOf(const std::function<void()>& work) {
+double WallSeconds(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -43,7 +43,7 @@ double Gflops(int64_t flops, const std::function<void()>& work) {
     int64_t calls = 0;
     double seconds = 0;
     while (seconds < 0.1) {
-      seconds += SecondsOf(work);
+      seconds += WallSeconds(work);
       ++calls;
     }
     best = std::max(best, static_cast<double>(flops * calls) / seconds * 1e-9);
@@ -149,7 +149,7 @@ PassFigures MeasurePass(const char* what, PassRequest pass, const TokenStream* c
   PassFigures figures;
   figures.what = what;
   figures.tokens = (calibration != nullptr ? calibration : evaluation)->size();
-  figures.seconds = SecondsOf([&] { result = RunStreamingPass(pass, progress); });
+  figures.seconds = WallSeconds([&] { result = RunStreamingPass(pass, progress); });
   figures.gflops = static_cast<double>(result.calibration_flops + result.evaluation_flops) /
                    figures.seconds * 1e-9;
   return figures;

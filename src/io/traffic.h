@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 
 namespace narrow {
 
@@ -16,13 +17,29 @@ struct Traffic {
   }
 };
 
+// What a time was spent on.
+struct SecondsOf {
+  double loading = 0;  // waiting for weights, reading what was not ahead, packing
+  double calibration = 0;
+  double quantization = 0;  // rounding and writing
+  double evaluation = 0;
+  int64_t flops = 0;  // of calibration and evaluation: products and attention
+
+  friend SecondsOf operator-(const SecondsOf& a, const SecondsOf& b) {
+    return {a.loading - b.loading, a.calibration - b.calibration, a.quantization - b.quantization,
+            a.evaluation - b.evaluation, a.flops - b.flops};
+  }
+};
+
 // Wall time of one layer and what went on meanwhile. Reading includes what was read ahead of the
 // layer that follows.
 struct LayerTimes {
   double seconds = 0;
-  double loading_seconds = 0;  // waiting for its weights, reading what was not ahead, packing
+  double loading_seconds = 0;  // of the whole
   Traffic read;
   Traffic written;
+  SecondsOf whole = {};
+  std::optional<SecondsOf> experts = {};  // of the whole
 };
 
 // Sums transfers. Thread-safe.

@@ -66,9 +66,6 @@ SharedPlan SharePlan(const std::function<JobPlan()>& make, ProgressSink& progres
 void CheckSameModel(const ModelSource& model) {
   Ranks& ranks = JobRanks();
   if (ranks.count() == 1) return;
-  if (model.config.experts.count > 0) {
-    Fail(ErrorCode::kUnsupported, "models with experts run on one rank; start narrow instead");
-  }
   Fingerprint facts;
   const std::string config = model.checkpoint->config().dump();
   AddHash(facts, "config.json", std::as_bytes(std::span(config)));

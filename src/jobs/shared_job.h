@@ -24,7 +24,6 @@ SharedPlan SharePlan(const std::function<JobPlan()>& make, ProgressSink& progres
 
 // Throws: kInvalidArgument naming the first host where something that decides the result is not
 // what the leader has. Copies of the same files may be of different times.
-// kUnsupported for models with experts on several ranks.
 void CheckSameModel(const ModelSource& model);
 void CheckSameJob(const Fingerprint& fingerprint);
 

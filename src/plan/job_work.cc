@@ -53,8 +53,14 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
     unchanged += BytesOf(model, tensor.name, *CheckedProduct(tensor.shape));
   }
   int64_t read = 0, codes = 0;
+  const std::size_t of_all_tokens = GroupsOf(layer_spec).size();  // experts come after
+  std::size_t index = 0;
   for (const GroupSpec& group : GroupsOf(layer)) {
     int64_t stored = 0;
+    const bool expert = index++ >= of_all_tokens;
+    const double share = expert ? static_cast<double>(layer.experts->per_token) /
+                                      static_cast<double>(layer.experts->count)
+                                : 1.0;
     for (const LinearSpec& linear : group.linears) {
       stored += LinearBytes(model, linear);
       if (linear.bias == Bias::kPresent) {
@@ -67,12 +73,13 @@ void CountLayer(const ModelSource& model, const std::set<std::string>& excluded,
       continue;
     }
     read += stored;
+    if (expert) work.expert_bytes += stored;
     codes += CodeBytes(model, group, work.shape);
     const auto same = std::ranges::find_if(work.groups, [&](const QuantizedGroup& other) {
-      return other.columns == group.columns && other.rows == group.rows;
+      return other.columns == group.columns && other.rows == group.rows && other.share == share;
     });
     if (same == work.groups.end()) {
-      work.groups.push_back({group.columns, group.rows, 1});
+      work.groups.push_back({group.columns, group.rows, 1, share});
     } else {
       ++same->layers;
     }

@@ -17,6 +17,7 @@ struct QuantizedGroup {
   int64_t columns = 0;
   int64_t rows = 0;
   int64_t layers = 0;
+  double share = 1;  // of the tokens, that go through it: those of an expert are few
 };
 
 struct JobWork {
@@ -27,6 +28,7 @@ struct JobWork {
   int64_t head_bytes = 0;          // as stored; copied unless it is the embedding
   int64_t layer_bytes = 0;         // all layers, as stored
   int64_t layer_output_bytes = 0;  // all layers, as written
+  int64_t expert_bytes = 0;        // of layer_bytes, of experts that are quantized
   int64_t other_bytes = 0;         // tokenizer and other files that are copied
   int64_t max_shard_bytes = 0;
   // The pass before that chooses what to keep: errors alone, or, for --max_kl, a whole one that is

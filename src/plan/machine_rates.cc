@@ -33,7 +33,7 @@ constexpr int64_t kRoundingRowsPerThread = 128;
 constexpr int64_t kDiskBytes = int64_t{256} << 20;
 constexpr int64_t kDiskChunkBytes = int64_t{8} << 20;
 
-double SecondsOf(const std::function<void()>& work) {
+double WallSeconds(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
@@ -60,9 +60,9 @@ Operands NumbersIn(OperandBuffer& memory, ComputeType compute, int64_t rows, int
 // The best of a few times: what else runs on the machine only ever makes one longer.
 double ShortestSeconds(const std::function<void()>& work) {
   work();  // the first time builds kernels
-  double shortest = SecondsOf(work);
+  double shortest = WallSeconds(work);
   for (double total = shortest; total < kRepeatedSeconds;) {
-    const double seconds = SecondsOf(work);
+    const double seconds = WallSeconds(work);
     shortest = std::min(shortest, seconds);
     total += seconds;
   }
@@ -188,7 +188,7 @@ void MeasureRounding(ComputeType compute, int64_t columns, MachineRates& rates) 
   rates.hessian = static_cast<double>(kRoundingTokens) * HessianFlopsPerToken(n, 0) / summing;
 
   std::optional<CompensationFactor> factor;
-  const double factoring = SecondsOf([&] { factor.emplace(std::move(hessian)); });
+  const double factoring = WallSeconds([&] { factor.emplace(std::move(hessian)); });
   rates.factoring = FactorFlops(n, 0) / factoring;
 
   const int64_t rows = ThreadCount() * kRoundingRowsPerThread;
@@ -217,7 +217,7 @@ void MeasureDisk(const std::filesystem::path& directory, MachineRates& rates) {
   for (int64_t i = 0; i < chunk.size(); ++i) chunk[i] = static_cast<std::byte>(i * 37 >> 3);
   const TemporaryDirectory temporary(directory);
   const std::filesystem::path file = temporary.path() / "rate";
-  const double writing = SecondsOf([&] {
+  const double writing = WallSeconds([&] {
     OutputFile output(file);
     for (int64_t offset = 0; offset < bytes; offset += kDiskChunkBytes) {
       output.WriteAt(offset, chunk.span());
@@ -226,7 +226,7 @@ void MeasureDisk(const std::filesystem::path& directory, MachineRates& rates) {
   });
   const InputFile input(file);
   input.DropCache(0, bytes);
-  const double reading = SecondsOf([&] {
+  const double reading = WallSeconds([&] {
     for (int64_t offset = 0; offset < bytes; offset += kDiskChunkBytes) {
       input.ReadAt(offset, chunk.span());
     }

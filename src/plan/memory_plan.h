@@ -43,6 +43,8 @@ struct JobShape {
   // The one with the most weights, among those with experts where there are any; of equal ones the
   // first.
   LayerSpec layer() const;
+  // One of each kind: layers of equal products, with experts or without.
+  std::vector<LayerSpec> kinds() const;
 };
 
 // What memory is for; Name has the words.
@@ -85,8 +87,9 @@ struct MemoryEstimate {
   std::vector<MemoryPart> head;       // while losses are computed, or the head is copied
   int64_t peak_bytes = 0;
 };
-MemoryEstimate EstimateMemory(const JobShape& shape, const PassPlan& plan,
-                              int64_t hessian_block_columns);
+// `kinds`: of the shape.
+MemoryEstimate EstimateMemory(const JobShape& shape, const std::vector<LayerSpec>& kinds,
+                              const PassPlan& plan, int64_t hessian_block_columns);
 
 struct MemoryChoice {
   PassPlan plan;
@@ -123,9 +126,17 @@ int64_t AttributedTokens(const JobShape& shape);
 // Tokens of the evaluation in all models together.
 int64_t EvaluatedTokens(const JobShape& shape);
 
-// Weights, in elements, of the largest part of the model that is in memory at a time: a layer
-// without experts, or some experts.
-int64_t LargestUnitWeights(const JobShape& shape);
+// Experts and their weights for every token of every text: in memory wherever hidden states are.
+int64_t RouteBytes(const JobShape& shape);
+
+// What quantizing takes of a job's options.
+LayerQuantizationOptions OptionsOf(const JobShape& shape, int64_t hessian_block_columns);
+
+// How often the texts pass by the experts of a layer, some of them at a time; 0 without experts.
+int64_t ExpertPasses(const JobShape& shape, const PassPlan& plan, int64_t hessian_block_columns);
+
+// Whether experts that are quantized are read twice: not all are in memory together.
+bool ReadsExpertsTwice(const JobShape& shape, const PassPlan& plan, int64_t hessian_block_columns);
 
 // Columns of the widest input of a layer's linears.
 int64_t WidestInput(const LayerSpec& layer);

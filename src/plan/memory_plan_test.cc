@@ -75,7 +75,7 @@ TEST(MemoryPlan, PartsOf405BAreThoseOfTheManual) {
   shape.probe_tokens = 512;
   PassPlan plan;
   plan.hidden_states = Placement::kFile;
-  const MemoryEstimate estimate = EstimateMemory(shape, plan, 6656);
+  const MemoryEstimate estimate = EstimateMemory(shape, shape.kinds(), plan, 6656);
   const auto expect = [&](MemoryUse use, double mebibytes) {
     EXPECT_NEAR(static_cast<double>(PartOf(estimate.layers, use)) / 0x1p20, mebibytes, 0.05)
         << Name(use);
@@ -258,7 +258,7 @@ TEST(MemoryPlan, MoreTokensNeverNeedLess) {
     const int64_t smallest = SmallestBudget(shape);
     EXPECT_GE(smallest, before);
     before = smallest;
-    const int64_t estimate = EstimateMemory(shape, in_memory, 0).peak_bytes;
+    const int64_t estimate = EstimateMemory(shape, shape.kinds(), in_memory, 0).peak_bytes;
     EXPECT_GT(estimate, in_memory_before);
     in_memory_before = estimate;
   }
@@ -271,7 +271,8 @@ TEST(MemoryPlan, SpilledMemoryDependsNeitherOnSamplesNorOnWindows) {
   spilled.read_ahead_bytes = 0;
   const auto layers = [&] {
     int64_t sum = 0;
-    for (const MemoryPart& part : EstimateMemory(shape, spilled, 0).layers) sum += part.bytes;
+    for (const MemoryPart& part : EstimateMemory(shape, shape.kinds(), spilled, 0).layers)
+      sum += part.bytes;
     return sum;
   };
   const int64_t once = layers();

@@ -96,12 +96,16 @@ class PhasePlanner {
     const int64_t layers = shape_.config.layers;
     const int64_t ahead = std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers);
     const int64_t late = work_.layer_bytes - ahead;
-    const int64_t again = BytesReadAgain(late);
+    const bool twice = ReadsExpertsTwice(shape_, memory_.plan, memory_.hessian_block_columns);
+    const int64_t again = BytesReadAgain(late) + (twice ? work_.expert_bytes : 0);
     phase.read_bytes = work_.layer_bytes + again;
     if (writes()) phase.written_bytes = work_.layer_output_bytes + work_.kept_bytes;
     if (spills_) {
-      phase.spill_read_bytes = layers * HiddenStateBytes(shape_);
-      phase.spill_written_bytes = layers * HiddenStateBytes(shape_);
+      // Some experts at a time read what they take and what they add to, and write the latter.
+      const int64_t passes = ExpertPasses(shape_, memory_.plan, memory_.hessian_block_columns);
+      phase.spill_read_bytes = layers * (1 + passes) * HiddenStateBytes(shape_);
+      phase.spill_written_bytes =
+          layers * (HiddenStateBytes(shape_) + passes * HiddenStateBytes(shape_) / 2);
     }
     const double original = AsDouble(layers) * OriginalLayerFlops(work_);
     const double quantized = AsDouble(layers) * QuantizedLayerFlops(work_);
@@ -109,7 +113,7 @@ class PhasePlanner {
         Ratio(original, rates_.layer) + Ratio(quantized, rates_.quantized_layer));
     phase.forward_flops = original + quantized;
     phase.flops = phase.forward_flops + AddRounding(phase);
-    AddPacking(phase);
+    AddPacking(phase, twice);
     AddExchange(phase);
     AddLayerDisk(phase, ahead, late + again);
     return phase;
@@ -143,7 +147,7 @@ class PhasePlanner {
     for (const QuantizedGroup& group : work_.groups) {
       const double layers = AsDouble(group.layers);
       const int64_t block = memory_.hessian_block_columns;
-      summing += layers * sampled * HessianFlopsPerToken(group.columns, block);
+      summing += layers * sampled * group.share * HessianFlopsPerToken(group.columns, block);
       factoring += layers * FactorFlops(group.columns, block);
       const double work = layers * AsDouble(group.rows) * RoundingFlopsPerRow(group.columns, block);
       rounding += work / AsDouble(shape_.ranks);
@@ -179,11 +183,14 @@ class PhasePlanner {
     Add(phase, "exchange between ranks", Ratio(bytes, rates_.network));
   }
 
-  void AddPacking(PhasePlan& phase) {
+  void AddPacking(PhasePlan& phase, bool experts_twice) {
     const double weights = AsDouble(LayerWeights(shape_) * OperandBytes(shape_.compute));
+    const double again = experts_twice ? AsDouble(work_.expert_bytes / ElementBytes(shape_.stored) *
+                                                  OperandBytes(shape_.compute))
+                                       : 0;
     double rewritings = work_.quantizes() ? 1 : 0;
     if (shape_.own_weight_scales && shape_.evaluation_tokens > 0) ++rewritings;
-    Add(phase, "packing", Ratio(weights, rates_.packing));
+    Add(phase, "packing", Ratio(weights + again, rates_.packing));
     Add(phase, "unpacking and packing again", Ratio(rewritings * weights, rates_.rewriting));
   }
 

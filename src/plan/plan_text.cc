@@ -125,6 +125,10 @@ Json MemoryJson(const JobPlan& plan) {
   json["hidden_states"] =
       plan.memory.plan.hidden_states == Placement::kMemory ? "memory" : "work directory";
   json["read_ahead_bytes"] = plan.memory.plan.read_ahead_bytes;
+  if (plan.work.shape.config.experts.count > 0) {
+    json["expert_passes"] =
+        ExpertPasses(plan.work.shape, plan.memory.plan, plan.memory.hessian_block_columns);
+  }
   json["batch_rows"] = plan.memory.plan.batch_rows;
   json["head_slices"] = plan.memory.head_slices;
   json["hessian_block_columns"] = plan.memory.hessian_block_columns;

@@ -72,6 +72,11 @@ void LayerCalibration::EndRound() {
   }
 }
 
+void LayerCalibration::ReleaseBatch() {
+  for (Observed& input : inputs_) input.memory = {};
+  for (Observed* tensor : {&queries_, &keys_, &values_}) tensor->memory = {};
+}
+
 int64_t LayerCalibration::TakenBefore(int64_t row, const Observed& tensor) const {
   return DivideRoundUp(first_row_ + row, tensor.stride) - DivideRoundUp(first_row_, tensor.stride);
 }

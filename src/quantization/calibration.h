@@ -39,6 +39,8 @@ class LayerCalibration final : public LayerObserver {
   // Every rank of the job has begun and observed a batch, of no rows where there was none left, and
   // these are one stretch of the text in the order of the ranks.
   void EndRound();
+  // What is kept of a batch takes no memory until the next one.
+  void ReleaseBatch();
 
   void OnInput(LinearGroup group, int64_t first_row, ConstOperands rows) override {
     Observe(first_row, rows, inputs_[static_cast<std::size_t>(group)]);

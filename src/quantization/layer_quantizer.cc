@@ -198,7 +198,7 @@ class LayerQuantizer {
     work.input_amax = LargestOf(statistics_.ranges.Input(group));
     std::vector<float> column_weights;
     std::optional<CompensationFactor> factor;
-    if (options_.rounding == RoundingAlgorithm::kCompensated) {
+    if (options_.rounding == RoundingAlgorithm::kCompensated && Hessian(group)) {
       std::optional<HessianAccumulator> hessian = std::exchange(Hessian(group), std::nullopt);
       column_weights = DiagonalOf(*hessian);
       const GroupWeights measured =

@@ -9,9 +9,9 @@ namespace narrow {
 
 // Members of narrow-report.json and narrow-output.json, at any depth. tools/compare_builds.py reads
 // this list.
-inline constexpr std::array<std::string_view, 11> kMeasuredMembers = {
+inline constexpr std::array<std::string_view, 12> kMeasuredMembers = {
     "command",        "version", "program", "job",     "seconds",   "loading_seconds",
-    "peak_rss_bytes", "compute", "read",    "written", "rss_bytes",
+    "peak_rss_bytes", "compute", "read",    "written", "rss_bytes", "times",
 };
 
 }  // namespace narrow

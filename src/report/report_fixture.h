@@ -53,6 +53,8 @@ inline RunReport::LayerRecord FixtureLayer() {
       CacheFacts{"model.layers.0.self_attn", 224.0F, 0.5F, 112.0F, 0.25F, 28.0F, 0.0625F};
   layer.facts.errors = LayerErrors{{0.03125, 0.0, 0.0, 0.0}, 0.03125, 0.0625};
   layer.times = LayerTimes{0.5, 0.125, {8192, 0.0625}, {4096, 0.03125}};
+  layer.times->whole = {0.125, 0.25, 0.0625, 0.03125, 4096};
+  layer.times->experts = SecondsOf{0.0, 0.125, 0.0, 0.0, 1024};
   layer.rss_bytes = 640'000'000;
   return layer;
 }

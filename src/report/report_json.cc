@@ -237,6 +237,21 @@ Json TrafficJson(const Traffic& traffic) {
   return {{"bytes", traffic.bytes}, {"seconds", traffic.seconds}};
 }
 
+Json SecondsOfJson(const SecondsOf& seconds) {
+  return {{"loading", seconds.loading},
+          {"calibration", seconds.calibration},
+          {"quantization", seconds.quantization},
+          {"evaluation", seconds.evaluation},
+          {"flops", seconds.flops}};
+}
+
+Json TimesJson(const std::optional<LayerTimes>& times) {
+  if (!times) return nullptr;
+  Json json = SecondsOfJson(times->whole);
+  if (times->experts) json["experts"] = SecondsOfJson(*times->experts);
+  return json;
+}
+
 Json ExpertsJson(const ExpertsFacts& experts) {
   return {{"name", experts.module},
           {"per_token", experts.per_token},
@@ -260,6 +275,7 @@ Json LayerJson(const RunReport::LayerRecord& record, const std::optional<LayerSh
   const std::optional<LayerTimes>& times = record.times;
   json["seconds"] = times ? Json(times->seconds) : Json(nullptr);
   json["loading_seconds"] = times ? Json(times->loading_seconds) : Json(nullptr);
+  json["times"] = TimesJson(times);
   json["read"] = times ? TrafficJson(times->read) : Json(nullptr);
   json["written"] = times ? TrafficJson(times->written) : Json(nullptr);
   json["rss_bytes"] = OrNull(record.rss_bytes);

@@ -138,6 +138,10 @@ TEST(ReportJson, HasEveryFieldUnderItsName) {
                                     "down": {"error": 0.0, "share": 0.0},
                                     "kv_cache": {"error": 0.03125, "share": 0.5}}},
                 "seconds": 0.5, "loading_seconds": 0.125,
+                "times": {"loading": 0.125, "calibration": 0.25, "quantization": 0.0625,
+                          "evaluation": 0.03125, "flops": 4096,
+                          "experts": {"loading": 0.0, "calibration": 0.125, "quantization": 0.0,
+                                      "evaluation": 0.0, "flops": 1024}},
                 "read": {"bytes": 8192, "seconds": 0.0625},
                 "written": {"bytes": 4096, "seconds": 0.03125}, "rss_bytes": 640000000}]
   })",
@@ -217,7 +221,7 @@ TEST(ReportJson, RoundingToNearestHasNoOutputErrors) {
   EXPECT_TRUE(json.at("weights")[0].at("output_error").is_null());
   EXPECT_TRUE(json.at("weights")[0].at("nearest_output_error").is_null());
   EXPECT_TRUE(json.at("layers")[0].at("output_error").is_null());
-  for (const char* name : {"error", "seconds", "loading_seconds", "read", "written"}) {
+  for (const char* name : {"error", "seconds", "loading_seconds", "times", "read", "written"}) {
     EXPECT_TRUE(json.at("layers")[0].at(name).is_null()) << name;
   }
   EXPECT_TRUE(json.at("layers")[0].at("rss_bytes").is_null());

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/phase_timer.h"
+#include "base/ranks.h"
 #include "quantization/calibration.h"
 #include "quantization/layer_view.h"
 
@@ -20,6 +21,24 @@ void Include(const std::vector<float>& maxima, std::vector<float>& all) {
   std::ranges::transform(maxima, all, all.begin(), [](float a, float b) { return std::max(a, b); });
 }
 
+// Of every rank together.
+int64_t SumOverRanks(int64_t own) {
+  int64_t sum = 0;
+  JobRanks().InTurn(std::as_bytes(std::span(&own, 1)), [&](int, std::span<const std::byte> bytes) {
+    int64_t shown = 0;
+    std::ranges::copy(bytes, std::as_writable_bytes(std::span(&shown, 1)).begin());
+    sum += shown;
+  });
+  return sum;
+}
+
+// The experts that rows of a batch chose.
+std::span<const int32_t> ChosenIn(const PassStream& stream, const Batch& batch, int64_t per_token) {
+  return std::span(stream.experts)
+      .subspan(static_cast<std::size_t>(batch.first_row * per_token),
+               static_cast<std::size_t>(batch.rows * per_token));
+}
+
 class ExpertStages {
  public:
   ExpertStages(const PassRequest& request, const LayerSpec& layer, std::list<PassStream>& streams,
@@ -29,28 +48,31 @@ class ExpertStages {
         block_(*layer.experts),
         streams_(streams),
         calls_(calls),
-        flops_per_row_(LinearFlopsPerToken(ExpertLayer(layer, 0))) {
+        flops_per_row_(LinearFlopsPerToken(ExpertLayer(layer, 0))),
+        needs_all_ranges_(
+            NeedsRangesOfAll(layer, request.quantization ? &*request.quantization : nullptr)) {
     result_.facts.module = block_.module;
     result_.facts.per_token = block_.per_token;
   }
 
   ExpertStagesResult Run() {
     const LayerQuantizationOptions* options = quantizing() ? &*request_.quantization : nullptr;
-    const int64_t together = ExpertsTogether(layer_, request_.compute, options);
+    const int64_t together =
+        ExpertsTogether(layer_, request_.compute, options, request_.plan.expert_bytes);
+    twice_ = together < block_.count && needs_all_ranges_;
     std::vector<LoadedLayer> unit;
     for (int64_t first = 0; first < block_.count; first += together) {
       unit.clear();  // before the next is there
       unit = calls_.load();
-      RunOriginal(unit, first);
-      Report(std::ssize(unit), options == nullptr ? 1.0 : 0.5);
+      std::vector<LayerStatistics> statistics = RunOriginal(unit, first);
+      Report(std::ssize(unit), quantizing() ? 0.5 : 1.0);
+      if (!quantizing() || twice_) continue;
+      RunQuantized(unit, first, std::move(statistics));
     }
-    for (int64_t first = 0; quantizing() && first < block_.count; first += together) {
-      if (together < block_.count) {
-        unit.clear();
-        unit = calls_.load();
-      }
-      RunQuantized(unit, first);
-      Report(std::ssize(unit), 0.5);
+    for (int64_t first = 0; twice_ && first < block_.count; first += together) {
+      unit.clear();
+      unit = calls_.load();
+      RunQuantized(unit, first, SumStatistics(unit, first));
     }
     return std::move(result_);
   }
@@ -64,71 +86,108 @@ class ExpertStages {
   using Observers = std::vector<std::unique_ptr<LayerCalibration>>;
 
   // Takes a stream through the experts of a unit; `observers`: one for each of them, or none.
+  // Returns the operations that took, of all ranks together.
   enum class Output { kAdded, kNone };
   int64_t Forward(const std::vector<LoadedLayer>& unit, int64_t first, PassStream& stream,
                   const Observers& observers, Output output) {
     int64_t rows = 0;
-    std::vector<int64_t> seen(unit.size());
-    for (const Batch& batch : stream.batches) {
+    for (const Part& part : stream.parts) {  // every rank has one in a round
+      if (part.rank != JobRanks().rank()) continue;
       calls_.keep_going();
-      const RoutedRows routed = stream.Routed(batch, stream.inputs->Take(batch), block_.per_token);
-      const MatrixView<float> hidden =
-          output == Output::kAdded ? stream.hidden.Take(batch) : MatrixView<float>();
-      for (std::size_t i = 0; i < unit.size(); ++i) {
-        const auto expert = static_cast<int32_t>(first + static_cast<int64_t>(i));
-        const bool all = !observers.empty() && request_.calibrate_all_experts;
-        const ExpertRows chosen =
-            all ? AllRows(routed, batch.rows, expert) : RowsOfExpert(routed, batch.rows, expert);
-        const int64_t count = std::ssize(chosen.rows);
-        LayerCalibration* const observer = observers.empty() ? nullptr : observers[i].get();
-        if (observer != nullptr) observer->BeginBatch(request_.compute, seen[i], count);
-        ForwardExpert(unit[i].runnable(), block_.routing.weighed, routed, chosen, hidden, observer);
-        if (observer != nullptr) observer->EndRound();
-        seen[i] += count;
-        rows += count;
-      }
-      if (output == Output::kNone) continue;
-      if (!AreFinite(hidden)) FailStates(layer_, stream.name);
-      stream.hidden.Put(batch);
+      rows += ForwardBatch(unit, first, stream, part.batch, observers, output);
     }
     stream.inputs->Release();
     stream.hidden.Release();
-    return rows * flops_per_row_;
+    return SumOverRanks(rows) * flops_per_row_;
   }
 
-  void RunOriginal(const std::vector<LoadedLayer>& unit, int64_t first) {
+  int64_t ForwardBatch(const std::vector<LoadedLayer>& unit, int64_t first, PassStream& stream,
+                       const Batch& batch, const Observers& observers, Output output) {
+    const bool adds = output == Output::kAdded && batch.rows > 0;
+    const RoutedRows routed = stream.Routed(
+        batch, batch.rows > 0 ? stream.inputs->Take(batch) : MatrixView<float>(), block_.per_token);
+    const MatrixView<float> hidden = adds ? stream.hidden.Take(batch) : MatrixView<float>();
+    const bool all = !observers.empty() && request_.calibrate_all_experts;
+    int64_t rows = 0;
+    for (std::size_t i = 0; i < unit.size(); ++i) {
+      const auto expert = static_cast<int32_t>(first + static_cast<int64_t>(i));
+      const ExpertRows chosen =
+          all ? AllRows(routed, batch.rows, expert) : RowsOfExpert(routed, batch.rows, expert);
+      const int64_t count = std::ssize(chosen.rows);
+      LayerCalibration* const observer = observers.empty() ? nullptr : observers[i].get();
+      if (observer != nullptr) observer->BeginBatch(request_.compute, 0, count);
+      ForwardExpert(unit[i].runnable(), block_.routing.weighed, routed, chosen, hidden, observer);
+      if (observer != nullptr) observer->EndRound();
+      if (observer != nullptr) observer->ReleaseBatch();  // experts come one after the other
+      rows += count;
+    }
+    if (!adds) return rows;
+    if (!AreFinite(hidden)) FailStates(layer_, stream.name);
+    stream.hidden.Put(batch);
+    return rows;
+  }
+
+  // Ranges and, where the unit is in memory but once, all that quantizing it takes.
+  std::vector<LayerStatistics> Calibrate(const std::vector<LoadedLayer>& unit, int64_t first,
+                                         PassStream& stream) {
+    const PhaseTimer timer(result_.calibration_seconds);
+    Observers observers;
+    for (const LoadedLayer& expert : unit) {
+      observers.emplace_back(quantizing() && !twice_ ? new LayerCalibration(MakeCalibration(
+                                                           expert.spec(), *request_.quantization))
+                                                     : new LayerCalibration(expert.spec(), {}, {}));
+    }
+    result_.calibration_flops += Forward(unit, first, stream, observers, Output::kAdded);
+    CountTokens(unit, first, stream);
+    std::vector<LayerStatistics> statistics = StatisticsOf(observers, unit, first);
+    for (const LayerStatistics& expert : statistics) {
+      for (const LinearGroup group : {LinearGroup::kGateUp, LinearGroup::kDown}) {
+        Include(expert.ranges.Input(group), ranges_.inputs[static_cast<std::size_t>(group)]);
+      }
+    }
+    return statistics;
+  }
+
+  std::vector<LayerStatistics> StatisticsOf(const Observers& observers,
+                                            const std::vector<LoadedLayer>& unit, int64_t first) {
+    std::vector<LayerStatistics> statistics;
+    for (std::size_t i = 0; i < unit.size(); ++i) {
+      statistics.push_back(observers[i]->Take(unit[i].spec()));
+      DropThinStatistics(unit[i].spec(), first + static_cast<int64_t>(i), statistics.back());
+    }
+    return statistics;
+  }
+
+  std::vector<LayerStatistics> RunOriginal(const std::vector<LoadedLayer>& unit, int64_t first) {
+    std::vector<LayerStatistics> statistics;
     for (PassStream& stream : streams_) {
       if (stream.use == Use::kCalibration) {
-        const PhaseTimer timer(result_.calibration_seconds);
-        Observers observers;
-        for (const LoadedLayer& expert : unit) {
-          observers.push_back(std::make_unique<LayerCalibration>(expert.spec(), LayerHessians(),
-                                                                 BasisStatistics()));
-        }
-        result_.calibration_flops += Forward(unit, first, stream, observers, Output::kAdded);
-        for (std::size_t i = 0; i < unit.size(); ++i) {
-          const LayerRanges ranges = observers[i]->Take(unit[i].spec()).ranges;
-          for (const LinearGroup group : {LinearGroup::kGateUp, LinearGroup::kDown}) {
-            Include(ranges.Input(group), ranges_.inputs[static_cast<std::size_t>(group)]);
-          }
-        }
-        CountTokens(unit, first, stream);
+        statistics = Calibrate(unit, first, stream);
       } else if (stream.evaluates() && !stream.network->view) {
         const PhaseTimer timer(result_.evaluation_seconds);
         result_.evaluation_flops += Forward(unit, first, stream, {}, Output::kAdded);
       }
     }
+    return statistics;
   }
 
   void CountTokens(const std::vector<LoadedLayer>& unit, int64_t first, const PassStream& stream) {
     result_.facts.calibration_tokens = stream.tokens->size();
     for (int64_t e = first; e < first + std::ssize(unit); ++e) {
-      result_.facts.tokens.push_back(std::ranges::count(stream.experts, static_cast<int32_t>(e)));
+      int64_t tokens = 0;
+      for (const Batch& batch : stream.batches) {
+        tokens +=
+            std::ranges::count(ChosenIn(stream, batch, block_.per_token), static_cast<int32_t>(e));
+      }
+      result_.facts.tokens.push_back(SumOverRanks(tokens));
     }
   }
 
-  void RunQuantized(std::vector<LoadedLayer>& unit, int64_t first) {
-    std::vector<LayerStatistics> statistics = Statistics(unit, first);
+  void RunQuantized(std::vector<LoadedLayer>& unit, int64_t first,
+                    std::vector<LayerStatistics> statistics) {
+    if (needs_all_ranges_) {
+      for (LayerStatistics& expert : statistics) expert.ranges = ranges_;
+    }
     QuantizeUnit(unit, std::move(statistics));
     for (PassStream& stream : streams_) {
       if (!stream.evaluates() || !stream.network->view) continue;
@@ -138,6 +197,7 @@ class ExpertStages {
       }
       result_.evaluation_flops += Forward(unit, first, stream, {}, Output::kAdded);
     }
+    Report(std::ssize(unit), 0.5);
   }
 
   void QuantizeUnit(std::vector<LoadedLayer>& unit, std::vector<LayerStatistics> statistics) {
@@ -146,10 +206,14 @@ class ExpertStages {
                                   std::span<const std::byte> rows) {
       if (request_.output != nullptr) request_.output->WriteCodes(linear, first_row, rows);
     };
+    const PartSink parts = [this](const LinearSpec& linear, LinearPart part, int64_t offset,
+                                  std::span<const std::byte> bytes) {
+      if (request_.output != nullptr) request_.output->WritePart(linear, part, offset, bytes);
+    };
     for (std::size_t i = 0; i < unit.size(); ++i) {
       calls_.keep_going();
-      LayerFacts facts =
-          QuantizeLayer(unit[i], std::move(statistics[i]), *request_.quantization, codes);
+      LayerFacts facts = QuantizeLayer(unit[i], std::move(statistics[i]), *request_.quantization,
+                                       codes, {}, {}, parts);
       if (request_.output != nullptr) {
         request_.output->WriteScales(unit[i].spec(), facts);
         request_.output->WriteUnchangedOf(unit[i]);
@@ -158,27 +222,21 @@ class ExpertStages {
     }
   }
 
-  // Ranges of the layer's experts together, which serving engines take, and for each expert the
-  // second-order statistics of its own tokens.
-  std::vector<LayerStatistics> Statistics(const std::vector<LoadedLayer>& unit, int64_t first) {
-    std::vector<LayerStatistics> statistics(unit.size());
-    if (request_.quantization->rounding == RoundingAlgorithm::kCompensated) {
-      const PhaseTimer timer(result_.calibration_seconds);
-      const auto calibration = std::ranges::find(streams_, Use::kCalibration, &PassStream::use);
-      Observers observers;
-      for (const LoadedLayer& expert : unit) {
-        observers.emplace_back(
-            new LayerCalibration(MakeCalibration(expert.spec(), *request_.quantization)));
-      }
-      result_.calibration_flops +=
-          Forward(unit, first, *calibration, observers, Output::kNone) * 2 / 3;
-      for (std::size_t i = 0; i < unit.size(); ++i) {
-        statistics[i] = observers[i]->Take(unit[i].spec());
-        DropThinStatistics(unit[i].spec(), first + static_cast<int64_t>(i), statistics[i]);
-      }
+  // Of experts that are in memory for the second time: what rounding takes of their own tokens.
+  std::vector<LayerStatistics> SumStatistics(const std::vector<LoadedLayer>& unit, int64_t first) {
+    if (request_.quantization->rounding != RoundingAlgorithm::kCompensated) {
+      return std::vector<LayerStatistics>(unit.size());
     }
-    for (LayerStatistics& each : statistics) each.ranges = ranges_;
-    return statistics;
+    const PhaseTimer timer(result_.calibration_seconds);
+    const auto calibration = std::ranges::find(streams_, Use::kCalibration, &PassStream::use);
+    Observers observers;
+    for (const LoadedLayer& expert : unit) {
+      observers.emplace_back(
+          new LayerCalibration(MakeCalibration(expert.spec(), *request_.quantization)));
+    }
+    result_.calibration_flops +=
+        Forward(unit, first, *calibration, observers, Output::kNone) * 2 / 3;
+    return StatisticsOf(observers, unit, first);
   }
 
   void DropThinStatistics(const LayerSpec& expert, int64_t index, LayerStatistics& statistics) {
@@ -197,7 +255,9 @@ class ExpertStages {
   std::list<PassStream>& streams_;
   const ExpertStagesCalls& calls_;
   const int64_t flops_per_row_;
-  LayerRanges ranges_;
+  const bool needs_all_ranges_;
+  bool twice_ = false;  // the experts are read: for the original, then for the quantized networks
+  LayerRanges ranges_;  // of all experts: serving engines take one scale for them, if it is static
   ExpertStagesResult result_;
 };
 
@@ -205,13 +265,15 @@ class ExpertStages {
 double Agreement(const PassStream& a, const PassStream& b, int64_t per_token) {
   int64_t same = 0;
   const auto each = static_cast<std::size_t>(per_token);
-  for (std::size_t first = 0; first < a.experts.size(); first += each) {
-    for (std::size_t i = first; i < first + each; ++i) {
-      const std::span<const int32_t> others(b.experts.data() + first, each);
-      if (std::ranges::find(others, a.experts[i]) != others.end()) ++same;
+  for (const Batch& batch : a.batches) {
+    const std::span<const int32_t> chosen = ChosenIn(a, batch, per_token);
+    const std::span<const int32_t> others = ChosenIn(b, batch, per_token);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      const auto of_token = others.subspan(i / each * each, each);
+      if (std::ranges::find(of_token, chosen[i]) != of_token.end()) ++same;
     }
   }
-  return static_cast<double>(same) / static_cast<double>(a.experts.size());
+  return static_cast<double>(SumOverRanks(same)) / static_cast<double>(a.experts.size());
 }
 
 }  // namespace
@@ -228,6 +290,14 @@ ExpertStagesResult RunExperts(const PassRequest& request, const LayerSpec& layer
     result.facts.route_agreement = Agreement(*original, *deployed, layer.experts->per_token);
   }
   return result;
+}
+
+void AddSeconds(const ExpertStagesResult& experts, PassResult& result) {
+  result.calibration_seconds += experts.calibration_seconds;
+  result.quantization_seconds += experts.quantization_seconds;
+  result.evaluation_seconds += experts.evaluation_seconds;
+  result.calibration_flops += experts.calibration_flops;
+  result.evaluation_flops += experts.evaluation_flops;
 }
 
 }  // namespace narrow

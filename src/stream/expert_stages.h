@@ -32,4 +32,7 @@ struct ExpertStagesResult {
 ExpertStagesResult RunExperts(const PassRequest& request, const LayerSpec& layer,
                               std::list<PassStream>& streams, const ExpertStagesCalls& calls);
 
+// Adds times and operations.
+void AddSeconds(const ExpertStagesResult& experts, PassResult& result);
+
 }  // namespace narrow

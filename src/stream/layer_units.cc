@@ -3,38 +3,52 @@
 #include <algorithm>
 #include <chrono>
 
-#include "base/parallel.h"
 #include "model/layer_groups.h"
 
 namespace narrow {
-namespace {
 
-// Of experts that are in memory together, packed and with their statistics.
-constexpr int64_t kExpertBytes = int64_t{512} << 20;
-
-}  // namespace
+int64_t ExpertBytes(const LayerSpec& layer, ComputeType compute,
+                    const LayerQuantizationOptions* quantization) {
+  const LayerSpec expert = ExpertLayer(layer, 0);
+  const bool compensated =
+      quantization != nullptr && quantization->rounding == RoundingAlgorithm::kCompensated;
+  int64_t bytes = PackedLayerBytes(expert, compute);
+  for (const GroupSpec& group : GroupsOf(expert)) {
+    if (!compensated) break;
+    bytes += HessianAccumulator::Bytes(group.columns, quantization->hessian_block_columns, compute);
+  }
+  return bytes;
+}
 
 int64_t ExpertsTogether(const LayerSpec& layer, ComputeType compute,
-                        const LayerQuantizationOptions* quantization) {
-  if (!layer.experts) return 0;
-  const LayerSpec expert = ExpertLayer(layer, 0);
-  int64_t each = PackedLayerBytes(expert, compute);
-  if (quantization != nullptr) {
-    each += BytesToQuantize(expert, *quantization, 0, compute, ThreadCount()).second_order;
-  }
-  return std::clamp<int64_t>(kExpertBytes / each, 1, layer.experts->count);
+                        const LayerQuantizationOptions* quantization, int64_t expert_bytes) {
+  return std::clamp<int64_t>(expert_bytes / ExpertBytes(layer, compute, quantization), 1,
+                             layer.experts->count);
+}
+
+bool NeedsRangesOfAll(const LayerSpec& layer, const LayerQuantizationOptions* quantization) {
+  if (quantization == nullptr) return false;
+  const std::string& module = layer.experts->linears.front().module;
+  if (quantization->excluded.contains(module)) return false;
+  if (!quantization->schemes) return true;
+  const auto scheme = quantization->schemes->of_modules.find(module);
+  if (scheme == quantization->schemes->of_modules.end()) return false;  // they stay
+  const std::optional<TensorScheme>& input = scheme->second.input;
+  return input &&
+         (input->timing == Timing::kStatic || input->scale == ScaleFormat::kE4M3WithGlobal);
 }
 
 std::vector<LayerUnit> UnitsOf(const std::vector<LayerSpec>& layers, int64_t first_layer,
-                               ComputeType compute, const LayerQuantizationOptions* quantization) {
+                               ComputeType compute, const LayerQuantizationOptions* quantization,
+                               int64_t expert_bytes) {
   std::vector<LayerUnit> units;
   for (int64_t i = first_layer; i < std::ssize(layers); ++i) {
     units.push_back({i, 0, 0});
     const LayerSpec& layer = layers[static_cast<std::size_t>(i)];
     if (!layer.experts) continue;
     const int64_t count = layer.experts->count;
-    const int64_t together = ExpertsTogether(layer, compute, quantization);
-    const int times = quantization != nullptr && together < count ? 2 : 1;
+    const int64_t together = ExpertsTogether(layer, compute, quantization, expert_bytes);
+    const int times = together < count && NeedsRangesOfAll(layer, quantization) ? 2 : 1;
     for (int time = 0; time < times; ++time) {
       for (int64_t first = 0; first < count; first += together) {
         units.push_back({i, first, std::min(together, count - first)});

@@ -18,16 +18,25 @@ struct LayerUnit {
   int64_t experts = 0;  // 0: the layer without experts
 };
 
-// How many experts of a layer are in memory together: what changes no result, but how often the
-// states of the texts pass by. `quantization`: null where nothing is quantized.
-int64_t ExpertsTogether(const LayerSpec& layer, ComputeType compute,
-                        const LayerQuantizationOptions* quantization);
+// What one expert of a layer takes among those in memory together: packed weights and, for
+// compensated rounding, the sums of its second-order statistics. `quantization`: null where nothing
+// is quantized.
+int64_t ExpertBytes(const LayerSpec& layer, ComputeType compute,
+                    const LayerQuantizationOptions* quantization);
 
-// The units of the layers from `first_layer` on, in the order in which they are needed. Experts
-// that do not fit together come twice where they are quantized: input scales are those of the
-// layer, so that ranges of all of them are known before the first is.
+// How many experts of a layer are in memory together, in `expert_bytes` or one: what changes no
+// result, but how often the states of the texts pass by.
+int64_t ExpertsTogether(const LayerSpec& layer, ComputeType compute,
+                        const LayerQuantizationOptions* quantization, int64_t expert_bytes);
+
+// Input scales that are static are those of the layer, so that the ranges of all its experts are
+// known before the first is quantized: those that do not fit together are read twice.
+bool NeedsRangesOfAll(const LayerSpec& layer, const LayerQuantizationOptions* quantization);
+
+// The units of the layers from `first_layer` on, in the order in which they are needed.
 std::vector<LayerUnit> UnitsOf(const std::vector<LayerSpec>& layers, int64_t first_layer,
-                               ComputeType compute, const LayerQuantizationOptions* quantization);
+                               ComputeType compute, const LayerQuantizationOptions* quantization,
+                               int64_t expert_bytes);
 
 class UnitReader {
  public:

@@ -37,6 +37,13 @@ std::vector<HiddenStore*> HiddenOf(std::list<PassStream>& streams, Use use) {
   return hidden;
 }
 
+std::string_view NameOfLayers(const PassRequest& request) {
+  if (!request.quantization) return "Evaluating layers";
+  if (request.output == nullptr && request.evaluation == nullptr) return "Measuring errors";
+  return request.evaluation != nullptr ? "Calibrating, quantizing, evaluating"
+                                       : "Calibrating, quantizing";
+}
+
 int64_t LongestSequence(const PassRequest& request) {
   int64_t longest = 0;
   for (const TokenStream* stream : {request.calibration, request.evaluation, request.probe}) {

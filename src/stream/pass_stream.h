@@ -4,6 +4,7 @@
 #include <list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/routing.h"
@@ -49,6 +50,9 @@ PassStream MakePassStream(const PassRequest& request, Use use, const Network& ne
 // The only stream of that use; null when there is none.
 PassStream* FindStream(std::list<PassStream>& streams, Use use);
 std::vector<HiddenStore*> HiddenOf(std::list<PassStream>& streams, Use use);
+
+// What a pass does with the layers, for the display.
+std::string_view NameOfLayers(const PassRequest& request);
 
 // Tokens of the longest sequence of any text of a pass.
 int64_t LongestSequence(const PassRequest& request);

@@ -35,21 +35,21 @@ class Pass {
         rope_(layers_, LongestSequence(request)) {}
 
   PassResult Run() {
-    NARROW_CHECK(config_.experts.count == 0 || JobRanks().count() == 1);
     OpenStreams();
     const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
     if (first_layer == 0) EmbedTexts();
-    steps_.Begin(PhaseName(), config_.layers, first_layer);
+    steps_.Begin(NameOfLayers(request_), config_.layers, first_layer);
     TakeTransfers();  // those of the embedding
-    const LayerQuantizationOptions* quantization = quantizing() ? &*request_.quantization : nullptr;
-    units_.emplace(*request_.checkpoint, layers_,
-                   UnitsOf(layers_, first_layer, request_.compute, quantization), request_.compute,
-                   request_.plan.read_ahead_bytes,
-                   quantizing() ? std::optional(config_.dtype) : std::nullopt);
+    units_.emplace(
+        *request_.checkpoint, layers_,
+        UnitsOf(layers_, first_layer, request_.compute, quantization(), request_.plan.expert_bytes),
+        request_.compute, request_.plan.read_ahead_bytes,
+        quantizing() ? std::optional(config_.dtype) : std::nullopt);
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       {
         LayerTimes& times = result_.layer_times.emplace_back();
         const PhaseTimer timer(times.seconds);
+        const SecondsOf before = SecondsSoFar();
         BeginSteps(layer);
         {
           std::vector<LoadedLayer> loaded = units_->Next(times.loading_seconds);
@@ -58,6 +58,7 @@ class Pass {
         }
         if (layers_[static_cast<std::size_t>(layer)].experts) RunExpertsOf(layer);
         steps_.EndLayer();
+        times.whole = SecondsSoFar() - before;
       }
       std::tie(result_.layer_times.back().read, result_.layer_times.back().written) =
           TakeTransfers();
@@ -78,21 +79,23 @@ class Pass {
                          : "the same command starts over";
   }
 
-  bool quantizing() const { return request_.quantization.has_value(); }
+  SecondsOf SecondsSoFar() const {
+    return {result_.layer_times.back().loading_seconds, result_.calibration_seconds,
+            result_.quantization_seconds, result_.evaluation_seconds,
+            result_.calibration_flops + result_.evaluation_flops};
+  }
 
-  std::string PhaseName() const {
-    if (!quantizing()) return "Evaluating layers";
-    if (request_.output == nullptr && request_.evaluation == nullptr) return "Measuring errors";
-    return request_.evaluation != nullptr ? "Calibrating, quantizing, evaluating"
-                                          : "Calibrating, quantizing";
+  bool quantizing() const { return request_.quantization.has_value(); }
+  const LayerQuantizationOptions* quantization() const {
+    return quantizing() ? &*request_.quantization : nullptr;
   }
 
   void BeginSteps(int64_t layer) {
     std::vector<LayerProgress::Text> texts;
     for (const Stream& stream : streams_) texts.push_back({stream.work(), &stream.batches});
-    steps_.BeginLayer(LayerCosts(layers_[static_cast<std::size_t>(layer)], request_.compute,
-                                 quantizing() ? &*request_.quantization : nullptr),
-                      texts);
+    steps_.BeginLayer(
+        LayerCosts(layers_[static_cast<std::size_t>(layer)], request_.compute, quantization()),
+        texts);
   }
 
   // What was read and written since the last call.
@@ -345,17 +348,15 @@ class Pass {
   // The experts of a layer whose inputs and routes the streams hold.
   void RunExpertsOf(int64_t layer) {
     const LayerSpec& spec = layers_[static_cast<std::size_t>(layer)];
+    const SecondsOf before = SecondsSoFar();
     ExpertStagesCalls calls;
     calls.load = [this] { return units_->Next(result_.layer_times.back().loading_seconds); };
     calls.keep_going = [this] { ThrowIfStopRequested(HowToContinue()); };
     calls.done = [this](double share) { steps_.PassedExperts(share); };
     ExpertStagesResult experts = RunExperts(request_, spec, streams_, calls);
     for (Stream& stream : streams_) stream.hidden.Advance();
-    result_.calibration_seconds += experts.calibration_seconds;
-    result_.quantization_seconds += experts.quantization_seconds;
-    result_.evaluation_seconds += experts.evaluation_seconds;
-    result_.calibration_flops += experts.calibration_flops;
-    result_.evaluation_flops += experts.evaluation_flops;
+    AddSeconds(experts, result_);
+    result_.layer_times.back().experts = SecondsSoFar() - before;
     if (!quantizing()) return;
     LayerFacts& facts = result_.layers.back();
     std::ranges::move(experts.linears, std::back_inserter(facts.linears));

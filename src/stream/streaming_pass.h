@@ -33,7 +33,9 @@ struct PassPlan {
   int64_t batch_rows = 4096;  // rows a layer processes together
   Placement hidden_states = Placement::kMemory;
   int64_t read_ahead_bytes = std::numeric_limits<int64_t>::max();  // of the next layer's weights
-  int64_t head_slice_rows = std::numeric_limits<int64_t>::max();   // of lm_head in memory, at most
+  // Of experts that are in memory together (ExpertsTogether), at least one.
+  int64_t expert_bytes = int64_t{512} << 20;
+  int64_t head_slice_rows = std::numeric_limits<int64_t>::max();  // of lm_head in memory, at most
   TiedHead tied_head = TiedHead::kKept;  // no matter where the head is a matrix of its own
 };
 

@@ -184,17 +184,6 @@ TEST_F(JobsOnRanks, AnotherModelOnAHostIsRefusedNamingIt) {
   EXPECT_FALSE(std::filesystem::exists(Path("output")));
 }
 
-TEST_F(JobsOnRanks, ModelsWithExpertsAreRefusedBeforeWork) {
-  const std::string model = SharedPath("golden/families/tiny-qwen3-moe");
-  if (model.empty()) GTEST_SKIP() << "../shared/golden/families is not there";
-  QuantizeRequest request = Request();
-  request.model_directory = model;
-  EXPECT_FALSE(Quantize(request, "output", 2));
-  EXPECT_NE(errors_[0].find("models with experts"), std::string::npos) << Errors();
-  EXPECT_FALSE(std::filesystem::exists(Path("output")));
-  EXPECT_FALSE(std::filesystem::exists(Path("work")));
-}
-
 TEST_F(JobsOnRanks, EvaluationFindsTheSameLosses) {
   QuantizeRequest quantized = Request();
   ASSERT_TRUE(Quantize(quantized, "quantized", 1)) << Errors();
@@ -260,7 +249,8 @@ TEST_P(FamiliesOnRanks, WriteTheSameBytes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shared, FamiliesOnRanks,
-                         testing::Values("tiny-gemma3", "tiny-nemotron", "tiny-olmo2", "tiny-phi3"),
+                         testing::Values("tiny-gemma3", "tiny-nemotron", "tiny-olmo2", "tiny-phi3",
+                                         "tiny-qwen3-moe", "tiny-deepseek-v3", "tiny-gpt-oss"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::erase(name, '-');
