@@ -57,6 +57,7 @@ class Chooser {
     const bool weight = entry.name.ends_with(kWeight);
     const std::string module =
         entry.name.substr(0, weight ? entry.name.size() - kWeight.size() : entry.name.rfind('.'));
+    if (request_.taken_apart.contains(entry.name)) return;
     if (entry.shape.size() > 2 && IsWeightType(entry.dtype)) {
       if (std::ranges::find(choices_.other, module) == choices_.other.end()) {
         choices_.other.push_back(module);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct ChoiceRequest {
   std::vector<std::string> include_patterns;  // what is quantized although it stays by default
   std::vector<SourceLinear> dequantized =
       {};  // of the checkpoint's codes, as they would be without
+  // Tensors of several experts that are no modules: those of each are among `dequantized`.
+  std::set<std::string> taken_apart = {};
 };
 
 // A matrix "<module>.weight".

@@ -6,9 +6,22 @@
 #include "formats/quantized_weight.h"
 #include "formats/registry.h"
 #include "model/layer_groups.h"
+#include "model/module_names.h"
 #include "schemes/scheme_presets.h"
 
 namespace narrow {
+
+namespace {
+
+// A matrix of numbers that does not stay by its name.
+bool NeedsExclusion(const CheckpointReader& checkpoint, const OtherTensor& other) {
+  if (other.linear.empty()) return false;
+  const SafetensorsEntry& entry = checkpoint.Get(other.name).entry;
+  return Info(entry.dtype).floating && ElementBytes(entry.dtype) > 1 &&
+         !ReasonToStay(other.linear, entry.shape[0], checkpoint.config());
+}
+
+}  // namespace
 
 bool IsByData(std::string_view scheme, bool recipe, std::string_view format) {
   if (recipe) return true;
@@ -30,18 +43,22 @@ RoundingAlgorithm DefaultRounding(const Recipe& recipe) {
 
 ModuleChoices ChooseForPass(const QuantizeRequest& request, const ModelSource& model,
                             const std::set<std::string>& kept) {
-  if (model.config.experts.count > 0) {
-    Fail(
-        ErrorCode::kUnsupported,
-        "{}: of models with experts, a job with a forward pass makes FP8 with one static scale per "
-        "tensor alone; use --quant_scheme {}, or --skip_calibration for schemes that need none",
-        request.model_directory.string(), kDefaultSchemeName);
-  }
   ChoiceRequest choice = {request.schemes->recipe,
                           &FormatOf(request.schemes->recipe, request.schemes->format),
                           request.exclude_patterns, request.schemes->include_patterns};
+  const bool keeps = model.family->experts == ModelFamily::Experts::kKept;
   for (const LayerSpec& layer : LayersOf(*model.family, model.config)) {
-    for (const LinearSpec& linear : layer.linears) {
+    for (const LinearSpec& linear : WithExperts(layer).linears) {
+      if (linear.treatment == LinearSpec::Treatment::kAsStored) {
+        choice.exclude_patterns.push_back(linear.module);
+      }
+      if (linear.part) {  // written as those of each expert
+        if (keeps) continue;
+        choice.taken_apart.insert(linear.part->tensor);
+        choice.dequantized.push_back(
+            {linear.module, linear.rows, linear.columns, model.config.dtype});
+        continue;
+      }
       const auto* weight = FindWeight(*model.checkpoint, linear.module);
       if (weight == nullptr || ElementBytes(weight->entry.dtype) == 2 ||
           weight->entry.dtype == Dtype::kF32) {
@@ -52,6 +69,10 @@ ModuleChoices ChooseForPass(const QuantizeRequest& request, const ModelSource& m
     }
   }
   choice.exclude_patterns.insert(choice.exclude_patterns.end(), kept.begin(), kept.end());
+  // What is not run is copied: layers that predict further, other parts of a multimodal model.
+  for (const OtherTensor& other : model.config.others) {
+    if (NeedsExclusion(*model.checkpoint, other)) choice.exclude_patterns.push_back(other.linear);
+  }
   return ChooseModules(*model.checkpoint, choice);
 }
 
@@ -85,6 +106,9 @@ void SetSchemes(const QuantizeRequest& request, const ModelSource& model,
              "or leave both",
              mixed->first->module, mixed->second->module);
       }
+    }
+    for (const LinearSpec& linear : WithExperts(layer).linears) {
+      const auto own = chosen.find(linear.module);
       if (own == chosen.end()) {
         options.excluded.insert(linear.module);
       } else {

@@ -20,8 +20,8 @@ bool IsByData(std::string_view scheme, bool recipe, std::string_view format);
 // What a job rounds by that is not told: compensated, where that pays for one of the schemes.
 RoundingAlgorithm DefaultRounding(const Recipe& recipe);
 
-// By names and shapes, as without calibration; `kept` stay, too. Throws: kUnsupported for models
-// with experts. REQUIRES: request.schemes.
+// By names and shapes, as without calibration, experts one by one wherever they lie together;
+// `kept` stay, too. REQUIRES: request.schemes.
 ModuleChoices ChooseForPass(const QuantizeRequest& request, const ModelSource& model,
                             const std::set<std::string>& kept = {});
 
