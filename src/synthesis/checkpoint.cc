@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "base/error.h"
+#include "formats/stored_schemes.h"
 #include "io/file.h"
 #include "model/family.h"
+#include "model/model_source.h"
 #include "model/side_files.h"
 #include "synthesis/byte_tokenizer.h"
 #include "synthesis/synthesize.h"
@@ -45,9 +48,15 @@ Json MakeConfig(const SynthesizeRequest& request) {
 // Tensors with what their roles say about them.
 class TensorList {
  public:
-  // `depth`: decoder layers of the whole model.
-  explicit TensorList(int64_t depth)
-      : residual_gain_(1.0 / std::sqrt(2.0 * static_cast<double>(depth))) {}
+  // `depth`: decoder layers of the whole model. `config`: says by which schemes linears are stored,
+  // if they are not as numbers.
+  TensorList(int64_t depth, const Json& config)
+      : residual_gain_(1.0 / std::sqrt(2.0 * static_cast<double>(depth))) {
+    if (WithoutStatedSchemes(config) == config) return;
+    const Json& block = config.at("quantization_config");
+    schemes_ = StoredSchemes::Parse(block);
+    format_ = block.at("quant_method");
+  }
 
   void Add(const ModelSpec& model, const DecoderConfig& config) {
     const Shape shape = {config.vocabulary, config.hidden};
@@ -135,6 +144,7 @@ class TensorList {
         weight.gain = residual_gain_;
         break;
     }
+    SetScheme(linear, weight);
     if (linear.bias == Bias::kPresent) {
       TensorToFill bias{Spec(linear.bias_name(), {linear.rows}), TensorKind::kBias, weight.gain};
       if (linear.part) {
@@ -146,7 +156,18 @@ class TensorList {
     tensors_.push_back(std::move(weight));
   }
 
+  void SetScheme(const LinearSpec& linear, TensorToFill& weight) const {
+    if (!schemes_ || linear.part) return;
+    if (linear.treatment == LinearSpec::Treatment::kAsStored) return;
+    const LinearScheme* scheme = schemes_->Find(linear.module);
+    if (scheme == nullptr) return;
+    weight.scheme = *scheme;
+    weight.format = &FindSchemeFormat(format_, *scheme);
+  }
+
   double residual_gain_;
+  std::optional<StoredSchemes> schemes_;
+  std::string format_;  // of the schemes
   std::vector<TensorToFill> tensors_;
 };
 
@@ -196,13 +217,14 @@ SynthesizeResult RunSynthesize(const SynthesizeRequest& request, ProgressSink& p
   CheckApart(OutputPaths("the output", request.output_directory), read);
   StagedDirectory::CheckFinalPath(request.output_directory, request.existing);
   const Json json = MakeConfig(request);
-  const ModelFamily& family = FindModelFamily(json, request.config_name);
-  const DecoderConfig config = family.parse_config(json, request.config_name);
+  const Json plain = WithoutStatedSchemes(json);
+  const ModelFamily& family = FindModelFamily(plain, request.config_name);
+  const DecoderConfig config = family.parse_config(plain, request.config_name);
   // Fewer layers than the model has are its first ones, as they would be in the whole.
   const int64_t whole =
       OptionalInt(request.config, "num_hidden_layers", request.config_name).value_or(config.layers);
   const SideFilePlan tokenizer = PlanTokenizer(request, config, progress);
-  TensorList list(std::max(config.layers, whole));
+  TensorList list(std::max(config.layers, whole), json);
   list.Add(family.model(config), config);
   for (int64_t i = 0; i < config.layers; ++i) list.Add(family.layer(config, i));
 

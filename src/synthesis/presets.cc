@@ -51,8 +51,9 @@ constexpr std::array kDimensions = {
 
 // The best known model of each other family, as far as its config.json decides shapes and
 // arithmetic. Source: config.json of google/gemma-7b, gemma-2-9b, gemma-3-27b-it (text_config),
-// Qwen/Qwen3-30B-A3B, mistralai/Mixtral-8x7B-v0.1, zai-org/GLM-4.5-Air, bigcode/starcoder2-15b,
-// nvidia/Minitron-8B-Base, CohereForAI/c4ai-command-r-v01 and c4ai-command-r7b-12-2024.
+// Qwen/Qwen3-30B-A3B, mistralai/Mixtral-8x7B-v0.1, zai-org/GLM-4.5-Air, deepseek-ai/DeepSeek-V3
+// (without its layer that predicts further), bigcode/starcoder2-15b, nvidia/Minitron-8B-Base,
+// CohereForAI/c4ai-command-r-v01 and c4ai-command-r7b-12-2024.
 struct Written {
   ModelPreset preset;
   std::string_view config;
@@ -122,6 +123,22 @@ constexpr std::array kWritten = {
       "first_k_dense_replace": 1, "attention_bias": true, "use_qk_norm": false,
       "partial_rotary_factor": 0.5, "tie_word_embeddings": false,
       "max_position_embeddings": 131072, "rms_norm_eps": 1e-05, "rope_theta": 1000000})"},
+    Written{{"deepseek-v3", "DeepSeek-V3 in FP8 blocks, 61 layers, 256 experts, 689 GB"}, R"({
+      "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 7168,
+      "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+      "num_nextn_predict_layers": 0, "num_attention_heads": 128, "num_key_value_heads": 128,
+      "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+      "v_head_dim": 128, "vocab_size": 129280, "n_routed_experts": 256, "n_shared_experts": 1,
+      "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "norm_topk_prob": true,
+      "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "topk_method": "noaux_tc",
+      "first_k_dense_replace": 3, "moe_layer_freq": 1, "attention_bias": false,
+      "hidden_act": "silu", "tie_word_embeddings": false, "max_position_embeddings": 163840,
+      "rms_norm_eps": 1e-06, "rope_theta": 10000,
+      "rope_scaling": {"type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1,
+                       "mscale": 1.0, "mscale_all_dim": 1.0,
+                       "original_max_position_embeddings": 4096},
+      "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                              "weight_block_size": [128, 128]}})"},
 };
 
 constexpr auto kPresets = [] {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/scheme_format.h"
 #include "io/safetensors.h"
 #include "tensor/scalar_types.h"
 
@@ -34,6 +35,9 @@ struct TensorToFill {
   // Source: Dettmers et al., "LLM.int8()" (2022), section 4; Xiao et al., "SmoothQuant" (2023).
   std::string output_place = {};
   std::string input_place = {};
+  // How a matrix "<module>.weight" is stored; null: as it is filled.
+  const SchemeFormat* format = nullptr;
+  LinearScheme scheme = {};
 };
 
 // Throws: kInvalidArgument when the tensor is not BF16, its shape does not fit its kind, is empty
