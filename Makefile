@@ -3,6 +3,7 @@
 # make demo    installs what is missing, builds, fetches a real model and quantizes it (MODEL=gemma3: another one)
 # make test    installs what is missing, builds, runs every test
 # make bench   throughput against the peak of this machine
+# make bench-671b  three full-size layers of DeepSeek-V3 under 6 GiB of memory (50 GB of disk)
 # make bench-405b  two full-size layers of Llama 3.1 405B under 12 GiB of memory (45 GB of disk)
 # make deb     a Debian package in build/packages/           make wheel  a Python wheel there
 # make check-packages  installs both in clean places and runs the demo job with them
@@ -14,7 +15,7 @@ FUZZ_SECONDS ?= 60
 MODEL ?= smollm2
 
 .NOTPARALLEL:
-.PHONY: program narrow-mpi setup everything demo test bench bench-405b deb wheel package check-packages lint lint-fast asan fuzz clean
+.PHONY: program narrow-mpi setup everything demo test bench bench-405b bench-671b deb wheel package check-packages lint lint-fast asan fuzz clean
 
 program: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target narrow
@@ -49,6 +50,9 @@ bench: setup everything
 
 bench-405b: setup program
 	tools/bench_405b.sh $(BUILD)
+
+bench-671b: setup program
+	tools/bench_671b.sh $(BUILD)
 
 package: setup $(BUILD)/build.ninja
 	@tools/setup.sh package
