@@ -1,5 +1,7 @@
 #include "model/cache_scales.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace narrow {
@@ -53,6 +55,12 @@ std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoin
          key.empty() ? value : key, key.empty() ? "K" : "V");
   }
   return CacheScaleNames{key, value};
+}
+
+bool HasCacheScales(const CheckpointReader& checkpoint, const std::vector<LayerSpec>& layers) {
+  return std::ranges::any_of(layers, [&](const LayerSpec& layer) {
+    return layer.caches() && FindCacheScales(checkpoint, layer).has_value();
+  });
 }
 
 std::optional<std::string> FindQueryScale(const CheckpointReader& checkpoint,

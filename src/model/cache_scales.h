@@ -28,6 +28,10 @@ struct CacheScaleNames {
 std::optional<CacheScaleNames> FindCacheScales(const CheckpointReader& checkpoint,
                                                const LayerSpec& layer);
 
+// Whether a layer that has a cache has scales for it: the checkpoint is served with an FP8 cache.
+// Layers without one (Gated DeltaNet) say nothing. Throws as above.
+bool HasCacheScales(const CheckpointReader& checkpoint, const std::vector<LayerSpec>& layers);
+
 // The tensor that vLLM takes for the scale of Q, which counts where it computes attention in FP8:
 // q_scale of the attention module, or output_scale of the projection. Nothing when there is none,
 // and vLLM takes 1.0. Throws: kCorruptInput when there are both.

@@ -120,10 +120,7 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
 }
 
 bool HasFloat8Cache(const ModelSource& model) {
-  const std::vector<LayerSpec> layers = LayersOf(*model.family, model.config);
-  return std::ranges::any_of(layers, [&](const LayerSpec& layer) {
-    return layer.caches() && FindCacheScales(*model.checkpoint, layer).has_value();
-  });
+  return HasCacheScales(*model.checkpoint, LayersOf(*model.family, model.config));
 }
 
 ComputeType ChooseComputeType(DataType data_type) {

@@ -249,9 +249,8 @@ class LayerQuantizer {
   float ActivationScale(float amax) const {
     // Kept in the type of the weights, as the tools of these formats do.
     if (options_.schemes) {
-      return MakeFloatScale(layer_.Linears(LinearGroup::kQueryKeyValue).front().stored, Code::kE4M3,
-                            {}, amax)
-          .stored;
+      const LinearGroup first = layer_.spec().linears.front().group;
+      return MakeFloatScale(layer_.Linears(first).front().stored, Code::kE4M3, {}, amax).stored;
     }
     return options_.head_basis == HeadBasis::kOriginal ? scheme_.scale(amax)
                                                        : scheme_.power_of_two_scale(amax);

@@ -232,10 +232,10 @@ std::vector<std::string> QuantizationWarnings(std::span<const LayerFacts> layers
 
 std::optional<std::string> LatentCacheRemark(const ModelFamily& family, const DecoderConfig& config,
                                              CacheScheme cache) {
-  const LayerSpec layer = family.layer(config, 0);
-  if (cache == CacheScheme::kNone || layer.attention.As<LatentHeads>() == nullptr) {
-    return std::nullopt;
-  }
+  const bool latent = std::ranges::any_of(LayersOf(family, config), [](const LayerSpec& layer) {
+    return layer.attention.As<LatentHeads>() != nullptr;
+  });
+  if (cache == CacheScheme::kNone || !latent) return std::nullopt;
   return "vLLM 0.32 loads no scale for the cache of latent attention, under any name, and takes "
          "1.0: "
          "so does the deployed figure; k_scale is written for servers that read it";

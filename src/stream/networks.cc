@@ -10,8 +10,7 @@ AttentionFigures FiguresOf(const PassRequest& request) {
   const bool cached =
       request.quantization
           ? request.quantization->cache == CacheScheme::kFp8
-          : FindCacheScales(*request.checkpoint, request.family->layer(request.config, 0))
-                .has_value();
+          : HasCacheScales(*request.checkpoint, LayersOf(*request.family, request.config));
   return cached ? request.attention : AttentionFigures::kDequantized;
 }
 

@@ -174,17 +174,20 @@ QuantizedCheckpointDescription DescribeOutput(const ModelFamily& family,
   description.architecture = family.architecture;
   description.model_dtype = DtypeName(config.dtype);
   description.min_kv_scale = quantization.min_cache_scale;
-  const LayerSpec first = family.layer(config, 0);
+  const std::vector<LayerSpec> layers = LayersOf(family, config);
   if (quantization.weight_scales == WeightScales::kPerFusedGroup && !quantization.schemes) {
-    description.weight_merge_groups = FusedGroups(LayersOf(family, config));
+    description.weight_merge_groups = FusedGroups(layers);
   }
   if (quantization.cache == CacheScheme::kFp8) {
     description.kv_cache = KvCacheQuantization::kFp8;
-    description.cache_patterns = {PatternOf(first, WeightRole::kKey),
-                                  PatternOf(first, WeightRole::kValue)};
+    const auto cached = std::ranges::find_if(layers, &LayerSpec::caches);
+    if (cached != layers.end()) {
+      description.cache_patterns = {PatternOf(*cached, WeightRole::kKey),
+                                    PatternOf(*cached, WeightRole::kValue)};
+    }
   }
-  for (int64_t i = 0; i < config.layers; ++i) {
-    const LayerSpec layer = WithExperts(family.layer(config, i));
+  for (const LayerSpec& without_experts : layers) {
+    const LayerSpec layer = WithExperts(without_experts);
     for (const PlainTensor& tensor : PlainTensors(layer)) {
       constexpr std::string_view kWeight = ".weight";
       if (!tensor.name.ends_with(kWeight)) continue;

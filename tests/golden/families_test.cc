@@ -140,6 +140,22 @@ TEST_P(Families, IsQuantizedInspectedAndEvaluated) {
               Pointwise(DoubleNear(tolerance), before));
 }
 
+// The figures of the job are those of what it wrote, of models whose first layers have no cache,
+// too.
+TEST_P(Families, IsEvaluatedAsItsJobSaid) {
+  const ScratchDirectory scratch;
+  const std::string output = (scratch.path() / "fp8").string();
+  const CommandResult quantized =
+      RunNarrow({"quantize", "--model_dir", directory_, "--output_dir", output, "--num_calib_data",
+                 "4", "--seq_len", "64", "--kv_cache_dtype", "fp8", "--data_type", "float32",
+                 "--eval_data", PutIds(scratch, "windows.jsonl", reference_["tokens"])});
+  ASSERT_EQ(quantized.status, 0) << quantized.error;
+  const Json job = ReadJsonFile(output + "/narrow-report.json")["evaluation"]["perplexity"];
+  const Json later = Evaluate(output, scratch);
+  EXPECT_EQ(later["perplexity"], job["deployed"]);
+  EXPECT_EQ(later["perplexity_bf16_attention"], job["deployed_bf16_attention"]);
+}
+
 // transformers takes the short factors for texts within the original 64 tokens, the long ones
 // beyond; vLLM the long ones for all.
 TEST(LongRope, FactorsAreThoseOfTheServerUnlessAskedFor) {
