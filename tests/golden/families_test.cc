@@ -39,15 +39,25 @@ struct Routes {
   RoutedRows rows;
 };
 
-void RunAllExperts(const CheckpointReader& checkpoint, const LayerSpec& layer,
-                   const RoutedRows& routed, MatrixView<float> hidden) {
+// Returns what was seen of each; nothing where no token chose an expert.
+std::vector<std::optional<LayerRanges>> RunAllExperts(const CheckpointReader& checkpoint,
+                                                      const LayerSpec& layer,
+                                                      const RoutedRows& routed,
+                                                      MatrixView<float> hidden) {
+  std::vector<std::optional<LayerRanges>> seen;
   for (int32_t e = 0; layer.experts && e < layer.experts->count; ++e) {
     const LoadedLayer expert(
         OpenLayer(checkpoint, SourceSchemes(checkpoint), ExpertLayer(layer, e), int64_t{1} << 30),
         ComputeType::kFloat32);
-    ForwardExpert(expert.runnable(), layer.experts->routing.weighed, routed,
-                  RowsOfExpert(routed, hidden.rows, e), hidden, nullptr);
+    const ExpertRows rows = RowsOfExpert(routed, hidden.rows, e);
+    LayerCalibration calibration(expert.spec(), {}, {});
+    calibration.BeginBatch(ComputeType::kFloat32, 0, std::ssize(rows.rows));
+    ForwardExpert(expert.runnable(), layer.experts->routing.weighed, routed, rows, hidden,
+                  &calibration);
+    seen.emplace_back();
+    if (!rows.rows.empty()) seen.back() = calibration.Take(expert.spec()).ranges;
   }
+  return seen;
 }
 
 class Families : public testing::TestWithParam<const char*> {
@@ -76,6 +86,26 @@ class Families : public testing::TestWithParam<const char*> {
     const auto key = cache[0].get<float>(), value = cache[1].get<float>();
     EXPECT_NEAR(LargestOf(ranges.keys), key, 1e-3f * key) << "layer " << layer;
     EXPECT_NEAR(LargestOf(ranges.values), value, 1e-3f * value) << "layer " << layer;
+  }
+
+  // tools/goldens/make_expert_ranges.py
+  void ExpectExpertRanges(const std::vector<std::optional<LayerRanges>>& seen,
+                          std::size_t layer) const {
+    static const Json all =
+        ReadJsonFile(NARROW_SOURCE_DIR "/tests/golden/expert_ranges.json")["families"];
+    if (seen.empty() || !all.contains(GetParam())) return;
+    const Json& expected = all[GetParam()].at(std::to_string(layer));
+    for (const auto& [group, what] :
+         {std::pair(LinearGroup::kGateUp, "gate_up"), std::pair(LinearGroup::kDown, "down")}) {
+      ASSERT_EQ(seen.size(), expected[what].size());
+      for (std::size_t e = 0; e < seen.size(); ++e) {
+        ASSERT_EQ(seen[e].has_value(), !expected[what][e].is_null()) << layer << " " << e;
+        if (!seen[e]) continue;
+        const auto amax = expected[what][e].get<float>();
+        EXPECT_NEAR(LargestOf(seen[e]->Input(group)), amax, 1e-3f * amax)
+            << what << " of expert " << e << " in layer " << layer;
+      }
+    }
   }
 
   std::string directory_;
@@ -114,7 +144,8 @@ TEST_P(Families, RangesAreThoseOfTransformers) {
     Routes routes(stream.size(), loaded.spec());
     ForwardLayer(loaded.runnable(), rope, stream.sequences, hidden.view(), workspace, &calibration,
                  &routes.rows);
-    RunAllExperts(*source.checkpoint, loaded.spec(), routes.rows, hidden.view());
+    ExpectExpertRanges(RunAllExperts(*source.checkpoint, loaded.spec(), routes.rows, hidden.view()),
+                       static_cast<std::size_t>(i));
     ExpectRanges(loaded.spec(), calibration.Take(loaded.spec()).ranges,
                  static_cast<std::size_t>(i));
   }
