@@ -9,7 +9,7 @@ namespace narrow {
 namespace {
 
 // Tiles have few different sizes: each is a product of its own to the device.
-constexpr int64_t kRowMultiple = 64;
+constexpr int64_t kRowMultiple = 32;
 
 struct TileBuffers {
   OperandBuffer input, gate_up, activated, sum;

@@ -174,8 +174,11 @@ class Estimator {
 
   // One expert after the other collects its inputs, and is factored and rounded.
   std::vector<MemoryPart> PartsOfExperts(const Kind& kind) const {
+    const int64_t rows =
+        spills() ? batch_rows_
+                 : std::min(std::max(kExpertBatchRows, batch_rows_), shape_.calibration_tokens);
     const QuantizationBytes one =
-        BytesToQuantize(*kind.expert, options_, batch_rows_, shape_.compute, shape_.threads);
+        BytesToQuantize(*kind.expert, options_, rows, shape_.compute, shape_.threads);
     const int64_t packed = PackedLayerBytes(*kind.expert, shape_.compute);
     const int64_t sums = ExpertBytes(*kind.layer, shape_.compute, &options_) - packed;
     const int64_t statistics = (kind.together - 1) * sums + one.second_order + one.batch;

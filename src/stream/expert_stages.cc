@@ -91,7 +91,7 @@ class ExpertStages {
   int64_t Forward(const std::vector<LoadedLayer>& unit, int64_t first, PassStream& stream,
                   const Observers& observers, Output output) {
     int64_t rows = 0;
-    for (const Part& part : stream.parts) {  // every rank has one in a round
+    for (const Part& part : PartsOf(stream)) {  // every rank has one in a round
       if (part.rank != JobRanks().rank()) continue;
       calls_.keep_going();
       rows += ForwardBatch(unit, first, stream, part.batch, observers, output);
@@ -99,6 +99,22 @@ class ExpertStages {
     stream.inputs->Release();
     stream.hidden.Release();
     return SumOverRanks(rows) * flops_per_row_;
+  }
+
+  // Few rows of a batch choose one expert: where nothing has to be read and no round to be kept, it
+  // takes along those of more.
+  std::vector<Part> PartsOf(const PassStream& stream) const {
+    const bool apart = request_.plan.hidden_states == Placement::kFile || JobRanks().count() > 1;
+    if (apart) return stream.parts;
+    std::vector<Part> merged;
+    for (const Part& part : stream.parts) {
+      if (merged.empty() || merged.back().batch.rows + part.batch.rows > kExpertBatchRows) {
+        merged.push_back(part);
+      } else {
+        merged.back().batch.rows += part.batch.rows;
+      }
+    }
+    return merged;
   }
 
   int64_t ForwardBatch(const std::vector<LoadedLayer>& unit, int64_t first, PassStream& stream,

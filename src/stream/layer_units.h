@@ -29,6 +29,9 @@ int64_t ExpertBytes(const LayerSpec& layer, ComputeType compute,
 int64_t ExpertsTogether(const LayerSpec& layer, ComputeType compute,
                         const LayerQuantizationOptions* quantization, int64_t expert_bytes);
 
+// Rows of a text that experts choose among at a time, where hidden states are in memory.
+inline constexpr int64_t kExpertBatchRows = 16384;
+
 // Input scales that are static are those of the layer, so that the ranges of all its experts are
 // known before the first is quantized: those that do not fit together are read twice.
 bool NeedsRangesOfAll(const LayerSpec& layer, const LayerQuantizationOptions* quantization);
