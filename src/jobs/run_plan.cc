@@ -58,8 +58,9 @@ bool HasWeights(const std::filesystem::path& directory) {
 
 // A directory with config.json and no weights.
 ModelSource WithoutWeights(const std::filesystem::path& directory) {
-  DescribedModel described = DescribeModel(ReadJsonFile((directory / "config.json").string()),
-                                           "config.json of " + directory.string());
+  const Json config = ReadJsonFile((directory / "config.json").string());
+  DescribedModel described =
+      DescribeModel(WithoutStatedSchemes(config), "config.json of " + directory.string());
   ModelSource model;
   model.family = described.family;
   model.config = std::move(described.config);
