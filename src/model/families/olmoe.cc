@@ -56,7 +56,8 @@ ModelFamily OlmoeFamily() {
           .description = "OLMoE",
           .parse_shapes = &Shapes,
           .parse_config = &ParseConfig,
-          .layer = &Layer};
+          .layer = &Layer,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

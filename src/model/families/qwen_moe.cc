@@ -81,7 +81,8 @@ ModelFamily Qwen2MoeFamily() {
           .description = "Qwen1.5 and Qwen2 MoE",
           .parse_shapes = &ShapesOfQwen2,
           .parse_config = &ParseQwen2,
-          .layer = &LayerOfQwen2};
+          .layer = &LayerOfQwen2,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 ModelFamily Qwen3MoeFamily() {
