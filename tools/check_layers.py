@@ -43,6 +43,7 @@ WRAPPERS = {
     'gmock/': r'.*_test\.cc',
     'fmt/': r'.*',
     'sys/': r'.*',
+    'linux/': r'base/[^/]*\.cc',
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

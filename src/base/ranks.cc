@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/host_memory.h"
 #include "base/phase_timer.h"
 
 namespace narrow {
@@ -26,6 +27,9 @@ std::unique_ptr<Ranks>& Current() {
 
 }  // namespace
 
+Ranks::Ranks(int rank, std::vector<std::string> hosts) : rank_(rank), hosts_(std::move(hosts)) {}
+Ranks::~Ranks() = default;
+
 int Ranks::on_this_host() const {
   return static_cast<int>(std::ranges::count(hosts_, host(rank_)));
 }
@@ -40,6 +44,7 @@ void Ranks::Broadcast(std::span<std::byte> bytes, int root) {
   NARROW_CHECK(root >= 0 && root < count());
   if (bytes.empty()) return;
   const PhaseTimer timer(waited_seconds_);
+  if (host_memory_ != nullptr) return host_memory_->Broadcast(bytes, root);
   DoBroadcast(bytes, root);
 }
 
@@ -50,7 +55,13 @@ void Ranks::Transfer(std::span<std::byte> bytes, int from, int to) {
   DoTransfer(bytes, from, to);
 }
 
+std::span<std::byte> Ranks::RoomForShown(int64_t bytes) {
+  if (std::ssize(shown_) < bytes) shown_.resize(static_cast<std::size_t>(bytes));
+  return {shown_.data(), static_cast<std::size_t>(bytes)};
+}
+
 void Ranks::InTurn(std::span<const std::byte> mine, const Visit& visit) {
+  if (host_memory_ != nullptr) return InTurnOnHost(mine, visit);
   for (int source = 0; source < count(); ++source) {
     int64_t size = std::ssize(mine);
     Share(size, source);
@@ -60,11 +71,67 @@ void Ranks::InTurn(std::span<const std::byte> mine, const Visit& visit) {
       visit(source, mine);
       continue;
     }
-    if (std::ssize(shown_) < size) shown_.resize(static_cast<std::size_t>(size));
-    const std::span<std::byte> other(shown_.data(), static_cast<std::size_t>(size));
+    const std::span<std::byte> other = RoomForShown(size);
     Broadcast(other, source);
     visit(source, other);
   }
+}
+
+void Ranks::InTurnOnHost(std::span<const std::byte> mine, const Visit& visit) {
+  {
+    const PhaseTimer timer(waited_seconds_);
+    host_memory_->Announce(mine);
+  }
+  if (host_memory_->AllInPlace()) {
+    for (int source = 0; source < count(); ++source) {
+      visit(source, source == rank_ ? mine : host_memory_->ShownBy(source));
+    }
+    Barrier();  // then what was shown may change
+    return;
+  }
+  std::vector<int64_t> sizes;
+  for (int source = 0; source < count(); ++source) {
+    sizes.push_back(host_memory_->AnnouncedBytes(source));
+  }
+  for (int source = 0; source < count(); ++source) {
+    if (source == rank_) {
+      Broadcast({const_cast<std::byte*>(mine.data()), mine.size()}, source);
+      visit(source, mine);
+    } else {
+      const std::span<std::byte> other = RoomForShown(sizes[static_cast<std::size_t>(source)]);
+      Broadcast(other, source);
+      visit(source, other);
+    }
+  }
+}
+
+void Ranks::ShareHost() {
+  NARROW_CHECK(host_memory_ == nullptr);
+  if (count() == 1 || on_this_host() != count()) return;
+  std::unique_ptr<HostMemory> memory = HostMemory::Make(
+      rank_, count(), [this] { return GoneRank(); },
+      [this](int rank) { Fail(ErrorCode::kIo, "{} has ended", Name(rank)); });
+  const HostMemory::Address own = memory != nullptr ? memory->address() : HostMemory::Address();
+  bool good = memory != nullptr;
+  InTurn(std::as_bytes(std::span(&own, 1)), [&](int rank, std::span<const std::byte> bytes) {
+    HostMemory::Address address;
+    std::ranges::copy(bytes, std::as_writable_bytes(std::span(&address, 1)).begin());
+    good = good && address.file >= 0 && memory->Open(rank, address);
+  });
+  const auto mine = static_cast<std::byte>(good);
+  InTurn({&mine, 1}, [&](int, std::span<const std::byte> bytes) {
+    good = good && bytes.front() != std::byte{0};
+  });
+  if (good) host_memory_ = std::move(memory);
+}
+
+std::optional<std::span<std::byte>> Ranks::ShownMemory(int64_t bytes) {
+  if (host_memory_ == nullptr) return std::nullopt;
+  return host_memory_->Reserve(bytes);
+}
+
+void Ranks::ReleaseShown() {
+  if (host_memory_ != nullptr) host_memory_->Release();
 }
 
 void Ranks::Maximum(std::span<float> values) {
@@ -89,6 +156,10 @@ void Ranks::Share(std::string& text, int root) {
 }
 
 void Ranks::Barrier() {
+  if (host_memory_ != nullptr) {
+    const PhaseTimer timer(waited_seconds_);
+    return host_memory_->Barrier();
+  }
   InTurn({}, [](int, std::span<const std::byte>) {});
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -15,13 +16,15 @@
 
 namespace narrow {
 
+class HostMemory;
+
 // How this process reaches the others. Every rank makes the same calls in the same order, with as
 // many bytes; a call returns when its bytes are there, and sleeps until then. Not thread-safe.
 // Throws: kIo naming a rank that is gone and its host; an implementation may end the process
 // instead, after saying so.
 class Ranks {
  public:
-  virtual ~Ranks() = default;
+  virtual ~Ranks();
 
   int rank() const { return rank_; }
   int count() const { return static_cast<int>(hosts_.size()); }
@@ -57,20 +60,34 @@ class Ranks {
   // Does the work on one rank of every host, then on the others: they find what it left there.
   void FirstOnHost(const std::function<void()>& work);
 
+  // From now on the ranks exchange through memory they share, if all are on one host and can; what
+  // they exchange does not change.
+  void ShareHost();
+  // Memory for what this rank will show in turn, which the others then read where it is; valid
+  // until the next call. Nothing where they share no memory. Released when all have seen it.
+  std::optional<std::span<std::byte>> ShownMemory(int64_t bytes);
+  void ReleaseShown();
+  bool shares_host() const { return host_memory_ != nullptr; }
+
   // Time spent in calls, for reports.
   double waited_seconds() const { return waited_seconds_; }
 
  protected:
   // `hosts`: of every rank.
-  Ranks(int rank, std::vector<std::string> hosts) : rank_(rank), hosts_(std::move(hosts)) {}
+  Ranks(int rank, std::vector<std::string> hosts);
 
  private:
   virtual void DoBroadcast(std::span<std::byte> bytes, int root) = 0;
   virtual void DoTransfer(std::span<std::byte> bytes, int from, int to) = 0;
+  // A rank that has ended, or -1. Asked while this one waits for others in shared memory.
+  virtual int GoneRank() { return -1; }
+  void InTurnOnHost(std::span<const std::byte> mine, const Visit& visit);
+  std::span<std::byte> RoomForShown(int64_t bytes);
 
   int rank_;
   std::vector<std::string> hosts_;
   std::vector<std::byte> shown_;  // in InTurn, of another rank
+  std::unique_ptr<HostMemory> host_memory_;
   double waited_seconds_ = 0;
 };
 

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <ctime>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "base/error.h"
 #include "base/socket_ranks.h"
@@ -60,6 +64,77 @@ TEST(RanksTest, EveryRankSeesTheBytesOfAllInOrder) {
     EXPECT_TRUE(RunOnRanks(count, work, errors));
     EXPECT_THAT(errors, Each(IsEmpty()));
   }
+}
+
+// Bytes of rank `rank` in round `round`, more for some than for others.
+std::vector<std::byte> BytesOf(int rank, int round, int64_t most) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(most * (rank + 1) / 4));
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>(i * 7 + static_cast<std::size_t>(rank * 31 + round));
+  }
+  return bytes;
+}
+
+// On one host and on several, from memory that is shown and from other, more than is sent at a
+// time.
+TEST(RanksTest, MemoryThatIsShownSaysTheSameAsMessages) {
+  const auto work = [] {
+    Ranks& ranks = JobRanks();
+    NARROW_CHECK(ranks.shares_host() == (ranks.on_this_host() == ranks.count()));
+    for (int round = 0; round < 6; ++round) {
+      const int64_t most = round % 2 == 0 ? 40 : 5'000'000;
+      const std::vector<std::byte> mine = BytesOf(ranks.rank(), round, most);
+      std::span<const std::byte> from = mine;
+      const auto shown = ranks.ShownMemory(std::ssize(mine));
+      NARROW_CHECK(shown.has_value() == ranks.shares_host());
+      if (shown && round % 3 == 0) {
+        std::ranges::copy(mine, shown->begin());
+        from = *shown;
+      }
+      int next = 0;
+      ranks.InTurn(from, [&](int rank, std::span<const std::byte> bytes) {
+        NARROW_CHECK(rank == next++);
+        NARROW_CHECK(std::ranges::equal(bytes, BytesOf(rank, round, most)));
+      });
+      if (round == 3) ranks.ReleaseShown();
+      std::vector<std::byte> one = BytesOf(round % ranks.count() == ranks.rank() ? 2 : 0, 1, most);
+      one.resize(static_cast<std::size_t>(most / 2));
+      ranks.Broadcast(one, round % ranks.count());
+      std::vector<std::byte> expected = BytesOf(2, 1, most);
+      expected.resize(one.size());
+      NARROW_CHECK(one == expected);
+    }
+  };
+  for (const auto& hosts :
+       std::vector<std::vector<std::string>>{{"a", "a"}, {"a", "a", "a", "a"}, {"a", "a", "b"}}) {
+    std::vector<std::string> errors;
+    EXPECT_TRUE(RunOnRanks(static_cast<int>(hosts.size()), work, errors, hosts));
+    EXPECT_THAT(errors, Each(IsEmpty()));
+  }
+}
+
+// Those who wait in shared memory hear of it, too.
+TEST(RanksTest, ARankOfTheSameHostThatEndsIsNamed) {
+  std::vector<std::string> errors;
+  const auto work = [] {
+    NARROW_CHECK(JobRanks().shares_host());
+    if (JobRanks().rank() == 1) Fail(ErrorCode::kNumeric, "rank 1 has seen NaN");
+    JobRanks().Barrier();
+  };
+  EXPECT_FALSE(RunOnRanks(3, work, errors));
+  EXPECT_THAT(errors[0], HasSubstr("has ended"));
+  EXPECT_THAT(errors[2], HasSubstr("has ended"));
+}
+
+TEST(RanksTest, ARankThatWaitsSleeps) {
+  const auto work = [] {
+    if (JobRanks().rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    JobRanks().Barrier();
+    const double busy = static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+    NARROW_CHECK(busy < 0.1);
+  };
+  std::vector<std::string> errors;
+  EXPECT_TRUE(RunOnRanks(3, work, errors)) << errors[0] << errors[1] << errors[2];
 }
 
 TEST(RanksTest, MaximumKeepsNanAndInfinityOfAnyRank) {

@@ -51,6 +51,15 @@ class SocketRanks final : public Ranks {
     }
   }
 
+  int GoneRank() override {
+    for (int other = 0; other < count(); ++other) {
+      std::byte next{};
+      const int socket = sockets_[static_cast<std::size_t>(other)];
+      if (other != rank() && ::recv(socket, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0) return other;
+    }
+    return -1;
+  }
+
   Sockets sockets_;
 };
 
@@ -85,6 +94,7 @@ constexpr std::string_view kDone = "done";
 void RunRank(const std::function<void()>& work, int report) noexcept {
   std::string said(kDone);
   try {
+    JobRanks().ShareHost();
     work();
   } catch (const std::exception& error) {
     said = error.what();

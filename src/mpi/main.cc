@@ -55,6 +55,7 @@ int Run(int argc, char** argv, std::FILE* errors) {
       }
       CheckAlike(JobRanks(), "the program version", narrow::kVersion);
       CheckAlike(JobRanks(), "the instruction set", narrow::InstructionSetName());
+      JobRanks().ShareHost();
     }
   } catch (const narrow::Error& error) {
     Report(errors, error.what());
