@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
@@ -175,40 +177,147 @@ void SolveRows(MatrixView<double> rows, const double* u, double* group) {
   }
 }
 
-// What is right of and below the panel, less its product with its own transpose.
-void UpdateTrailing(MatrixView<double> a, int64_t first, int64_t width, const double* packed) {
-  const int64_t begin = first + width;
-  const int64_t rest = a.rows - begin;
-  const int64_t tiles = DivideRoundUp(rest, kTile);
-  ParallelFor(tiles * (tiles + 1) / 2, [&](int64_t item) {
-    int64_t row_tile = 0;
-    while (item > row_tile) item -= ++row_tile;
-    const int64_t row = row_tile * kTile, column = item * kTile;
+// A factorization, panel after panel. Rows of tiles are dealt to the ranks one after the other; a
+// panel is one tile wide, so that the first tile below it is the top of the next panel.
+class Factorization {
+ public:
+  Factorization(MatrixView<double> a, double smallest_pivot, Ranks* ranks)
+      : a_(a),
+        smallest_pivot_(smallest_pivot),
+        ranks_(ranks),
+        u_(kPanel * kPanel),
+        packed_(RoundUp(a.rows, kGroup) * kPanel) {
+    static_assert(kPanel == kTile);
+  }
+
+  bool Run() {
+    if (!FactorTop(0)) return false;
+    for (int64_t first = 0; first < a_.rows; first += kPanel) {
+      width_ = std::min(kPanel, a_.rows - first);
+      begin_ = first + width_;
+      if (begin_ == a_.rows) break;
+      SolveOwnRows(first);
+      // The next panel's top is needed by all before anything else is.
+      bool good = true;
+      if (IsOwn(0)) {
+        UpdateTile(first, 0, 0);
+        good = FactorTop(begin_);
+      }
+      if (!Exchange(first, good)) return false;
+      UpdateTrailing(first);
+    }
+    return true;
+  }
+
+ private:
+  // Tiles below the panel are counted from it; the rank of each follows from its place in a.
+  bool IsOwn(int64_t tile) const {
+    return OwnerOf(tile) == (ranks_ == nullptr ? 0 : ranks_->rank());
+  }
+  int OwnerOf(int64_t tile) const {
+    return ranks_ == nullptr ? 0 : static_cast<int>((begin_ / kTile + tile) % ranks_->count());
+  }
+  int64_t Tiles() const { return DivideRoundUp(a_.rows - begin_, kTile); }
+  int64_t RowsOf(int64_t tile) const { return std::min(kTile, a_.rows - begin_ - tile * kTile); }
+
+  bool FactorTop(int64_t first) {
+    return FactorPanelTop(a_, first, std::min(kPanel, a_.rows - first), smallest_pivot_, u_.data());
+  }
+
+  void SolveOwnRows(int64_t first) {
+    constexpr int64_t kGroups = kTile / kGroup;  // of a tile
+    ParallelFor(DivideRoundUp(a_.rows - begin_, kGroup), [&](int64_t group) {
+      if (!IsOwn(group / kGroups)) return;
+      const int64_t row = begin_ + group * kGroup;
+      SolveRows(a_.RowBlock(row, std::min(kGroup, a_.rows - row)).ColumnBlock(first, width_),
+                u_.data(), packed_.data() + group * kGroup * width_);
+    });
+  }
+
+  // What is right of and below the panel, less its product with its own transpose: a tile.
+  void UpdateTile(int64_t first, int64_t row_tile, int64_t column_tile) {
+    const int64_t row = begin_ + row_tile * kTile, column = column_tile * kTile;
     HWY_DYNAMIC_DISPATCH(UpdateTile)
-    (a.Row(begin + row) + first, packed + column * width, width, a.stride,
-     std::min(kTile, rest - row), std::min(kTile, rest - column),
-     a.Row(begin + row) + begin + column);
-  });
-}
+    (a_.Row(row) + first, packed_.data() + column * width_, width_, a_.stride, RowsOf(row_tile),
+     RowsOf(column_tile), a_.Row(row) + begin_ + column);
+  }
+
+  void UpdateTrailing(int64_t first) {
+    const int64_t tiles = Tiles();
+    ParallelFor(tiles * (tiles + 1) / 2, [&](int64_t item) {
+      int64_t row_tile = 0;
+      while (item > row_tile) item -= ++row_tile;
+      if (row_tile > 0 && IsOwn(row_tile)) UpdateTile(first, row_tile, item);
+    });
+  }
+
+  // Every rank gets the panel's rows of all, packed as well, and the top of the next; false where
+  // that was not positive definite.
+  bool Exchange(int64_t first, bool good) {
+    if (ranks_ == nullptr) return good;
+    std::vector<double> own;
+    const int64_t next_width = std::min(kPanel, a_.rows - begin_);
+    if (IsOwn(0)) {
+      own.push_back(good ? 1.0 : 0.0);
+      own.insert(own.end(), u_.data(), u_.data() + kPanel * kPanel);
+    }
+    for (int64_t tile = 0; tile < Tiles(); ++tile) {
+      if (!IsOwn(tile)) continue;
+      for (int64_t r = 0; r < RowsOf(tile); ++r) {
+        const double* row = a_.Row(begin_ + tile * kTile + r) + first;
+        own.insert(own.end(), row, row + width_);
+      }
+    }
+    ranks_->InTurn(std::as_bytes(std::span(own)), [&](int rank, std::span<const std::byte> bytes) {
+      const auto* next = reinterpret_cast<const double*>(bytes.data());
+      if (rank == OwnerOf(0)) good = *next++ != 0.0;
+      if (rank == ranks_->rank()) return;
+      if (rank == OwnerOf(0)) next = TakeTop(next, next_width);
+      for (int64_t tile = 0; tile < Tiles(); ++tile) {
+        if (OwnerOf(tile) == rank) next = TakeRows(first, tile, next);
+      }
+    });
+    return good;
+  }
+
+  const double* TakeTop(const double* from, int64_t width) {
+    std::copy_n(from, kPanel * kPanel, u_.data());
+    for (int64_t i = 0; i < width; ++i) {
+      for (int64_t j = 0; j <= i; ++j) a_.Row(begin_ + i)[begin_ + j] = u_[j * kPanel + i];
+    }
+    return from + kPanel * kPanel;
+  }
+
+  const double* TakeRows(int64_t first, int64_t tile, const double* from) {
+    const int64_t top = tile * kTile, rows = RowsOf(tile);
+    ParallelFor(DivideRoundUp(rows, kGroup), [&](int64_t item) {
+      const int64_t begin = item * kGroup;
+      double* group = packed_.data() + (top + begin) * width_;
+      for (int64_t r = 0; r < kGroup; ++r) {
+        const bool within = begin + r < rows;
+        const double* row = from + (begin + r) * width_;
+        if (within) std::copy_n(row, width_, a_.Row(begin_ + top + begin + r) + first);
+        for (int64_t k = 0; k < width_; ++k) group[k * kGroup + r] = within ? row[k] : 0.0;
+      }
+    });
+    return from + rows * width_;
+  }
+
+  const MatrixView<double> a_;
+  const double smallest_pivot_;
+  Ranks* const ranks_;
+  AlignedBuffer<double> u_;       // the transpose of the panel's top, kPanel apart
+  AlignedBuffer<double> packed_;  // the panel's rows below it, in groups
+  int64_t width_ = 0;             // of the panel
+  int64_t begin_ = 0;             // of what is below it
+};
 
 }  // namespace
 
-bool FactorCholesky(MatrixView<double> a, double smallest_pivot) {
+bool FactorCholesky(MatrixView<double> a, double smallest_pivot, Ranks* ranks) {
   NARROW_CHECK(a.rows == a.columns && smallest_pivot > 0.0);
-  AlignedBuffer<double> u(kPanel * kPanel);
-  AlignedBuffer<double> packed(RoundUp(a.rows, kGroup) * kPanel);
-  for (int64_t first = 0; first < a.rows; first += kPanel) {
-    const int64_t width = std::min(kPanel, a.rows - first);
-    if (!FactorPanelTop(a, first, width, smallest_pivot, u.data())) return false;
-    const int64_t begin = first + width;
-    ParallelFor(DivideRoundUp(a.rows - begin, kGroup), [&](int64_t group) {
-      const int64_t row = begin + group * kGroup;
-      SolveRows(a.RowBlock(row, std::min(kGroup, a.rows - row)).ColumnBlock(first, width), u.data(),
-                packed.data() + group * kGroup * width);
-    });
-    UpdateTrailing(a, first, width, packed.data());
-  }
-  return true;
+  if (ranks != nullptr && ranks->count() == 1) ranks = nullptr;
+  return Factorization(a, smallest_pivot, ranks).Run();
 }
 
 }  // namespace narrow

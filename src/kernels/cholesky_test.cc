@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "base/ranks.h"
+#include "base/socket_ranks.h"
 #include "kernels/every_target.h"
 
 namespace narrow {
@@ -64,6 +66,33 @@ TEST(CholeskyTest, LowerTriangleDoesNotDependOnTheNumberOfThreads) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j <= i; ++j) ASSERT_EQ(one[i * n + j], three[i * n + j]) << i << ", " << j;
   }
+}
+
+TEST(CholeskyTest, RanksThatShareTheWorkGetTheSameFactor) {
+  SetThreadCount(1);  // processes are forked, threads are not
+  for (const int64_t n : {100, 128, 411, 640}) {
+    const std::vector<double> a = PositiveDefinite(n, 11);
+    std::vector<double> alone = a;
+    ASSERT_TRUE(FactorCholesky({alone.data(), n, n}, 1e-3));
+    const auto work = [&] {
+      std::vector<double> shared = a;
+      NARROW_CHECK(FactorCholesky({shared.data(), n, n}, 1e-3, &JobRanks()));
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j <= i; ++j) NARROW_CHECK(shared[i * n + j] == alone[i * n + j]);
+      }
+      // Not positive definite, which the rank of that row alone sees.
+      shared = a;
+      shared[(n - 1) * n + n - 1] = -1.0;
+      NARROW_CHECK(!FactorCholesky({shared.data(), n, n}, 1e-3, &JobRanks()));
+    };
+    for (const auto& hosts : std::vector<std::vector<std::string>>{
+             {"a", "a"}, {"a", "b"}, {"a", "a", "a"}, {"a", "b", "c"}}) {
+      std::vector<std::string> errors;
+      EXPECT_TRUE(RunOnRanks(static_cast<int>(hosts.size()), work, errors, hosts))
+          << n << ": " << errors.front();
+    }
+  }
+  SetThreadCount(0);
 }
 
 TEST(CholeskyTest, RefusesPivotsBelowTheLimitAndNan) {

@@ -6,6 +6,7 @@
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
+#include "base/ranks.h"
 #include "kernels/cholesky.h"
 
 namespace narrow {
@@ -94,6 +95,14 @@ void WriteFeedback(MatrixView<const double> l, CompensationFactor::Block& block)
   });
 }
 
+// The ranks of the job, where dividing pays.
+Ranks* RanksFor(int64_t columns) {
+  constexpr int64_t kFewestOnHost = 256;
+  const int64_t fewest =
+      JobRanks().shares_host() ? kFewestOnHost : CompensationFactor::kFewestAcrossHosts;
+  return columns < fewest ? nullptr : &JobRanks();
+}
+
 // Returns the damping it took.
 double FactorBlock(HessianAccumulator::Block& hessian, double mean, double damping,
                    CompensationFactor::Block& block) {
@@ -105,7 +114,7 @@ double FactorBlock(HessianAccumulator::Block& hessian, double mean, double dampi
     GatherReversed(hessian, block.order, block.lambda, matrix);
     // No pivot of a positive semidefinite matrix plus lambda I is below lambda; one below half of
     // it shows that the rounding errors in H are as large as the damping.
-    if (FactorCholesky(matrix, 0.5 * block.lambda)) {
+    if (FactorCholesky(matrix, 0.5 * block.lambda, RanksFor(n))) {
       block.feedback = std::move(hessian.values);
       WriteFeedback(matrix, block);
       return share;

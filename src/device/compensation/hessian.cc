@@ -1,6 +1,8 @@
 #include "device/compensation/hessian.h"
 
 #include <algorithm>
+#include <functional>
+#include <span>
 
 #include "base/checked_math.h"
 #include "base/parallel.h"
@@ -17,6 +19,7 @@ constexpr int64_t kBatchBytes = int64_t{32} << 20;  // and as far as their opera
 constexpr int64_t kTileColumnMultiple = 64;
 constexpr int64_t kStripColumns = 128;  // transposed by one thread
 constexpr int64_t kTilesShared = 128;   // of each rank at a time
+constexpr int64_t kUneven = 8;          // one part in so many is the most that ranks may differ by
 
 // Columns of each of the parts `columns` falls into when none may be wider than `widest`.
 int64_t EvenPart(int64_t columns, int64_t widest, int64_t multiple) {
@@ -47,17 +50,19 @@ void HessianAccumulator::Flush() {
   const auto transposed = [&](int64_t depth) {
     return MatrixView<T>(batch.transposed.data() + depth * kDepth * columns_, columns_, kDepth);
   };
-  const int64_t strips = DivideRoundUp(columns_, kStripColumns);
-  ParallelFor(depths * strips, [&](int64_t item) {
-    const int64_t depth = item / strips, first = item % strips * kStripColumns;
-    const int64_t width = std::min(kStripColumns, columns_ - first);
-    Transpose<T>(rows.RowBlock(depth * kDepth, kDepth).ColumnBlock(first, width),
-                 transposed(depth).RowBlock(first, width));
+  const std::vector<Strip> strips = StripsToTranspose();
+  ParallelFor(depths * std::ssize(strips), [&](int64_t item) {
+    const int64_t depth = item / std::ssize(strips);
+    const Strip& strip = strips[item % std::ssize(strips)];
+    Transpose<T>(rows.RowBlock(depth * kDepth, kDepth).ColumnBlock(strip.first, strip.count),
+                 transposed(depth).RowBlock(strip.first, strip.count));
   });
-  const int64_t first = sums_ == Sums::kDivided ? JobRanks().rank() : 0;
-  const int64_t step = sums_ == Sums::kDivided ? JobRanks().count() : 1;
-  ParallelFor(DivideRoundUp(std::ssize(tiles_) - first, step), [&](int64_t item) {
-    const Tile& tile = tiles_[first + item * step];
+  std::vector<const Tile*> own;
+  for (const Tile& tile : tiles_) {
+    if (IsOwn(tile)) own.push_back(&tile);
+  }
+  ParallelFor(std::ssize(own), [&](int64_t item) {
+    const Tile& tile = *own[item];
     const int64_t first_column = blocks_[tile.block].first_column;
     const MatrixView<float> sums = SumsOf(tile);
     for (int64_t depth = 0; depth < depths; ++depth) {
@@ -81,10 +86,9 @@ MatrixView<float> HessianAccumulator::SumsOf(const Tile& tile) {
 
 template <typename Visit>
 void HessianAccumulator::ForTilesOf(int rank, int64_t first, int64_t count, const Visit& visit) {
-  const int64_t ranks = JobRanks().count();
   const int64_t last = std::min(first + count, std::ssize(tiles_));
   for (int64_t i = first; i < last; ++i) {
-    if (i % ranks == rank) visit(SumsOf(tiles_[i]));
+    if (tiles_[i].rank == rank) visit(SumsOf(tiles_[i]));
   }
 }
 
@@ -135,6 +139,51 @@ HessianAccumulator::HessianAccumulator(int64_t columns, int64_t block_columns, S
       }
     }
   }
+  if (sums_ == Sums::kDivided) ChooseRanks();
+}
+
+void HessianAccumulator::ChooseRanks() {
+  const auto ranks = static_cast<std::size_t>(JobRanks().count());
+  // Whole rows of tiles, so that little is transposed by more than one rank: the longest first,
+  // each to the rank that has the fewest tiles.
+  std::vector<std::span<Tile>> rows;
+  for (std::size_t i = 0, next = 0; i < tiles_.size(); i = next) {
+    while (next < tiles_.size() && tiles_[next].block == tiles_[i].block &&
+           tiles_[next].row == tiles_[i].row) {
+      ++next;
+    }
+    rows.push_back(std::span(tiles_).subspan(i, next - i));
+  }
+  std::ranges::stable_sort(rows, std::ranges::greater(), &std::span<Tile>::size);
+  std::vector<int64_t> counts(ranks);
+  for (const std::span<Tile> row : rows) {
+    const auto least = std::ranges::min_element(counts);
+    *least += std::ssize(row);
+    for (Tile& tile : row) tile.rank = static_cast<int>(least - counts.begin());
+  }
+  // Where rows are too few for that to be even: tile by tile.
+  const int64_t even = DivideRoundUp(std::ssize(tiles_), std::ssize(counts));
+  if (std::ranges::max(counts) <= even + even / kUneven) return;
+  for (std::size_t i = 0; i < tiles_.size(); ++i) tiles_[i].rank = static_cast<int>(i % ranks);
+}
+
+bool HessianAccumulator::IsOwn(const Tile& tile) const {
+  return sums_ == Sums::kWhole || tile.rank == JobRanks().rank();
+}
+
+std::vector<HessianAccumulator::Strip> HessianAccumulator::StripsToTranspose() const {
+  std::vector<Strip> strips;
+  for (const Tile& tile : tiles_) {
+    const Block& block = blocks_[tile.block];
+    const int64_t begin = block.first_column + tile.row;
+    const int64_t end = begin + std::min(tile_columns_, block.columns - tile.row);
+    // Tiles of a row are one after the other.
+    if (!IsOwn(tile) || (!strips.empty() && strips.back().first >= begin)) continue;
+    for (int64_t first = begin; first < end; first += kStripColumns) {
+      strips.push_back({first, std::min(kStripColumns, end - first)});
+    }
+  }
+  return strips;
 }
 
 int64_t HessianAccumulator::BlockColumns(int64_t columns, int64_t block_columns) {

@@ -73,12 +73,21 @@ class HessianAccumulator {
   };
   struct Tile {
     int64_t block, row, column;  // within the block
+    int rank = 0;                // that sums it
   };
 
   template <typename T>
   void AddRows(MatrixView<const T> rows);
   template <typename T>
   void Flush();
+  // Divides the tiles over the ranks of the job.
+  void ChooseRanks();
+  // Columns [first, first + count) of the input that this rank needs transposed.
+  struct Strip {
+    int64_t first, count;
+  };
+  std::vector<Strip> StripsToTranspose() const;
+  bool IsOwn(const Tile& tile) const;
   // Sums what still waits, and lets go of the waiting rows.
   void Finish();
   MatrixView<float> SumsOf(const Tile& tile);
