@@ -1,6 +1,8 @@
 #include "quantization/calibration.h"
 
 #include <algorithm>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "base/checked_math.h"
@@ -47,14 +49,27 @@ LayerCalibration::LayerCalibration(const LayerSpec& spec, LayerHessians hessians
 void LayerCalibration::BeginBatch(ComputeType type, int64_t first_row, int64_t rows) {
   first_row_ = first_row;
   rows_ = rows;
-  const auto reserve = [&](Observed& tensor) {
-    if (!tensor.wanted) return;
-    tensor.rows = tensor.memory.Reserve(type, DivideRoundUp(rows, tensor.stride), tensor.columns);
+  std::vector<Observed*> wanted;
+  for (Observed& input : inputs_) wanted.push_back(&input);
+  wanted.insert(wanted.end(), {&queries_, &keys_, &values_});
+  std::erase_if(wanted, [](const Observed* tensor) { return !tensor->wanted; });
+  int64_t bytes = 0;
+  const auto bytes_of = [&](const Observed& tensor) {
+    const int64_t taken = DivideRoundUp(rows, tensor.stride);
+    return RoundUp(taken * tensor.columns * OperandBytes(type),
+                   static_cast<int64_t>(AlignedBuffer<std::byte>::kAlignment));
   };
-  std::ranges::for_each(inputs_, reserve);
-  reserve(queries_);
-  reserve(keys_);
-  reserve(values_);
+  for (const Observed* tensor : wanted) bytes += bytes_of(*tensor);
+  std::optional<std::span<std::byte>> shown = JobRanks().ShownMemory(bytes);
+  for (Observed* tensor : wanted) {
+    const int64_t taken = DivideRoundUp(rows, tensor->stride);
+    if (!shown) {
+      tensor->rows = tensor->memory.Reserve(type, taken, tensor->columns);
+      continue;
+    }
+    tensor->rows = {shown->data(), type, taken, tensor->columns};
+    *shown = shown->subspan(static_cast<std::size_t>(bytes_of(*tensor)));
+  }
 }
 
 void LayerCalibration::EndRound() {
@@ -106,6 +121,7 @@ LayerStatistics LayerCalibration::Take(const LayerSpec& spec) {
   }
   if (basis_.keys) basis_.keys->Share();
   if (basis_.values) basis_.values->Share();
+  JobRanks().ReleaseShown();
   LayerRanges ranges;
   for (const GroupSpec& group : GroupsOf(spec)) {
     const auto g = static_cast<std::size_t>(group.id);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "base/ranks.h"
 
 namespace narrow {
 
@@ -38,6 +39,7 @@ LayerProbe::LayerProbe(const DecoderLayer& layer, const RopeTables& rope,
 }
 
 void LayerProbe::Forward(AlignedBuffer<float>& output) {
+  if (rows_.rows == 0) return;
   const MatrixView<float> states(output.data(), rows_.rows, rows_.columns);
   for (int64_t row = 0; row < rows_.rows; ++row) {
     std::copy_n(rows_.Row(row), rows_.columns, states.Row(row));
@@ -47,19 +49,39 @@ void LayerProbe::Forward(AlignedBuffer<float>& output) {
 
 void LayerProbe::Step(std::optional<LinearGroup> part) {
   Forward(now_);
-  const double error = RelativeError(now_, before_);
-  (part ? errors_.groups[static_cast<std::size_t>(*part)] : errors_.cache) = error;
+  steps_.emplace_back(part, RelativeErrors(now_, before_));
   std::swap(now_, before_);
 }
 
 LayerErrors LayerProbe::Errors() const {
-  LayerErrors errors = errors_;
-  errors.all = RelativeError(before_, original_);
+  std::vector<double> own;  // [steps and the whole, rows]
+  for (const auto& [part, ratios] : steps_) own.insert(own.end(), ratios.begin(), ratios.end());
+  const std::vector<double> all = RelativeErrors(before_, original_);
+  own.insert(own.end(), all.begin(), all.end());
+  // In the order of the rows, as one rank would.
+  std::vector<double> sums(steps_.size() + 1);
+  int64_t rows = 0;
+  JobRanks().InTurn(std::as_bytes(std::span(own)), [&](int, std::span<const std::byte> bytes) {
+    const auto* next = reinterpret_cast<const double*>(bytes.data());
+    const auto count = static_cast<int64_t>(bytes.size() / sizeof(double) / sums.size());
+    for (double& sum : sums) {
+      sum = std::accumulate(next, next + count, sum);
+      next += count;
+    }
+    rows += count;
+  });
+  LayerErrors errors;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const std::optional<LinearGroup>& part = steps_[i].first;
+    (part ? errors.groups[static_cast<std::size_t>(*part)] : errors.cache) =
+        sums[i] / static_cast<double>(rows);
+  }
+  errors.all = sums.back() / static_cast<double>(rows);
   return errors;
 }
 
-double LayerProbe::RelativeError(const AlignedBuffer<float>& a,
-                                 const AlignedBuffer<float>& b) const {
+std::vector<double> LayerProbe::RelativeErrors(const AlignedBuffer<float>& a,
+                                               const AlignedBuffer<float>& b) const {
   std::vector<double> ratios(static_cast<std::size_t>(rows_.rows));
   ParallelFor(rows_.rows, [&](int64_t row) {
     double change = 0.0, size = 0.0;
@@ -72,7 +94,7 @@ double LayerProbe::RelativeError(const AlignedBuffer<float>& a,
     // A token without any output has no relative error.
     ratios[static_cast<std::size_t>(row)] = size > 0.0 ? change / size : 0.0;
   });
-  return std::accumulate(ratios.begin(), ratios.end(), 0.0) / static_cast<double>(rows_.rows);
+  return ratios;
 }
 
 }  // namespace narrow

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "model/decoder_layer.h"
 #include "text/token_stream.h"
@@ -40,13 +42,15 @@ int64_t ProbeBytes(int64_t rows, int64_t hidden);
 class LayerProbe {
  public:
   // Takes the rows, states of the original network, through the layer, which is not quantized yet.
-  // They are a whole batch of `sequences`. The arguments outlive the probe.
+  // They are a whole batch of `sequences`, those of this rank of the job; maybe none. The arguments
+  // outlive the probe.
   LayerProbe(const DecoderLayer& layer, const RopeTables& rope, std::span<const Sequence> sequences,
              MatrixView<const float> rows, BatchWorkspace& workspace);
 
   // Another part of the layer has become quantized; nothing: the KV cache.
   void Step(std::optional<LinearGroup> part);
 
+  // Over the rows of all ranks, which come here together.
   LayerErrors Errors() const;
   // [rows, hidden], of the original layer: what the next layer's probe begins with.
   MatrixView<const float> original_output() const {
@@ -55,8 +59,9 @@ class LayerProbe {
 
  private:
   void Forward(AlignedBuffer<float>& output);
-  // Mean over the rows of |a - b|^2 / |original|^2.
-  double RelativeError(const AlignedBuffer<float>& a, const AlignedBuffer<float>& b) const;
+  // |a - b|^2 / |original|^2 of every row.
+  std::vector<double> RelativeErrors(const AlignedBuffer<float>& a,
+                                     const AlignedBuffer<float>& b) const;
 
   const DecoderLayer& layer_;
   const RopeTables& rope_;
@@ -64,7 +69,8 @@ class LayerProbe {
   MatrixView<const float> rows_;
   BatchWorkspace& workspace_;
   AlignedBuffer<float> original_, before_, now_;  // outputs, [rows, hidden]
-  LayerErrors errors_;
+  // Of every step: what has become quantized, and what that changed in each row.
+  std::vector<std::pair<std::optional<LinearGroup>, std::vector<double>>> steps_;
 };
 
 }  // namespace narrow

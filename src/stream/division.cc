@@ -1,5 +1,8 @@
 #include "stream/division.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "base/checked_math.h"
 #include "base/ranks.h"
 
@@ -25,6 +28,38 @@ std::vector<Batch> MakeRounds(const TokenStream& stream, int64_t target_rows, in
   return batches;
 }
 
+// The stretch of each sequence when none may cost more than `most`.
+std::vector<int> StretchesUpTo(std::span<const int64_t> costs, int64_t most) {
+  std::vector<int> stretches;
+  int64_t cost = 0;
+  int stretch = 0;
+  for (const int64_t next : costs) {
+    if (cost + next > most) {
+      ++stretch;
+      cost = 0;
+    }
+    cost += next;
+    stretches.push_back(stretch);
+  }
+  return stretches;
+}
+
+// The same for at most `count` stretches, of which the costliest costs as little as can be.
+std::vector<int> Stretches(std::span<const int64_t> costs, int count) {
+  if (costs.empty()) return {};
+  int64_t low = *std::ranges::max_element(costs);
+  int64_t high = std::accumulate(costs.begin(), costs.end(), int64_t{0});
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (StretchesUpTo(costs, middle).back() < count) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return StretchesUpTo(costs, high);
+}
+
 }  // namespace
 
 std::vector<Part> DivideInRounds(const TokenStream& stream, int64_t target_rows) {
@@ -36,12 +71,21 @@ std::vector<Part> DivideInRounds(const TokenStream& stream, int64_t target_rows)
   return parts;
 }
 
-std::vector<Part> OnEveryRank(const TokenStream& stream) {
-  std::vector<Part> parts;
-  for (int rank = 0; rank < JobRanks().count(); ++rank) {
-    parts.push_back({MakeBatches(stream, stream.size()).front(), rank});
+std::vector<Part> DivideInStretches(const TokenStream& stream, std::span<const int64_t> costs,
+                                    int64_t target_rows) {
+  NARROW_CHECK(costs.size() == stream.sequences.size());
+  return DivideLike(stream, Stretches(costs, JobRanks().count()), target_rows);
+}
+
+std::vector<int64_t> CostsOf(const TokenStream& stream, int64_t networks,
+                             std::span<const int64_t> named, int64_t more) {
+  std::vector<int64_t> costs;
+  for (const Sequence& sequence : stream.sequences) costs.push_back(networks * sequence.count);
+  for (const int64_t index : named) {
+    const auto i = static_cast<std::size_t>(index);
+    costs[i] += more * stream.sequences[i].count;
   }
-  return parts;
+  return costs;
 }
 
 std::vector<Part> DivideLike(const TokenStream& stream, std::span<const int> ranks,
@@ -65,6 +109,13 @@ std::vector<int> RanksOf(std::span<const Part> parts) {
   for (const Part& part : parts) {
     ranks.insert(ranks.end(), part.batch.sequences.size(), part.rank);
   }
+  return ranks;
+}
+
+std::vector<int> RanksOf(std::span<const Part> parts, std::span<const int64_t> sequences) {
+  const std::vector<int> all = RanksOf(parts);
+  std::vector<int> ranks;
+  for (const int64_t sequence : sequences) ranks.push_back(all[static_cast<std::size_t>(sequence)]);
   return ranks;
 }
 

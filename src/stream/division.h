@@ -19,14 +19,22 @@ struct Part {
 // round of them is a stretch of it. The last are empty where there are too few sequences, and all
 // are about as long as each other.
 std::vector<Part> DivideInRounds(const TokenStream& stream, int64_t target_rows);
-// All of the stream, as one batch, to every rank.
-std::vector<Part> OnEveryRank(const TokenStream& stream);
+// A stretch of the text to each rank, in batches of about `target_rows` rows: the one that costs
+// most costs as little as whole sequences allow. `costs`: of each sequence, 0 or more. There may be
+// fewer stretches than ranks.
+std::vector<Part> DivideInStretches(const TokenStream& stream, std::span<const int64_t> costs,
+                                    int64_t target_rows);
+// What a pass does with each sequence, in tokens: so many networks take all of them, and some more
+// those that are named, too.
+std::vector<int64_t> CostsOf(const TokenStream& stream, int64_t networks,
+                             std::span<const int64_t> named = {}, int64_t more = 0);
 // Each sequence to the rank that is named for it.
 std::vector<Part> DivideLike(const TokenStream& stream, std::span<const int> ranks,
                              int64_t target_rows);
 
-// The rank of each sequence.
+// The rank of each sequence, and of some of them.
 std::vector<int> RanksOf(std::span<const Part> parts);
+std::vector<int> RanksOf(std::span<const Part> parts, std::span<const int64_t> sequences);
 // The batches of this rank that are not empty.
 std::vector<Batch> OwnBatches(std::span<const Part> parts);
 

@@ -113,29 +113,33 @@ class Pass {
   // In the order in which a layer becomes the networks.
   void OpenStreams() {
     const int64_t rows = request_.plan.batch_rows;
-    if (request_.calibration != nullptr) {
-      OpenStream(Use::kCalibration, kOriginal, *request_.calibration, "calibration",
-                 DivideInRounds(*request_.calibration, rows));
+    if (const TokenStream* texts = request_.calibration) {
+      OpenStream(Use::kCalibration, kOriginal, *texts, "calibration", DivideInRounds(*texts, rows));
     }
     // The steps of a probe take a layer as a whole.
-    if (request_.probe != nullptr && quantizing() && config_.experts.count == 0) {  // one batch
-      OpenStream(Use::kProbe, kOriginal, *request_.probe, "probe", OnEveryRank(*request_.probe));
+    if (request_.probe != nullptr && quantizing() && config_.experts.count == 0) {
+      const TokenStream& probe = *request_.probe;  // of each rank, one batch
+      OpenStream(Use::kProbe, kOriginal, probe, "probe",
+                 DivideInStretches(probe, CostsOf(probe, 1), probe.size()));
     }
     if (request_.evaluation == nullptr) return;
-    const std::vector<Part> evaluated = DivideInRounds(*request_.evaluation, rows);
-    std::vector<Part> attributed;
+    const std::vector<EvaluatedNetwork> networks = EvaluatedNetworks(request_);
+    const auto some = std::ranges::count(networks, Use::kAttribution, &EvaluatedNetwork::use);
     if (quantizing() && request_.attribution_windows > 0) {
       attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
+    }
+    const std::vector<int64_t> costs =
+        CostsOf(*request_.evaluation, std::ssize(networks) - some, attributed_windows_, some);
+    const std::vector<Part> evaluated = DivideInStretches(*request_.evaluation, costs, rows);
+    std::vector<Part> attributed;
+    if (!attributed_windows_.empty()) {
       attributed_tokens_ = SelectSequences(*request_.evaluation, attributed_windows_,
                                            request_.evaluation->longest());
-      // Where the original's states of the same windows are.
-      const std::vector<int> ranks = RanksOf(evaluated);
-      for (const int64_t window : attributed_windows_) {
-        attributed_ranks_.push_back(ranks[static_cast<std::size_t>(window)]);
-      }
+      attributed_ranks_ =
+          RanksOf(evaluated, attributed_windows_);  // the original's states are there
       attributed = DivideLike(attributed_tokens_, attributed_ranks_, rows);
     }
-    for (const auto& [use, network] : EvaluatedNetworks(request_)) {
+    for (const auto& [use, network] : networks) {
       OpenStream(use, *network,
                  use == Use::kAttribution ? attributed_tokens_ : *request_.evaluation,
                  std::string(network->name), use == Use::kAttribution ? attributed : evaluated);
@@ -260,7 +264,7 @@ class Pass {
   void QuantizeAndProbe(LoadedLayer& layer, LayerStatistics statistics) {
     Stream* const probed = FindStream(streams_, Use::kProbe);
     if (probed == nullptr) return Quantize(layer, std::move(statistics), {});
-    const Batch& batch = probed->batches.front();
+    const Batch batch = probed->batches.empty() ? Batch{} : probed->batches.front();
     const MatrixView<float> rows = probed->hidden.Take(batch);
     LayerProbe probe(layer.runnable(), rope_, batch.sequences, rows, workspace_);
     steps_.Passed(LayerWork::kProbing, batch);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/ranks.h"
 #include "base/socket_ranks.h"
@@ -67,6 +69,47 @@ TEST(DivisionTest, SharesOfOneRoundAreAboutAsLongAsEachOther) {
     for (const Part& part : parts) NARROW_CHECK(part.batch.rows <= stream.size() / 4 + 10);
   };
   EXPECT_TRUE(RunOnRanks(4, work, errors)) << errors.front();
+}
+
+// Of each rank, what DivideInStretches gives it.
+std::vector<int64_t> CostsOfRanks(const TokenStream& stream, std::span<const int64_t> costs,
+                                  int64_t target) {
+  const std::vector<Part> parts = DivideInStretches(stream, costs, target);
+  const std::vector<int> ranks = RanksOf(parts);
+  NARROW_CHECK(ranks.size() == costs.size() && std::ranges::is_sorted(ranks));
+  int64_t row = 0;
+  for (const Part& part : parts) {
+    NARROW_CHECK(part.batch.first_row == row && part.batch.rows > 0);
+    NARROW_CHECK(part.batch.rows <= target || part.batch.sequences.size() == 1);
+    row += part.batch.rows;
+  }
+  NARROW_CHECK(row == stream.size());
+  std::vector<int64_t> sums(static_cast<std::size_t>(JobRanks().count()));
+  for (std::size_t i = 0; i < costs.size(); ++i) {
+    sums.at(static_cast<std::size_t>(ranks[i])) += costs[i];
+  }
+  return sums;
+}
+
+TEST(DivisionTest, StretchesCostAboutAsMuchAsEachOther) {
+  std::vector<std::string> errors;
+  const auto work = [] {
+    // 24 windows, of which four spread ones cost twice as much.
+    const TokenStream windows = StreamOf(std::vector<int64_t>(24, 10));
+    std::vector<int64_t> costs(24, 30);
+    for (const std::size_t window : {0, 8, 15, 23}) costs[window] = 60;
+    const std::vector<int64_t> of_ranks = CostsOfRanks(windows, costs, 40);
+    NARROW_CHECK((JobRanks().count() == 2) == (of_ranks == std::vector<int64_t>{420, 420}));
+    // By hand: 5 + 1 + 2 | 7 is the best of two, 5 + 1 | 2 | 7 of three.
+    const std::vector<int64_t> uneven = {5, 1, 2, 7};
+    const std::vector<int64_t> sums = CostsOfRanks(StreamOf({5, 1, 2, 7}), uneven, 100);
+    NARROW_CHECK(std::ranges::max(sums) == (JobRanks().count() == 2 ? 8 : 7));
+    // More ranks than sequences.
+    CostsOfRanks(StreamOf({3}), std::vector<int64_t>{3}, 1);
+  };
+  for (const int ranks : {2, 3, 4}) {
+    EXPECT_TRUE(RunOnRanks(ranks, work, errors)) << errors.front();
+  }
 }
 
 TEST(DivisionTest, SequencesGoToTheRanksNamedForThem) {

@@ -11,6 +11,7 @@
 #include "io/json.h"
 #include "io/scratch_directory.h"
 #include "jobs/quantize.h"
+#include "jobs/scheme_choice.h"
 #include "report/measured_members.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
@@ -78,7 +79,8 @@ class JobsOnRanks : public testing::Test {
 
   // Runs on that many ranks; true when all of them came to the end.
   bool Quantize(QuantizeRequest request, const std::string& output, int ranks,
-                int64_t stop_after = std::numeric_limits<int64_t>::max()) {
+                int64_t stop_after = std::numeric_limits<int64_t>::max(),
+                const std::vector<std::string>& hosts = {}) {
     request.output_directory = Path(output);
     request.work_directory = Path("work");
     const auto work = [&] {
@@ -86,7 +88,7 @@ class JobsOnRanks : public testing::Test {
       StopAfter progress(stop_after);
       RunQuantize(request, progress);
     };
-    return RunOnRanks(ranks, work, errors_);
+    return RunOnRanks(ranks, work, errors_, hosts);
   }
 
   std::string Errors() const { return fmt::format("{}", fmt::join(errors_, "; ")); }
@@ -111,9 +113,14 @@ class JobsOnRanks : public testing::Test {
 
   void ExpectSameForAnyRanks(const QuantizeRequest& request) {
     ASSERT_TRUE(Quantize(request, "alone", 1)) << Errors();
-    for (const int ranks : {2, 3, 4}) {
-      const std::string output = fmt::format("ranks-{}", ranks);
-      ASSERT_TRUE(Quantize(request, output, ranks)) << Errors();
+    // Through shared memory, by messages, and on hosts that have several.
+    const std::vector<std::vector<std::string>> jobs = {
+        {"a", "a"}, {"a", "b"}, {"a", "a", "a"}, {"a", "b", "c"}, {"a", "b", "a", "b"}};
+    for (const std::vector<std::string>& hosts : jobs) {
+      const std::string output = fmt::format("ranks-{}", fmt::join(hosts, "-"));
+      ASSERT_TRUE(Quantize(request, output, static_cast<int>(hosts.size()),
+                           std::numeric_limits<int64_t>::max(), hosts))
+          << Errors();
       ExpectSame("alone", output);
     }
   }
@@ -137,6 +144,13 @@ TEST_F(JobsOnRanks, RoundingToNearestWritesTheSameBytes) {
   QuantizeRequest request = Request();
   request.rounding = RoundingAlgorithm::kNearest;
   request.evaluation.reset();
+  ExpectSameForAnyRanks(request);
+}
+
+// Factors are divided, too, by rows of 128.
+TEST_F(JobsOnRanks, WideLayersWriteTheSameBytes) {
+  QuantizeRequest request = Request();
+  WriteTinyModel(Path("model"), {.layers = 2, .hidden = 320, .intermediate = 640, .head_size = 80});
   ExpectSameForAnyRanks(request);
 }
 
@@ -233,6 +247,31 @@ TEST_F(JobsOnRanks, APlanSaysWhatIsExchanged) {
   }
   EXPECT_GT(bytes, 0);
 }
+
+// With a forward pass: as many rules of rounding as there are kinds of scales.
+class SchemesOnRanks : public JobsOnRanks, public testing::WithParamInterface<const char*> {};
+
+TEST_P(SchemesOnRanks, WriteTheSameBytes) {
+  QuantizeRequest request = Request();
+  WriteTinyModel(Path("model"), {.layers = 2, .hidden = 256, .intermediate = 384, .head_size = 64});
+  request.schemes = QuantizeRequest::Schemes{RecipeOfScheme(GetParam()), "", {}, false};
+  request.rounding = DefaultRounding(request.schemes->recipe);
+  request.head_basis = HeadBasis::kOriginal;
+  request.weight_scales = WeightScales::kPerFusedGroup;
+  request.cache = CacheScheme::kNone;
+  ExpectSameForAnyRanks(request);
+  if (request.rounding == RoundingAlgorithm::kCompensated) return;
+  request.rounding = RoundingAlgorithm::kCompensated;
+  std::filesystem::remove_all(Path("alone"));
+  ASSERT_TRUE(Quantize(request, "alone", 1)) << Errors();
+  ASSERT_TRUE(Quantize(request, "compensated-3", 3)) << Errors();
+  ExpectSame("alone", "compensated-3");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SchemesOnRanks,
+                         testing::Values("FP8_DYNAMIC", "FP8_BLOCK", "W8A8", "W4A16", "W4A16_ASYM",
+                                         "MXFP4", "MXFP8", "NVFP4"),
+                         [](const auto& test) { return std::string(test.param); });
 
 // What families have beside Llama: windows, caps and norms of heads; no gate; norms after blocks.
 class FamiliesOnRanks : public JobsOnRanks, public testing::WithParamInterface<const char*> {};
