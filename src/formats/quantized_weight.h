@@ -1,6 +1,7 @@
 // A linear's weight as any of the readable formats keeps it, as rows of numbers.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -69,7 +70,10 @@ class QuantizedWeight {
   std::unique_ptr<State> state_;
 };
 
-// The tensor of a module's weight, numbers or codes, by whichever name; null when it has none.
+// What checkpoints call the weight of a module, numbers or codes; the first that is there counts.
+std::array<std::string, 2> WeightNames(const std::string& module);
+
+// The tensor of a module's weight, by whichever name; null when it has none.
 const CheckpointReader::TensorLocation* FindWeight(const CheckpointReader& checkpoint,
                                                    const std::string& module);
 

@@ -1,6 +1,7 @@
 #include "jobs/scheme_choice.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "formats/quantized_weight.h"
@@ -46,14 +47,18 @@ ModuleChoices ChooseForPass(const QuantizeRequest& request, const ModelSource& m
   ChoiceRequest choice = {request.schemes->recipe,
                           &FormatOf(request.schemes->recipe, request.schemes->format),
                           request.exclude_patterns, request.schemes->include_patterns};
+  std::set<std::string> with_their_tensor;  // no modules of the checkpoint, and stay anyway
   const bool keeps = model.family->experts == ModelFamily::Experts::kKept;
   for (const LayerSpec& layer : LayersOf(*model.family, model.config)) {
     for (const LinearSpec& linear : WithExperts(layer).linears) {
+      if (linear.part && keeps) {
+        with_their_tensor.insert(linear.module);
+        continue;
+      }
       if (linear.treatment == LinearSpec::Treatment::kAsStored) {
         choice.exclude_patterns.push_back(linear.module);
       }
       if (linear.part) {  // written as those of each expert
-        if (keeps) continue;
         choice.taken_apart.insert(linear.part->tensor);
         choice.dequantized.push_back(
             {linear.module, linear.rows, linear.columns, model.config.dtype});
@@ -68,7 +73,7 @@ ModuleChoices ChooseForPass(const QuantizeRequest& request, const ModelSource& m
           {linear.module, linear.rows, linear.columns, model.config.dtype});
     }
   }
-  choice.exclude_patterns.insert(choice.exclude_patterns.end(), kept.begin(), kept.end());
+  std::ranges::set_difference(kept, with_their_tensor, std::back_inserter(choice.exclude_patterns));
   // What is not run is copied: layers that predict further, other parts of a multimodal model.
   for (const OtherTensor& other : model.config.others) {
     if (NeedsExclusion(*model.checkpoint, other)) choice.exclude_patterns.push_back(other.linear);

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "formats/quantized_weight.h"
 #include "io/wrapped_names.h"
 #include "model/cache_scales.h"
 #include "model/families/families.h"
@@ -299,7 +300,10 @@ void SettleExperts(const ModelFamily& family, DecoderConfig& config,
     config.experts.storage = storage;
     const LayerSpec layer = family.layer(config, with - layers.begin());
     const LinearSpec& first = layer.experts->linears.front();
-    if (has(first.part ? first.part->tensor : first.weight())) return;
+    if (first.part ? has(first.part->tensor)
+                   : std::ranges::any_of(WeightNames(first.module), has)) {
+      return;
+    }
   }
   config.experts.storage = usual;
 }

@@ -171,20 +171,24 @@ TEST_P(Families, IsQuantizedInspectedAndEvaluated) {
               Pointwise(DoubleNear(tolerance), before));
 }
 
-// The figures of the job are those of what it wrote, of models whose first layers have no cache,
-// too.
-TEST_P(Families, IsEvaluatedAsItsJobSaid) {
-  const ScratchDirectory scratch;
-  const std::string output = (scratch.path() / "fp8").string();
-  const CommandResult quantized =
-      RunNarrow({"quantize", "--model_dir", directory_, "--output_dir", output, "--num_calib_data",
-                 "4", "--seq_len", "64", "--kv_cache_dtype", "fp8", "--data_type", "float32",
-                 "--eval_data", PutIds(scratch, "windows.jsonl", reference_["tokens"])});
-  ASSERT_EQ(quantized.status, 0) << quantized.error;
-  const Json job = ReadJsonFile(output + "/narrow-report.json")["evaluation"]["perplexity"];
-  const Json later = Evaluate(output, scratch);
-  EXPECT_EQ(later["perplexity"], job["deployed"]);
-  EXPECT_EQ(later["perplexity_bf16_attention"], job["deployed_bf16_attention"]);
+// The figures of the job are those of what it wrote: of models whose first layers have no cache,
+// and of experts in every way that checkpoints keep their weights.
+class FamiliesWithOthers : public Families {};
+TEST_P(FamiliesWithOthers, AreEvaluatedAsTheirJobSaid) {
+  for (const std::string scheme : {"fp8", "FP8_BLOCK", "NVFP4"}) {
+    SCOPED_TRACE(scheme);
+    const ScratchDirectory scratch;
+    const std::string output = (scratch.path() / "out").string();
+    const CommandResult quantized = RunNarrow(
+        {"quantize", "--model_dir", directory_, "--output_dir", output, "--quant_scheme", scheme,
+         "--num_calib_data", "4", "--seq_len", "64", "--kv_cache_dtype", "fp8", "--data_type",
+         "float32", "--eval_data", PutIds(scratch, "windows.jsonl", reference_["tokens"])});
+    ASSERT_EQ(quantized.status, 0) << quantized.error;
+    const Json job = ReadJsonFile(output + "/narrow-report.json")["evaluation"]["perplexity"];
+    const Json later = Evaluate(output, scratch);
+    EXPECT_EQ(later["perplexity"], job["deployed"]);
+    EXPECT_EQ(later["perplexity_bf16_attention"], job["deployed_bf16_attention"]);
+  }
 }
 
 // transformers takes the short factors for texts within the original 64 tokens, the long ones
@@ -208,6 +212,12 @@ TEST(LongRope, FactorsAreThoseOfTheServerUnlessAskedFor) {
   EXPECT_NE(other["window_nll"], served["window_nll"]);
 }
 
+std::string NameOf(const testing::TestParamInfo<const char*>& test) {
+  std::string name = test.param;
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, Families,
                          testing::Values("llama-yarn", "qwen2", "qwen3", "mistral", "ministral",
                                          "ministral3", "phi3", "olmo2", "olmo3", "granite", "glm4",
@@ -216,11 +226,14 @@ INSTANTIATE_TEST_SUITE_P(Golden, Families,
                                          "mixtral", "minimax-m2", "glm4-moe", "granitemoe",
                                          "gpt-oss", "qwen3-5", "qwen3-5-moe", "qwen3-next",
                                          "deepseek-v3", "deepseek-v32", "glm-moe-dsa"),
-                         [](const testing::TestParamInfo<const char*>& test) {
-                           std::string name = test.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         NameOf);
+
+INSTANTIATE_TEST_SUITE_P(Golden, FamiliesWithOthers,
+                         testing::Values("qwen3", "qwen3-moe", "qwen2-moe", "olmoe", "mixtral",
+                                         "minimax-m2", "glm4-moe", "granitemoe", "gpt-oss",
+                                         "llama4", "qwen3-5", "qwen3-5-moe", "qwen3-next",
+                                         "deepseek-v3", "deepseek-v32", "glm-moe-dsa"),
+                         NameOf);
 
 }  // namespace
 }  // namespace narrow
