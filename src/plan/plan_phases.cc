@@ -148,7 +148,8 @@ class PhasePlanner {
       const double layers = AsDouble(group.layers);
       const int64_t block = memory_.hessian_block_columns;
       summing += layers * sampled * group.share * HessianFlopsPerToken(group.columns, block);
-      factoring += layers * FactorFlops(group.columns, block);
+      factoring += layers * FactorFlops(group.columns, block) /
+                   (FactorsTogether(group.columns) ? AsDouble(shape_.ranks) : 1);
       const double work = layers * AsDouble(group.rows) * RoundingFlopsPerRow(group.columns, block);
       rounding += work / AsDouble(shape_.ranks);
       const double occupancy =
@@ -161,8 +162,14 @@ class PhasePlanner {
     return summing + factoring + rounding;
   }
 
+  // Whether ranks, each on a host of its own, divide the factor for an input of so many columns.
+  bool FactorsTogether(int64_t columns) const {
+    return HessianAccumulator::BlockColumns(columns, memory_.hessian_block_columns) >=
+           CompensationFactor::kFewestAcrossHosts;
+  }
+
   // Everything that one rank has and all need: inputs of the statistics, then their sums, then
-  // codes.
+  // factors, then codes.
   void AddExchange(PhasePlan& phase) const {
     if (shape_.ranks == 1 || !work_.quantizes()) return;
     const bool compensated = shape_.rounding == RoundingAlgorithm::kCompensated;
@@ -173,6 +180,9 @@ class PhasePlanner {
           HessianAccumulator::BlockColumns(group.columns, memory_.hessian_block_columns);
       bytes += AsDouble(group.layers) * (AsDouble(group.columns * widest) / 2 * sizeof(float) +
                                          AsDouble(group.rows * group.columns));
+      if (FactorsTogether(group.columns)) {
+        bytes += AsDouble(group.layers) * AsDouble(group.columns * widest) / 2 * sizeof(double);
+      }
     }
     std::vector<GroupSpec> collected = GroupsOf(layer_);
     if (!compensated) collected.clear();
