@@ -60,13 +60,40 @@ std::vector<int> Stretches(std::span<const int64_t> costs, int count) {
   return StretchesUpTo(costs, high);
 }
 
+// The sequences of a round's batches to the ranks, each about as many tokens as any other. As the
+// batches are where one is larger than it should be: others would become as large.
+void AddRound(std::span<const Batch> batches, int64_t target_rows, std::vector<Part>& parts) {
+  if (std::ranges::max(batches, {}, &Batch::rows).rows > target_rows) {
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      parts.push_back({batches[i], static_cast<int>(i)});
+    }
+    return;
+  }
+  std::vector<int64_t> lengths;
+  for (const Batch& batch : batches) {
+    for (const Sequence& sequence : batch.sequences) lengths.push_back(sequence.count);
+  }
+  const std::vector<int> ranks = Stretches(lengths, static_cast<int>(batches.size()));
+  int64_t row = batches.front().first_row;
+  std::size_t next = 0;
+  for (int rank = 0; rank < static_cast<int>(batches.size()); ++rank) {
+    Part& part = parts.emplace_back(Part{{row, 0, {}}, rank});
+    for (; next < lengths.size() && ranks[next] == rank; ++next) {
+      part.batch.sequences.push_back({part.batch.rows, lengths[next]});
+      part.batch.rows += lengths[next];
+    }
+    row += part.batch.rows;
+  }
+}
+
 }  // namespace
 
 std::vector<Part> DivideInRounds(const TokenStream& stream, int64_t target_rows) {
-  const int ranks = JobRanks().count();
+  const auto ranks = static_cast<std::size_t>(JobRanks().count());
+  const std::vector<Batch> batches = MakeRounds(stream, target_rows, JobRanks().count());
   std::vector<Part> parts;
-  for (Batch& batch : MakeRounds(stream, target_rows, ranks)) {
-    parts.push_back({std::move(batch), static_cast<int>(std::ssize(parts)) % ranks});
+  for (std::size_t i = 0; i < batches.size(); i += ranks) {
+    AddRound(std::span(batches).subspan(i, ranks), target_rows, parts);
   }
   return parts;
 }

@@ -71,6 +71,19 @@ TEST(DivisionTest, SharesOfOneRoundAreAboutAsLongAsEachOther) {
   EXPECT_TRUE(RunOnRanks(4, work, errors)) << errors.front();
 }
 
+// Where the last round has fewer tokens than the others, no rank waits for it.
+TEST(DivisionTest, TheSharesOfEveryRoundAreEven) {
+  std::vector<std::string> errors;
+  const auto work = [] {
+    std::vector<int64_t> rows;
+    for (const Part& part : DivideInRounds(StreamOf({10, 10, 10, 10, 10, 5, 5}), 20)) {
+      rows.push_back(part.batch.rows);
+    }
+    NARROW_CHECK(rows == std::vector<int64_t>({20, 20, 10, 10}));
+  };
+  EXPECT_TRUE(RunOnRanks(2, work, errors)) << errors.front();
+}
+
 // Of each rank, what DivideInStretches gives it.
 std::vector<int64_t> CostsOfRanks(const TokenStream& stream, std::span<const int64_t> costs,
                                   int64_t target) {
