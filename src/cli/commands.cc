@@ -28,6 +28,7 @@
 #include "io/json.h"
 #include "io/named_file.h"
 #include "io/paths.h"
+#include "jobs/compare.h"
 #include "jobs/job_paths.h"
 #include "jobs/model_location.h"
 #include "jobs/quantize.h"
@@ -72,36 +73,75 @@ void WriteEvaluation(const EvaluateResult& result, const std::string& path) {
   WriteNamedFile(path, json.dump(1) + "\n");
 }
 
-void AddEvaluateCommand(CLI::App& program, std::function<int()>& run) {
-  struct Flags : EvaluateFlags {
-    std::string json;
-  };
-  CLI::App& command =
-      *program.add_subcommand("evaluate", "Perplexity of a checkpoint, unquantized or quantized");
-  const auto flags = std::make_shared<Flags>();
+struct EvaluateCommandFlags : EvaluateFlags {
+  std::string json;
+};
+
+// Of several ranks, one checks --json and writes it.
+template <typename Request>
+bool CheckJson(const EvaluateCommandFlags& flags, const Request& request) {
+  if (flags.json.empty() || !JobRanks().leads()) return false;
+  CheckApart(std::vector<NamedPath>{{"--json", flags.json}}, ReadPaths(request));
+  CheckNamedFile(flags.json, "--json");
+  return true;
+}
+
+int Evaluate(const EvaluateCommandFlags& flags) {
+  if (flags.attribution_windows) {
+    Fail(ErrorCode::kInvalidArgument,
+         "--attribution_windows is of a comparison: it needs --reference");
+  }
+  ProgressDisplay progress(ProgressDisplay::StandardError());
+  const EvaluateRequest request = MakeEvaluateRequest(flags, progress);
+  const bool writes = CheckJson(flags, request);
+  const EvaluateResult result = RunEvaluate(request, progress);
+  PrintLine(PerplexityLine(result));
+  FlushOutput();
+  if (writes) WriteEvaluation(result, flags.json);
+  return 0;
+}
+
+int Compare(const EvaluateCommandFlags& flags, const std::vector<std::string>& command_line) {
+  ProgressDisplay progress(ProgressDisplay::StandardError());
+  CompareRequest request = MakeCompareRequest(flags, progress);
+  request.command_line = command_line;
+  request.version = kVersion;
+  const bool writes = CheckJson(flags, request);
+  const RunReport report = RunCompare(request, progress);
+  Print(RenderSummaryTable(report));
+  FlushOutput();
+  if (writes) WriteNamedFile(flags.json, RenderComparisonJson(report));
+  return 0;
+}
+
+void AddEvaluateCommand(CLI::App& program, const std::vector<std::string>& command_line,
+                        std::function<int()>& run) {
+  CLI::App& command = *program.add_subcommand(
+      "evaluate",
+      "Perplexity of a checkpoint, unquantized or quantized, as it is served; with --reference, "
+      "what it lost against the model it was made of");
+  const auto flags = std::make_shared<EvaluateCommandFlags>();
   command.add_option("--model_dir", flags->model_dir, "Checkpoint: a directory or org/name")
       ->required();
+  command.add_option("--reference", flags->reference,
+                     "Compare with the model that the checkpoint was made of, a directory or "
+                     "org/name: loss, KL, blame by layer and part");
   command.add_option("--json", flags->json, "Also write the result to this file");
   flags->evaluation.AddTo(command);
   flags->attention.AddTo(command);
+  command
+      .add_option("--attribution_windows", flags->attribution_windows,
+                  fmt::format("With --reference: windows on which the cost of weights, inputs and "
+                              "cache is told apart (default: {}; 0: none)",
+                              kDefaultAttributionWindows))
+      ->check(CLI::Range(int64_t{0}, kMaxWindows));
   flags->memory.AddTo(command);
   command.add_option("--work_dir", flags->work_dir,
                      "Directory for hidden states that do not fit in memory (default: $TMPDIR)");
   flags->compute.AddTo(command);
-  command.callback([flags, &run] {
-    run = [flags] {
-      ProgressDisplay progress(ProgressDisplay::StandardError());
-      const EvaluateRequest request = MakeEvaluateRequest(*flags, progress);
-      const bool writes = !flags->json.empty() && JobRanks().leads();
-      if (writes) {
-        CheckApart(std::vector<NamedPath>{{"--json", flags->json}}, ReadPaths(request));
-        CheckNamedFile(flags->json, "--json");
-      }
-      const EvaluateResult result = RunEvaluate(request, progress);
-      PrintLine(PerplexityLine(result));
-      FlushOutput();
-      if (writes) WriteEvaluation(result, flags->json);
-      return 0;
+  command.callback([flags, &command_line, &run] {
+    run = [flags, &command_line] {
+      return flags->reference.empty() ? Evaluate(*flags) : Compare(*flags, command_line);
     };
   });
 }
@@ -261,7 +301,7 @@ int RunCommandLine(std::vector<std::string> arguments) {
   AddQuantizeCommand(program, arguments, run);
   AddPlanCommand(program, run);
   AddDownloadCommand(program, run);
-  AddEvaluateCommand(program, run);
+  AddEvaluateCommand(program, arguments, run);
   AddCalibrateKvCommand(program, arguments, run);
   AddTokenizeCommand(program, run);
   AddImportCommand(program, run);

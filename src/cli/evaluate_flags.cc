@@ -21,4 +21,16 @@ EvaluateRequest MakeEvaluateRequest(const EvaluateFlags& flags, ProgressSink& pr
   return request;
 }
 
+CompareRequest MakeCompareRequest(const EvaluateFlags& flags, ProgressSink& progress) {
+  CompareRequest request;
+  static_cast<EvaluateRequest&>(request) = MakeEvaluateRequest(flags, progress);
+  JobRanks().FirstOnHost([&] {
+    request.reference_directory = LocateModel(flags.reference, ModelPart::kAll, progress);
+  });
+  request.reference_name = flags.reference;
+  request.model_name = flags.model_dir;
+  if (flags.attribution_windows) request.attribution_windows = *flags.attribution_windows;
+  return request;
+}
+
 }  // namespace narrow

@@ -16,12 +16,15 @@ MatrixView<float> SliceBuffer(BufferUse use, int64_t rows, int64_t columns) {
   return {buffers[use].data(), rows, columns};
 }
 
-void CheckShapes(const PackedWeights& lm_head, std::span<const ConstOperands> normed,
+void CheckShapes(std::span<const LogitHead> heads, std::span<const ConstOperands> normed,
                  std::span<const int32_t> targets,
                  std::span<const std::span<NetworkState>> states) {
-  NARROW_CHECK(!normed.empty() && states.size() == normed.size());
+  NARROW_CHECK(!normed.empty() && states.size() == normed.size() && heads.size() == normed.size());
+  const PackedWeights& first = *heads[0].rows;
   for (std::size_t n = 0; n < normed.size(); ++n) {
-    NARROW_CHECK(normed[n].columns == lm_head.columns());
+    const PackedWeights& head = *heads[n].rows;
+    NARROW_CHECK(head.rows() == first.rows() && head.panel_rows() == first.panel_rows());
+    NARROW_CHECK(normed[n].columns == head.columns());
     NARROW_CHECK(normed[n].rows == static_cast<int64_t>(targets.size()));
     NARROW_CHECK(states[n].size() == targets.size());
   }
@@ -55,19 +58,19 @@ void Transform(const LogitTransform& transform, MatrixView<float> logits) {
   }
 }
 
-// One panel of the head, whose first row is first_token.
-void AddPanel(const PackedWeights& lm_head, const LogitTransform& transform, int64_t panel,
-              int64_t first_token, std::span<const ConstOperands> normed,
-              std::span<const int32_t> targets, std::span<const std::span<NetworkState>> states) {
+// One panel of the heads, whose first row is first_token.
+void AddPanel(std::span<const LogitHead> heads, int64_t panel, int64_t first_token,
+              std::span<const ConstOperands> normed, std::span<const int32_t> targets,
+              std::span<const std::span<NetworkState>> states) {
   const int64_t rows = normed[0].rows;
-  const int64_t tokens =
-      std::min(lm_head.panel_rows(), lm_head.rows() - panel * lm_head.panel_rows());
+  const PackedWeights& head = *heads[0].rows;
+  const int64_t tokens = std::min(head.panel_rows(), head.rows() - panel * head.panel_rows());
   const MatrixView<float> logits = SliceBuffer(kOriginal, rows, tokens);
   // Once for all variants; without variants nobody needs them.
   const MatrixView<float> exponentials =
       normed.size() == 1 ? MatrixView<float>() : SliceBuffer(kExponentials, rows, tokens);
-  lm_head.MultiplyPanel(panel, normed[0], logits);
-  Transform(transform, logits);
+  head.MultiplyPanel(panel, normed[0], logits);
+  Transform(heads[0].transform, logits);
   for (int64_t row = 0; row < rows; ++row) {
     const auto r = static_cast<std::size_t>(row);
     AccumulateLogits(logits.RowSpan(row), first_token, states[0][r].logits,
@@ -76,8 +79,8 @@ void AddPanel(const PackedWeights& lm_head, const LogitTransform& transform, int
   }
   for (std::size_t n = 1; n < normed.size(); ++n) {
     const MatrixView<float> variant = SliceBuffer(kVariant, rows, tokens);
-    lm_head.MultiplyPanel(panel, normed[n], variant);
-    Transform(transform, variant);
+    heads[n].rows->MultiplyPanel(panel, normed[n], variant);
+    Transform(heads[n].transform, variant);
     for (int64_t row = 0; row < rows; ++row) {
       const auto r = static_cast<std::size_t>(row);
       AccumulateLogits(variant.RowSpan(row), first_token, states[n][r].logits, {});
@@ -91,13 +94,13 @@ void AddPanel(const PackedWeights& lm_head, const LogitTransform& transform, int
 
 }  // namespace
 
-void AddLogits(const PackedWeights& lm_head, const LogitTransform& transform, int64_t first_token,
+void AddLogits(std::span<const LogitHead> heads, int64_t first_token,
                std::span<const ConstOperands> normed, std::span<const int32_t> targets,
                std::span<const std::span<NetworkState>> states) {
-  CheckShapes(lm_head, normed, targets, states);
-  for (int64_t panel = 0; panel < lm_head.panel_count(); ++panel) {
-    AddPanel(lm_head, transform, panel, first_token + panel * lm_head.panel_rows(), normed, targets,
-             states);
+  CheckShapes(heads, normed, targets, states);
+  const PackedWeights& head = *heads[0].rows;
+  for (int64_t panel = 0; panel < head.panel_count(); ++panel) {
+    AddPanel(heads, panel, first_token + panel * head.panel_rows(), normed, targets, states);
   }
 }
 

@@ -40,16 +40,23 @@ struct LogitTransform {
   float softcap = 0.0f;
 };
 
+// Rows first_token, first_token + 1, ... of the head of a network, in panels that are multiplied
+// one after the other.
+struct LogitHead {
+  const PackedWeights* rows = nullptr;
+  LogitTransform transform;
+};
+
 // Adds a slice of the vocabulary to the states of a tile of tokens, on the calling thread.
-// lm_head: rows first_token, first_token + 1, ... of the head, in panels that are multiplied one
-// after the other; normed[n] [rows, hidden]: hidden states of network n after the final norm, the
-// original's first; targets: the right tokens, of this slice or not; states[n] [rows]: as the
-// slices before left them. Slices come in increasing order. Logits and exponentials in f32, sums in
-// f64 (kernels/divergence.h), so that the height of the panels moves nll and kl by some 1e-7; how
-// panels are shared out over slices changes nothing. A row's states depend on that row alone, and a
-// variant's not on the other variants. Takes 3 * rows * panel_rows floats, which the thread keeps.
-// REQUIRES: a network or more; as many states and targets as rows; 0 <= target.
-void AddLogits(const PackedWeights& lm_head, const LogitTransform& transform, int64_t first_token,
+// heads[n]: of network n; several may be the same; normed[n] [rows, hidden]: hidden states of
+// network n after the final norm, the original's first; targets: the right tokens, of this slice or
+// not; states[n] [rows]: as the slices before left them. Slices come in increasing order. Logits
+// and exponentials in f32, sums in f64 (kernels/divergence.h), so that the height of the panels
+// moves nll and kl by some 1e-7; how panels are shared out over slices changes nothing. A row's
+// states depend on that row alone, and a variant's not on the other variants. Takes 3 * rows *
+// panel_rows floats, which the thread keeps. REQUIRES: a network or more; heads of the same shape
+// in panels of the same height; as many states and targets as rows; 0 <= target.
+void AddLogits(std::span<const LogitHead> heads, int64_t first_token,
                std::span<const ConstOperands> normed, std::span<const int32_t> targets,
                std::span<const std::span<NetworkState>> states);
 

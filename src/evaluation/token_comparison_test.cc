@@ -79,7 +79,8 @@ struct Scene {
     }
     for (int64_t first = 0; first < kVocabulary; first += slice_rows) {
       const PackedWeights slice = Slice(first, std::min(slice_rows, kVocabulary - first));
-      AddLogits(slice, {}, first, views, targets, spans);
+      const std::vector<LogitHead> heads(chosen.size(), LogitHead{&slice, {}});
+      AddLogits(heads, first, views, targets, spans);
     }
     std::vector<std::vector<TokenOutcome>> outcomes(chosen.size());
     for (std::size_t i = 0; i < chosen.size(); ++i) {

@@ -12,6 +12,9 @@ struct Traffic {
   int64_t bytes = 0;
   double seconds = 0;  // inside of transfers; several at the same time count each
 
+  friend Traffic operator+(const Traffic& a, const Traffic& b) {
+    return {a.bytes + b.bytes, a.seconds + b.seconds};
+  }
   friend Traffic operator-(const Traffic& a, const Traffic& b) {
     return {a.bytes - b.bytes, a.seconds - b.seconds};
   }

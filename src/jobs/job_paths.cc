@@ -28,6 +28,12 @@ std::vector<NamedPath> ReadPaths(const EvaluateRequest& request) {
   return paths;
 }
 
+std::vector<NamedPath> ReadPaths(const CompareRequest& request) {
+  std::vector<NamedPath> paths = ReadPaths(static_cast<const EvaluateRequest&>(request));
+  paths.push_back({"--reference", request.reference_directory});
+  return paths;
+}
+
 void CheckPaths(const QuantizeRequest& request) {
   const JobDirectories directories = DirectoriesOf(request);
   const NamedPath work = {"--work_dir", directories.work};
@@ -37,9 +43,21 @@ void CheckPaths(const QuantizeRequest& request) {
   CheckApart(written, ReadPaths(request));
 }
 
+namespace {
+
+void CheckWorkDirectory(const std::optional<std::filesystem::path>& work,
+                        const std::vector<NamedPath>& read) {
+  if (work) CheckApart(std::vector<NamedPath>{{"--work_dir", *work}}, read);
+}
+
+}  // namespace
+
 void CheckPaths(const EvaluateRequest& request) {
-  if (!request.work_directory) return;
-  CheckApart(std::vector<NamedPath>{{"--work_dir", *request.work_directory}}, ReadPaths(request));
+  CheckWorkDirectory(request.work_directory, ReadPaths(request));
+}
+
+void CheckPaths(const CompareRequest& request) {
+  CheckWorkDirectory(request.work_directory, ReadPaths(request));
 }
 
 }  // namespace narrow

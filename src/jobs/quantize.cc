@@ -342,7 +342,9 @@ class QuantizeRun {
     const auto remark = LatentCacheRemark(*model_.family, model_.config, quantization_.cache);
     if (remark) Warn(*remark);
     if (evaluation_) {
-      FillEvaluation(request_, *evaluation_, words_, result, report_);
+      const bool cached = request_.cache == CacheScheme::kFp8;
+      FillEvaluation(cached ? std::optional(request_.attention) : std::nullopt, *evaluation_,
+                     words_, result, report_);
       report_.evaluation->rope_factors = RopeFactorsInUse(model_.config);
     }
     if (request_.keep.any()) {

@@ -10,6 +10,7 @@
 #include "base/ranks.h"
 #include "formats/registry.h"
 #include "io/paths.h"
+#include "jobs/evaluation_parts.h"
 #include "jobs/scheme_choice.h"
 #include "jobs/tokenized_text.h"
 #include "model/side_files.h"
@@ -239,6 +240,15 @@ JobDirectories DirectoriesOf(const QuantizeRequest& request) {
   return {output, ResolvePath(request.work_directory.value_or(beside))};
 }
 
+namespace {
+
+// Stages of the attribution that no model of the evaluation is.
+int64_t StagesBeside(bool cached, AttentionFigures attention) {
+  return !cached ? 1 : (attention == AttentionFigures::kFloat8 ? 3 : 2);
+}
+
+}  // namespace
+
 void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape) {
   const bool evaluates = request.evaluation && shape.evaluation_tokens > 0;
   if (evaluates || request.keep.any()) shape.probe_tokens = kProbeSequences * kProbeTokens;
@@ -249,8 +259,22 @@ void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens,
   if (!evaluates) return;
   shape.attribution_tokens = attribution_tokens;
   if (attribution_tokens == 0) return;
-  shape.attribution_variants =
-      !cached ? 1 : (request.attention == AttentionFigures::kFloat8 ? 3 : 2);
+  shape.attribution_variants = StagesBeside(cached, request.attention);
+}
+
+void SetComparison(const CompareRequest& request, const ModelSource& judged,
+                   const TokenStream& evaluation, JobShape& shape) {
+  const bool cached = HasFloat8Cache(judged);
+  shape.checkpoints = 2;
+  shape.judged_own_head = judged.config.lm_head != DecoderConfig::LmHead::kTied;
+  const Dtype stored = ShapeOf(judged, shape.compute, nullptr, nullptr, nullptr).stored;
+  if (ElementBytes(stored) > ElementBytes(shape.stored)) shape.stored = stored;
+  shape.both_attentions = cached && request.attention == AttentionFigures::kBoth;
+  shape.evaluation_variants = 1 + (shape.both_attentions ? 1 : 0);
+  shape.probe_tokens = kProbeSequences * kProbeTokens;
+  shape.attribution_tokens = TokensOfSpread(evaluation, request.attribution_windows);
+  if (shape.attribution_tokens == 0) return;
+  shape.attribution_variants = StagesBeside(cached, request.attention);
 }
 
 void TakeShareOfTexts(int64_t ranks, JobShape& shape) {
@@ -273,12 +297,13 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
 }
 
 JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
-                       const JobShape& shape, const TokenStream& evaluation,
-                       const std::filesystem::path& work_directory) {
+                       const ModelSource* judged, const JobShape& shape,
+                       const TokenStream& evaluation) {
   JobWork work = CountWork(model, {}, shape);
+  if (judged != nullptr) AddReading(CountWork(*judged, {}, shape), work);
   work.window_tokens = evaluation.mean_length();
   // A directory of its own: what others keep beside it is no room.
-  return PlanAndCheck(std::move(work), {{}, work_directory / "narrow-evaluation"},
+  return PlanAndCheck(std::move(work), {{}, SpillParent(request) / "narrow-evaluation"},
                       request.memory_budget_bytes);
 }
 

@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "jobs/compare.h"
 #include "jobs/quantize.h"
 #include "plan/plan.h"
 
@@ -15,14 +16,18 @@ JobPlan PlanBeforeWork(const QuantizeRequest& request, const ModelSource& model,
                        const std::set<std::string>& excluded, const JobShape& shape,
                        const TokenStream& calibration, const TokenStream* evaluation);
 
-// The same for RunEvaluate, with hidden states that spill in `work_directory`.
+// The same for RunEvaluate, and for RunCompare with the model that is judged (else null).
 JobPlan PlanBeforeWork(const EvaluateRequest& request, const ModelSource& model,
-                       const JobShape& shape, const TokenStream& evaluation,
-                       const std::filesystem::path& work_directory);
+                       const ModelSource* judged, const JobShape& shape,
+                       const TokenStream& evaluation);
 // Sets what is measured beside the evaluation: the attribution, whose windows have
 // `attribution_tokens`, and the probe. A job that neither evaluates nor keeps groups measures
 // nothing. Texts are in `shape`.
 void SetMeasurements(const QuantizeRequest& request, int64_t attribution_tokens, JobShape& shape);
+
+// The same for a comparison, whose texts are in `shape`, with `judged`.
+void SetComparison(const CompareRequest& request, const ModelSource& judged,
+                   const TokenStream& evaluation, JobShape& shape);
 
 // Models evaluated beside the first one, of a job that quantizes nothing: the second arithmetic of
 // attention over an FP8 cache.

@@ -79,16 +79,16 @@ RunReport::WorstToken DescribeHurtToken(const HurtToken& hurt, const TokenStream
   return worst;
 }
 
-void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
+void FillEvaluation(std::optional<AttentionFigures> attention, const TokenizedText& text,
                     const Tokenizer* tokenizer, const PassResult& result, RunReport& report) {
-  NARROW_CHECK(request.evaluation && result.deployed);
+  NARROW_CHECK(result.deployed.has_value());
   RunReport::Evaluation& evaluation = report.evaluation.emplace();
   evaluation.dataset = text.dataset;
   evaluation.source = text.source;
   static_cast<EvaluatedWindows&>(evaluation) = DescribeWindows(text);
   evaluation.deployed = *result.deployed;
   evaluation.own_scales = result.pseudo;
-  if (request.cache == CacheScheme::kFp8) evaluation.attention = request.attention;
+  evaluation.attention = attention;
   evaluation.bf16_attention = result.deployed_bf16_attention;
   for (const HurtToken& hurt : result.deployed->worst) {
     evaluation.worst_tokens.push_back(DescribeHurtToken(hurt, text.stream, tokenizer));
@@ -103,6 +103,7 @@ void FillLayers(const PassResult& result, RunReport& report) {
   for (std::size_t i = 0; i < layers; ++i) {
     report.layers.push_back({result.layers[i], OfLayer(result.layer_times, i, layers),
                              OfLayer(result.layer_rss_bytes, i, layers)});
+    if (i < result.judged_layers.size()) report.layers.back().stages = result.judged_layers[i];
   }
 }
 

@@ -14,8 +14,9 @@ void FillStrategy(const QuantizeRequest& request, const LayerQuantizationOptions
                   const QuantizedCheckpointDescription& description, RunReport& report);
 void FillCalibration(const TokenizedText& text, RunReport& report);
 // `text` is what the pass evaluated; the tokenizer turns the worst tokens back into text: without
-// one (null) they are shown as ids. REQUIRES: request.evaluation; result.deployed.
-void FillEvaluation(const QuantizeRequest& request, const TokenizedText& text,
+// one (null) they are shown as ids. `attention`: over an FP8 cache; nothing without one. REQUIRES:
+// result.deployed.
+void FillEvaluation(std::optional<AttentionFigures> attention, const TokenizedText& text,
                     const Tokenizer* tokenizer, const PassResult& result, RunReport& report);
 // What became of each layer, and its time and memory as far as this run measured them.
 void FillLayers(const PassResult& result, RunReport& report);

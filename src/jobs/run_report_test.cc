@@ -92,8 +92,6 @@ DivergenceSummary Summary(double perplexity) {
 }
 
 TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
-  QuantizeRequest request;
-  request.evaluation.emplace().window_tokens = 3;
   const Tokenizer tokenizer = ByteTokenizer();
   TokenizedText text;
   text.dataset = "some text";
@@ -102,7 +100,7 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   result.stored_window_nll = {3.0, 3.1};
   result.deployed = Summary(21);
   RunReport report;
-  FillEvaluation(request, text, &tokenizer, result, report);
+  FillEvaluation(std::nullopt, text, &tokenizer, result, report);
   EXPECT_FALSE(report.evaluation->own_scales);
   EXPECT_EQ(report.evaluation->pseudo().perplexity, 21);
   EXPECT_EQ(report.evaluation->deployed.original_perplexity, 20);
@@ -111,7 +109,7 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   EXPECT_THAT(DeployedVerdict(report), testing::HasSubstr("loss rises by 0.2000"));
 
   result.pseudo = Summary(20.5);
-  FillEvaluation(request, text, &tokenizer, result, report);
+  FillEvaluation(std::nullopt, text, &tokenizer, result, report);
   ASSERT_TRUE(report.evaluation->own_scales);
   EXPECT_EQ(report.evaluation->pseudo().perplexity, 20.5);
   EXPECT_EQ(report.evaluation->pseudo().kl.mean, 0.0205);
@@ -119,9 +117,8 @@ TEST(FillEvaluation, PseudoIsDeployedWhereThePassHasNone) {
   EXPECT_FALSE(report.evaluation->attention);
   EXPECT_EQ(report.evaluation->dequantized(), nullptr);
 
-  request.cache = CacheScheme::kFp8;
   result.deployed_bf16_attention = Summary(20.7);
-  FillEvaluation(request, text, &tokenizer, result, report);
+  FillEvaluation(AttentionFigures::kBoth, text, &tokenizer, result, report);
   EXPECT_EQ(report.evaluation->attention, AttentionFigures::kBoth);
   EXPECT_EQ(report.evaluation->dequantized()->perplexity, 20.7);
 }

@@ -336,6 +336,27 @@ void LoadedLayer::Requantize(LinearGroup group, const LinearScales& scales,
   requantized_ = true;
 }
 
+bool LoadedLayer::StoredAsFloat8Tensors(LinearGroup group) const {
+  return std::ranges::all_of(LinearsOf(stored_, group), [](const StoredLinear* linear) {
+    if (!linear->quantized()) return false;
+    const TensorScheme& scheme = linear->quantization->weight.scheme();
+    return scheme.code == Code::kE4M3 && scheme.block == BlockShape{0, 0};
+  });
+}
+
+bool LoadedLayer::StoredWithDivisors(LinearGroup group) const {
+  return std::ranges::all_of(LinearsOf(stored_, group), [](const StoredLinear* linear) {
+    if (!linear->quantized()) return false;
+    const std::vector<std::string>& tensors = linear->quantization->weight.tensors();
+    return std::ranges::count(tensors, linear->spec.module + ".weight_global_scale") > 0;
+  });
+}
+
+void LoadedLayer::Rescale(LinearGroup group, const LinearScales& scales) {
+  runnable_.Linear(group).Quantize(scales);
+  requantized_ = true;
+}
+
 void LoadedLayer::Run(LinearInputs inputs, CacheContents cache, AttentionArithmetic attention) {
   for (FusedLinear& linear : runnable_.linears) {
     if (linear.scales()) linear.TakeInputs(inputs);

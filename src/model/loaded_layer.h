@@ -98,6 +98,12 @@ class LoadedLayer {
   void Run(LinearInputs inputs, CacheContents cache, AttentionArithmetic attention);
   void SetAttention(AttentionArithmetic attention) { runnable_.attention = attention; }
   bool requantized() const { return requantized_; }
+  // The checkpoint has the group's linears as E4M3 codes with one scale each.
+  bool StoredAsFloat8Tensors(LinearGroup group) const;
+  // It has each of them with a global scale that divides (compressed-tensors' two levels).
+  bool StoredWithDivisors(LinearGroup group) const;
+  // The same numbers with other scales. REQUIRES: the group is quantized.
+  void Rescale(LinearGroup group, const LinearScales& scales);
 
  private:
   void PackGroup(LinearGroup group);

@@ -138,6 +138,12 @@ JobWork CountWork(const ModelSource& model, const std::set<std::string>& exclude
   return work;
 }
 
+void AddReading(const JobWork& other, JobWork& work) {
+  work.embedding_bytes += other.embedding_bytes;
+  work.head_bytes += other.head_bytes;
+  work.layer_bytes += other.layer_bytes;
+}
+
 double OriginalLayerFlops(const JobWork& work) {
   const JobShape& s = work.shape;
   return StreamFlops(s, s.calibration_tokens, work.calibration_length) +

@@ -54,6 +54,9 @@ int64_t LayerWeights(const JobShape& shape);
 // modules that are not quantized, whole groups.
 JobWork CountWork(const ModelSource& model, const std::set<std::string>& excluded, JobShape shape);
 
+// What another checkpoint of the same shapes that is read beside the first adds.
+void AddReading(const JobWork& other, JobWork& work);
+
 // Operations of one layer's linears and attention on all tokens of the streams through the original
 // layer (calibration, evaluation) and through the quantized one.
 double OriginalLayerFlops(const JobWork& work);

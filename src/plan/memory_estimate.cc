@@ -99,8 +99,7 @@ class Estimator {
         {MemoryUse::kProgram, shape_.resident_before_bytes},
         {MemoryUse::kSlack, kSlackBytes + shape_.threads * kSlackBytesPerThread}};
     if (KeepsTiedHead(shape_, plan_)) {
-      parts.push_back(
-          {MemoryUse::kHead, PackedHeadBytes(config_, config_.vocabulary, shape_.compute)});
+      parts.push_back({MemoryUse::kHead, HeadBytes(shape_, config_.vocabulary)});
     }
     return parts;
   }
@@ -201,7 +200,7 @@ class Estimator {
       parts.push_back({MemoryUse::kNorms, norms});
     } else {
       const int64_t rows = HeadSliceRows(config_.vocabulary, plan_.head_slice_rows);
-      parts.push_back({MemoryUse::kHead, PackedHeadBytes(config_, rows, shape_.compute)});
+      parts.push_back({MemoryUse::kHead, HeadBytes(shape_, rows)});
       parts.push_back(
           {MemoryUse::kHeadPackingOrNorms,
            std::max(TableChunkBytes() + HeadPanelBytes(config_, shape_.compute), norms)});

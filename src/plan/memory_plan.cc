@@ -33,7 +33,8 @@ int64_t Streams(const JobShape& shape) {
 }
 
 bool Ties(const JobShape& shape) {
-  return shape.config.lm_head == DecoderConfig::LmHead::kTied && shape.evaluation_tokens > 0;
+  return shape.config.lm_head == DecoderConfig::LmHead::kTied && !shape.judged_own_head &&
+         shape.evaluation_tokens > 0;
 }
 
 }  // namespace
@@ -131,6 +132,10 @@ int64_t HeadSlices(const DecoderConfig& config, const PassPlan& plan) {
 bool FitsHeadBasis(const JobShape& shape) {
   const BasisFreedom freedom = FreedomToFit(shape.layer());
   return shape.head_basis == HeadBasis::kFitted && (freedom.keys || freedom.values);
+}
+
+int64_t HeadBytes(const JobShape& shape, int64_t rows) {
+  return shape.checkpoints * PackedHeadBytes(shape.config, rows, shape.compute);
 }
 
 bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan) {
@@ -319,7 +324,7 @@ MemoryChoice ChoosePassPlan(const JobShape& shape, int64_t budget_bytes) {
     PassPlan plan = choice.plan;
     chooser.UseBudget(budget_bytes, choice, plan);
     // What losses leave makes larger slices.
-    const int64_t row_bytes = PackedHeadBytes(config, 1, shape.compute);
+    const int64_t row_bytes = HeadBytes(shape, 1);
     int64_t rows = (budget_bytes - Total(choice.estimate.head)) / row_bytes + kVocabularySlice;
     plan.head_slice_rows = HeadSliceRows(config.vocabulary, rows);
     PassPlan keeping = plan;

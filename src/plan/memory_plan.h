@@ -24,6 +24,9 @@ struct JobShape {
   int64_t threads = 1;
   // Several that share the job (base/ranks.h): tokens, memory and time are those of one of them.
   int64_t ranks = 1;
+  // Whose layers take turns: 2 where one is compared with another. `config` is that of the first.
+  int64_t checkpoints = 1;
+  bool judged_own_head = false;  // that of the second is no embedding, whatever the first's is
   int64_t calibration_tokens = 0;
   int64_t evaluation_tokens = 0;
   int64_t longest_sequence = 0;     // of both texts
@@ -143,6 +146,9 @@ int64_t WidestInput(const LayerSpec& layer);
 
 // Bytes written to the work directory per layer when hidden states spill, all streams together.
 int64_t HiddenStateBytes(const JobShape& shape);
+
+// So many rows of lm_head, packed, of all checkpoints.
+int64_t HeadBytes(const JobShape& shape, int64_t rows);
 
 // The head is the embedding and stays in memory from its reading to the losses.
 bool KeepsTiedHead(const JobShape& shape, const PassPlan& plan);

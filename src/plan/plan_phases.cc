@@ -94,7 +94,8 @@ class PhasePlanner {
     phase.name = "layers";
     phase.memory_bytes = Total(memory_.estimate.layers);
     const int64_t layers = shape_.config.layers;
-    const int64_t ahead = std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers);
+    const int64_t ahead =
+        std::min(work_.layer_bytes, memory_.plan.read_ahead_bytes * layers * shape_.checkpoints);
     const int64_t late = work_.layer_bytes - ahead;
     const bool twice = ReadsExpertsTwice(shape_, memory_.plan, memory_.hessian_block_columns);
     const int64_t again = BytesReadAgain(late) + (twice ? work_.expert_bytes : 0);
@@ -194,7 +195,8 @@ class PhasePlanner {
   }
 
   void AddPacking(PhasePlan& phase, bool experts_twice) {
-    const double weights = AsDouble(LayerWeights(shape_) * OperandBytes(shape_.compute));
+    const double weights =
+        AsDouble(shape_.checkpoints * LayerWeights(shape_) * OperandBytes(shape_.compute));
     const double again = experts_twice ? AsDouble(work_.expert_bytes / ElementBytes(shape_.stored) *
                                                   OperandBytes(shape_.compute))
                                        : 0;
@@ -240,7 +242,8 @@ class PhasePlanner {
       }
       Add(phase, "products", Ratio(phase.flops, rates_.products * kHeadEfficiency));
       Add(phase, "packing",
-          Ratio(AsDouble(PackedHeadBytes(c, c.vocabulary, shape_.compute)), rates_.packing));
+          Ratio(AsDouble(shape_.checkpoints * PackedHeadBytes(c, c.vocabulary, shape_.compute)),
+                rates_.packing));
       if (shape_.ranks > 1) {
         phase.exchanged_bytes = rows * shape_.ranks * static_cast<int64_t>(sizeof(NetworkState));
         Add(phase, "exchange between ranks",

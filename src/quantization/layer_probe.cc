@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 #include <utility>
-#include <vector>
 
 #include "base/parallel.h"
 #include "base/ranks.h"
@@ -13,6 +12,8 @@ namespace narrow {
 double LayerErrors::Sum() const {
   return std::accumulate(groups.begin(), groups.end(), 0.0) + cache;
 }
+
+double StageErrors::Sum() const { return std::accumulate(stages.begin(), stages.end(), 0.0); }
 
 TokenStream ProbeOf(const TokenStream& stream) {
   return SelectSequences(stream, SpreadSequences(stream, kProbeSequences), kProbeTokens);
@@ -34,49 +35,69 @@ LayerProbe::LayerProbe(const DecoderLayer& layer, const RopeTables& rope,
       original_(rows.rows * rows.columns),
       before_(rows.rows * rows.columns),
       now_(rows.rows * rows.columns) {
-  Forward(original_);
+  Forward(layer_, rope_, original_);
   std::copy_n(original_.data(), original_.size(), before_.data());
 }
 
-void LayerProbe::Forward(AlignedBuffer<float>& output) {
+void LayerProbe::Forward(const DecoderLayer& layer, const RopeTables& rope,
+                         AlignedBuffer<float>& output) {
   if (rows_.rows == 0) return;
   const MatrixView<float> states(output.data(), rows_.rows, rows_.columns);
   for (int64_t row = 0; row < rows_.rows; ++row) {
     std::copy_n(rows_.Row(row), rows_.columns, states.Row(row));
   }
-  ForwardLayer(layer_, rope_, sequences_, states, workspace_, nullptr);
+  ForwardLayer(layer, rope, sequences_, states, workspace_, nullptr);
 }
 
-void LayerProbe::Step(std::optional<LinearGroup> part) {
-  Forward(now_);
+void LayerProbe::Step(std::optional<LinearGroup> part) { Take(part, layer_, rope_); }
+
+void LayerProbe::StepTo(const DecoderLayer& layer, const RopeTables& rope) {
+  Take(std::nullopt, layer, rope);
+}
+
+void LayerProbe::Take(std::optional<LinearGroup> part, const DecoderLayer& layer,
+                      const RopeTables& rope) {
+  Forward(layer, rope, now_);
   steps_.emplace_back(part, RelativeErrors(now_, before_));
   std::swap(now_, before_);
 }
 
-LayerErrors LayerProbe::Errors() const {
+std::vector<double> LayerProbe::MeanErrors() const {
   std::vector<double> own;  // [steps and the whole, rows]
   for (const auto& [part, ratios] : steps_) own.insert(own.end(), ratios.begin(), ratios.end());
   const std::vector<double> all = RelativeErrors(before_, original_);
   own.insert(own.end(), all.begin(), all.end());
   // In the order of the rows, as one rank would.
-  std::vector<double> sums(steps_.size() + 1);
+  std::vector<double> means(steps_.size() + 1);
   int64_t rows = 0;
   JobRanks().InTurn(std::as_bytes(std::span(own)), [&](int, std::span<const std::byte> bytes) {
     const auto* next = reinterpret_cast<const double*>(bytes.data());
-    const auto count = static_cast<int64_t>(bytes.size() / sizeof(double) / sums.size());
-    for (double& sum : sums) {
+    const auto count = static_cast<int64_t>(bytes.size() / sizeof(double) / means.size());
+    for (double& sum : means) {
       sum = std::accumulate(next, next + count, sum);
       next += count;
     }
     rows += count;
   });
+  for (double& mean : means) mean /= static_cast<double>(rows);
+  return means;
+}
+
+StageErrors LayerProbe::Stages() const {
+  std::vector<double> means = MeanErrors();
+  const double all = means.back();
+  means.pop_back();
+  return {std::move(means), all};
+}
+
+LayerErrors LayerProbe::Errors() const {
+  const std::vector<double> means = MeanErrors();
   LayerErrors errors;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const std::optional<LinearGroup>& part = steps_[i].first;
-    (part ? errors.groups[static_cast<std::size_t>(*part)] : errors.cache) =
-        sums[i] / static_cast<double>(rows);
+    (part ? errors.groups[static_cast<std::size_t>(*part)] : errors.cache) = means[i];
   }
-  errors.all = sums.back() / static_cast<double>(rows);
+  errors.all = means.back();
   return errors;
 }
 

@@ -32,6 +32,16 @@ struct LayerErrors {
   double Sum() const;  // of all parts
 };
 
+// The same of a layer of another checkpoint. Between its linears, channels may be scaled, turned or
+// mixed, so that it does not mix with the original's: its parts are what of it runs quantized, from
+// one stage to the next. 0 for stages that change nothing.
+struct StageErrors {
+  std::vector<double> stages;
+  double all = 0.0;  // the change from the original layer to the last stage
+
+  double Sum() const;
+};
+
 // The texts of a probe, from a longer stream: the beginnings of sequences spread over it.
 TokenStream ProbeOf(const TokenStream& stream);
 
@@ -50,7 +60,12 @@ class LayerProbe {
   // Another part of the layer has become quantized; nothing: the KV cache.
   void Step(std::optional<LinearGroup> part);
 
-  // Over the rows of all ranks, which come here together.
+  // The same rows through another layer, in place of the first: the next stage of it.
+  void StepTo(const DecoderLayer& layer, const RopeTables& rope);
+
+  // Over the rows of all ranks, which come here together: of the steps of a layer that is
+  // quantized, or of the stages of another.
+  StageErrors Stages() const;
   LayerErrors Errors() const;
   // [rows, hidden], of the original layer: what the next layer's probe begins with.
   MatrixView<const float> original_output() const {
@@ -58,7 +73,10 @@ class LayerProbe {
   }
 
  private:
-  void Forward(AlignedBuffer<float>& output);
+  void Take(std::optional<LinearGroup> part, const DecoderLayer& layer, const RopeTables& rope);
+  void Forward(const DecoderLayer& layer, const RopeTables& rope, AlignedBuffer<float>& output);
+  // Of every step, and of the change from the original layer to where the last one led.
+  std::vector<double> MeanErrors() const;
   // |a - b|^2 / |original|^2 of every row.
   std::vector<double> RelativeErrors(const AlignedBuffer<float>& a,
                                      const AlignedBuffer<float>& b) const;

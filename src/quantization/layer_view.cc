@@ -34,8 +34,7 @@ std::size_t LinearOfRow(const std::vector<LoadedLinear>& linears, int64_t row) {
   return index;
 }
 
-void Deploy(LoadedLayer& layer, LinearGroup group, const LinearScales& stored,
-            const QuantizationScheme& scheme) {
+void Deploy(LoadedLayer& layer, LinearGroup group, const LinearScales& stored) {
   const float group_scale = *std::ranges::max_element(stored.weights);
   std::vector<CodeTable> tables;
   for (const float scale : stored.weights) tables.push_back(DeployedCodes(scale, group_scale));
@@ -44,19 +43,30 @@ void Deploy(LoadedLayer& layer, LinearGroup group, const LinearScales& stored,
   const std::vector<LoadedLinear>& linears = layer.Linears(group);
   layer.Requantize(group, scales, [&](int64_t first_row, MatrixView<float> rows) {
     ParallelFor(rows.rows, [&](int64_t row) {
-      thread_local std::vector<std::byte> codes;
+      thread_local std::vector<Float8E4M3> codes;
       codes.resize(static_cast<std::size_t>(rows.columns));
-      scheme.quantize(rows.RowSpan(row), 1.0f, codes);
+      QuantizeFloat8(rows.RowSpan(row), 1.0f, codes);
       const CodeTable& table = tables[LinearOfRow(linears, first_row + row)];
-      for (std::byte& code : codes) code = std::byte{table[std::to_integer<std::size_t>(code)]};
-      scheme.decode(codes, rows.RowSpan(row));
+      for (Float8E4M3& code : codes) code.bits = table[code.bits];
+      DecodeFloat8(codes, rows.RowSpan(row));
     });
   });
 }
 
-// Others are served as they are stored.
-bool HasFloat8Tensors(const LinearScales& scales) {
-  return scales.input.scheme == StaticFloat8Input(1.0f).scheme;
+// Of fused linears in two levels of scales, the loader takes the largest divisor for all, and
+// leaves codes and scales as they are.
+void ShareGlobalScale(LoadedLayer& layer, LinearGroup group, const LinearScales& stored) {
+  const auto [least, largest] = std::ranges::minmax(stored.weights);
+  if (least == largest) return;
+  layer.Rescale(group, {stored.input, std::vector<float>(stored.weights.size(), least)});
+}
+
+// The group is E4M3 codes with a scale for each linear: as this program quantizes it, with static
+// inputs, or as the checkpoint has it, whatever becomes of its inputs.
+bool HasFloat8Tensors(const LoadedLayer& layer, LinearGroup group, const LinearScales& scales) {
+  return scales.weights.size() == layer.Linears(group).size() &&
+         (scales.input.scheme == StaticFloat8Input(1.0f).scheme ||
+          layer.StoredAsFloat8Tensors(group));
 }
 
 }  // namespace
@@ -67,13 +77,15 @@ Float8E4M3 DeployedCode(Float8E4M3 code, float scale, float group_scale) {
   return ToFloat8E4M3(value / group_scale);
 }
 
-void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme& scheme) {
+void Become(LoadedLayer& layer, const LayerView& view) {
   const bool deployed = layer.requantized();
   NARROW_CHECK(!deployed || view.weights == LayerView::Weights::kDeployed);
   if (!deployed && view.weights == LayerView::Weights::kDeployed) {
     for (const GroupSpec& group : GroupsOf(layer.spec())) {
       const std::optional<LinearScales> stored = layer.runnable().Linear(group.id).scales();
-      if (stored && HasFloat8Tensors(*stored)) Deploy(layer, group.id, *stored, scheme);
+      if (!stored) continue;
+      if (HasFloat8Tensors(layer, group.id, *stored)) Deploy(layer, group.id, *stored);
+      if (layer.StoredWithDivisors(group.id)) ShareGlobalScale(layer, group.id, *stored);
     }
   }
   layer.Run(view.inputs, view.cache, view.attention);

@@ -1,8 +1,8 @@
 // The versions of a quantized layer that texts go through.
 #pragma once
 
+#include "kernels/float8.h"
 #include "model/loaded_layer.h"
-#include "quantization/scheme.h"
 
 namespace narrow {
 
@@ -18,11 +18,13 @@ struct LayerView {
 };
 
 // From now on the layer runs as the view says. Deployed weights are what vLLM makes of them at
-// load: every linear goes through float16, and the linears of a fused group are requantized with
-// the group's largest scale; they replace the stored ones, so that there is no way back. REQUIRES:
-// `view.weights` is not kStored after kDeployed. Source: docs/formats/checkpoint.md, section "What
-// vLLM does at load" (vLLM 0.32, quantization/utils/w8a8_utils.py requantize_with_max_scale).
-void Become(LoadedLayer& layer, const LayerView& view, const QuantizationScheme& scheme);
+// load: linears in FP8 with a scale per tensor go through float16, and those of a fused group are
+// requantized with the group's largest scale; of two levels of scales the largest global divisor
+// is that of the group. They replace the stored ones, so that there is no way back. Others run as
+// they are stored. REQUIRES: `view.weights` is not kStored after kDeployed. Source: vLLM 0.32,
+// quantization/utils/w8a8_utils.py, requantize_with_max_scale, whatever the format of the
+// checkpoint (fp8_utils.py, process_fp8_weight_tensor_strategy).
+void Become(LoadedLayer& layer, const LayerView& view);
 
 // The code vLLM holds in place of `code` after loading: code * scale in float16 steps, divided by
 // `group_scale`.

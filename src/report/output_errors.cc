@@ -18,21 +18,29 @@ namespace {
 constexpr std::size_t kWorstLayers = 3;
 
 // `sum`: of all parts of all layers.
-LayerShares SharesOf(const LayerFacts& facts, double sum) {
+LayerShares SharesOf(const RunReport::LayerRecord& record, double sum) {
+  const LayerFacts& facts = record.facts;
   LayerShares layer;
-  const auto add = [&](std::optional<LinearGroup> group, double error) {
+  const auto add = [&](auto part, double error) {
     const double share = sum > 0.0 ? error / sum : 0.0;
-    layer.parts.push_back({PartId(group), error, share});
+    layer.parts.push_back({PartId(part), error, share});
     layer.share += share;
   };
+  if (record.stages) {
+    for (std::size_t i = 0; i < record.stages->stages.size(); ++i) {
+      add(static_cast<QuantizedPart>(i), record.stages->stages[i]);
+    }
+    layer.all = record.stages->all;
+    return layer;
+  }
   for (std::size_t index = 0; index < kLinearGroupCount; ++index) {
     const auto group = static_cast<LinearGroup>(index);
     const bool usual = std::ranges::count(kLinearGroups, group) > 0;
     if (usual || std::ranges::count(facts.linears, group, &LinearFacts::group) > 0) {
-      add(group, facts.errors->Group(group));
+      add(std::optional(group), facts.errors->Group(group));
     }
   }
-  if (facts.cache) add(std::nullopt, facts.errors->cache);
+  if (facts.cache) add(std::optional<LinearGroup>(), facts.errors->cache);
   layer.all = facts.errors->all;
   return layer;
 }
@@ -130,11 +138,12 @@ std::vector<std::optional<LayerShares>> OutputErrors(const RunReport& report) {
   double sum = 0.0;
   for (const RunReport::LayerRecord& layer : report.layers) {
     if (layer.facts.errors) sum += layer.facts.errors->Sum();
+    if (layer.stages) sum += layer.stages->Sum();
   }
   std::vector<std::optional<LayerShares>> errors;
   for (const RunReport::LayerRecord& layer : report.layers) {
     errors.emplace_back();
-    if (layer.facts.errors) errors.back() = SharesOf(layer.facts, sum);
+    if (layer.facts.errors || layer.stages) errors.back() = SharesOf(layer, sum);
   }
   return errors;
 }

@@ -104,15 +104,23 @@ struct RunReport {
     KeptGroups choice;             // no groups where the KL was low enough without
     int64_t checkpoint_bytes = 0;  // of all tensors, those of the groups included
   };
+  // A checkpoint that was not made by the run but compared with `model`.
+  struct Judged {
+    std::string name;     // as the user gave it
+    std::string method;   // of its quantization, as its config calls it
+    bool cached = false;  // it comes with scales of an FP8 KV cache
+  };
   struct LayerRecord {
     LayerFacts facts;
-    std::optional<LayerTimes> times;   // nothing for a layer of an earlier, interrupted run
-    std::optional<int64_t> rss_bytes;  // resident memory after the layer; likewise
+    std::optional<LayerTimes> times;      // nothing for a layer of an earlier, interrupted run
+    std::optional<int64_t> rss_bytes;     // resident memory after the layer; likewise
+    std::optional<StageErrors> stages{};  // in the place of facts.errors, of a checkpoint judged
   };
 
   std::vector<std::string> command_line;  // argv
   std::string version;                    // of this program
   std::string model;                      // name of the base model
+  std::optional<Judged> judged;           // then what follows of quantization is nothing
   std::optional<Strategy> strategy;       // nothing: not quantized
   std::optional<Calibration> calibration;
   std::optional<Evaluation> evaluation;
@@ -126,6 +134,10 @@ struct RunReport {
 
 // narrow-report.json. Members that were not measured are null; so are numbers that are not finite.
 std::string RenderReportJson(const RunReport& report);
+
+// The same of a comparison: the evaluation as there, and what differs by layer. REQUIRES:
+// report.judged, report.evaluation.
+std::string RenderComparisonJson(const RunReport& report);
 
 // Adds the members of that name to what a report says of an evaluation.
 void AddWindows(const EvaluatedWindows& evaluated, Json& json);

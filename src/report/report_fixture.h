@@ -11,6 +11,7 @@ inline DivergenceSummary FixtureDivergence(double perplexity, double kl) {
   divergence.original_window_nll = {2.5, 3.5};
   divergence.perplexity = perplexity;
   divergence.window_nll = {2.75, 3.25};
+  divergence.window_kl = {0.03125, 0.0625};
   divergence.nll_increase = {0.015, 0.001};
   divergence.kl = {kl, 0.0005};
   divergence.kl_median = 0.01;

@@ -68,6 +68,7 @@ Json DivergenceJson(const DivergenceSummary& divergence, const std::string& verd
   json["probability_change"] = EstimateJson(divergence.probability_change);
   json["probability_change_rms"] = divergence.probability_change_rms;
   json["window_nll"] = divergence.window_nll;
+  json["window_kl"] = divergence.window_kl;
   return json;
 }
 
@@ -82,18 +83,24 @@ Json WorstTokenJson(const RunReport::WorstToken& token) {
   return json;
 }
 
+void AddPseudo(const RunReport::Evaluation& evaluation, Json* json) {
+  const DivergenceSummary& pseudo = evaluation.pseudo();
+  (*json)["perplexity"]["pseudo"] = pseudo.perplexity;
+  (*json)["kl"]["pseudo"] = pseudo.kl.mean;
+  (*json)["divergence"]["pseudo"] = DivergenceJson(pseudo, Verdict(pseudo));
+}
+
 // What `quantized` names is the network as deployed.
 void AddNetworks(const RunReport& report, Json* json) {
   const RunReport::Evaluation& evaluation = *report.evaluation;
   const DivergenceSummary& deployed = evaluation.deployed;
-  const DivergenceSummary& pseudo = evaluation.pseudo();
   (*json)["perplexity"] = {{"original", deployed.original_perplexity},
                            {"quantized", deployed.perplexity},
-                           {"deployed", deployed.perplexity},
-                           {"pseudo", pseudo.perplexity}};
-  (*json)["kl"] = {{"deployed", deployed.kl.mean}, {"pseudo", pseudo.kl.mean}};
-  (*json)["divergence"] = {{"deployed", DivergenceJson(deployed, DeployedVerdict(report))},
-                           {"pseudo", DivergenceJson(pseudo, Verdict(pseudo))}};
+                           {"deployed", deployed.perplexity}};
+  (*json)["kl"] = {{"deployed", deployed.kl.mean}};
+  (*json)["divergence"] = {{"deployed", DivergenceJson(deployed, DeployedVerdict(report))}};
+  // Of a checkpoint with scales of its own nothing but what is served is evaluated.
+  if (!report.judged) AddPseudo(evaluation, json);
   if (evaluation.attention) {
     constexpr const char* kName = "deployed_bf16_attention";
     const DivergenceSummary* other = evaluation.dequantized();
@@ -105,7 +112,7 @@ void AddNetworks(const RunReport& report, Json* json) {
   }
   (*json)["window_nll"] = {{"original", deployed.original_window_nll},
                            {"quantized", deployed.window_nll}};
-  (*json)["pseudo_is_deployed"] = &pseudo == &deployed;
+  if (!report.judged) (*json)["pseudo_is_deployed"] = &evaluation.pseudo() == &deployed;
 }
 
 Json PartCostJson(const PartCost& cost) {
@@ -298,6 +305,22 @@ void AddLayers(const RunReport& report, Json* json) {
   }
 }
 
+// What a comparison knows of the layers.
+Json ComparedLayersJson(const RunReport& report) {
+  Json layers = Json::array();
+  const std::vector<std::optional<LayerShares>> errors = OutputErrors(report);
+  for (std::size_t i = 0; i < report.layers.size(); ++i) {
+    Json layer = {{"error", ErrorJson(errors[i])}};
+    const std::optional<ExpertsFacts>& experts = report.layers[i].facts.experts;
+    if (experts) {
+      layer["experts"] = {{"name", experts->module},
+                          {"route_agreement", OrNull(experts->route_agreement)}};
+    }
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
 }  // namespace
 
 void AddWindows(const EvaluatedWindows& evaluated, Json& json) {
@@ -307,6 +330,24 @@ void AddWindows(const EvaluatedWindows& evaluated, Json& json) {
   json["window_tokens"] = evaluated.window_tokens;
   json["shortest_window_tokens"] = evaluated.shortest_window_tokens;
   json["tokens"] = evaluated.tokens;
+}
+
+std::string RenderComparisonJson(const RunReport& report) {
+  NARROW_CHECK(report.judged && report.evaluation);
+  Json json = Json::object();
+  json["command"] = ShellCommand(report.command_line);
+  json["version"] = report.version;
+  json["reference"] = report.model;
+  json["model"] = {{"name", report.judged->name},
+                   {"quant_method", report.judged->method},
+                   {"kv_cache_dtype", report.judged->cached ? Json("fp8") : Json(nullptr)}};
+  json["evaluation"] = EvaluationJson(report);
+  json["layers"] = ComparedLayersJson(report);
+  json["seconds"] = report.seconds.total;
+  json["peak_rss_bytes"] = report.peak_rss_bytes;
+  json["compute"] = ComputeJson(report.compute);
+  json["warnings"] = report.warnings;
+  return RenderJsonFile(json);
 }
 
 std::string RenderReportJson(const RunReport& report) {

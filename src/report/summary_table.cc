@@ -40,28 +40,33 @@ void AddKept(const RunReport& report, Rows* rows) {
   }
 }
 
-void AddEvaluation(const RunReport& report, Rows* rows) {
-  const RunReport::Evaluation& evaluation = *report.evaluation;
-  const DivergenceSummary& deployed = evaluation.deployed;
-  const auto with_change = [&](double perplexity) {
-    return fmt::format("{:.4f} ({})", perplexity,
-                       FormatChange(deployed.original_perplexity, perplexity));
-  };
-  rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", deployed.original_perplexity));
-  rows->emplace_back("Perplexity, deployed",
-                     with_change(deployed.perplexity) + ", as vLLM runs it" +
-                         (evaluation.bf16_attention ? " on most GPUs: FP8 attention" : ""));
-  if (evaluation.bf16_attention) {
-    rows->emplace_back("Perplexity, bf16 attention",
-                       with_change(evaluation.bf16_attention->perplexity) +
-                           ", elsewhere (CPUs, RDNA 3): cache dequantized");
-  }
+std::string WithChange(const DivergenceSummary& summary) {
+  return fmt::format("{:.4f} ({})", summary.perplexity,
+                     FormatChange(summary.original_perplexity, summary.perplexity));
+}
+
+void AddPseudo(const RunReport::Evaluation& evaluation, Rows* rows) {
   const char* same = evaluation.bf16_attention ? "that with bf16 attention" : "the same";
   rows->emplace_back(
       "Perplexity, pseudo",
       evaluation.own_scales
-          ? with_change(evaluation.own_scales->perplexity) + ", comparable with Quark's tables"
+          ? WithChange(*evaluation.own_scales) + ", comparable with Quark's tables"
           : fmt::format("{}: scales are shared; comparable with Quark's tables", same));
+}
+
+void AddEvaluation(const RunReport& report, Rows* rows) {
+  const RunReport::Evaluation& evaluation = *report.evaluation;
+  const DivergenceSummary& deployed = evaluation.deployed;
+  rows->emplace_back("Perplexity, original", fmt::format("{:.4f}", deployed.original_perplexity));
+  rows->emplace_back("Perplexity, deployed",
+                     WithChange(deployed) + ", as vLLM runs it" +
+                         (evaluation.bf16_attention ? " on most GPUs: FP8 attention" : ""));
+  if (evaluation.bf16_attention) {
+    rows->emplace_back(
+        "Perplexity, bf16 attention",
+        WithChange(*evaluation.bf16_attention) + ", elsewhere (CPUs, RDNA 3): cache dequantized");
+  }
+  if (!report.judged) AddPseudo(evaluation, rows);
   std::vector<std::string> beside;
   if (evaluation.bf16_attention) {
     beside.push_back(fmt::format("bf16 attention {:.4f}", evaluation.bf16_attention->kl.mean));
@@ -73,14 +78,35 @@ void AddEvaluation(const RunReport& report, Rows* rows) {
   if (!beside.empty()) kl += fmt::format(" ({})", fmt::join(beside, ", "));
   rows->emplace_back("KL from original", kl);
   AddAttribution(evaluation, rows);
+  if (report.judged) {
+    rows->emplace_back("Loss against original",
+                       FormatEstimate(deployed.nll_increase, 4) + " nats per token");
+    Estimate same = deployed.top1_agreement;
+    same.mean *= 100;
+    if (same.standard_error) *same.standard_error *= 100;
+    rows->emplace_back("Same most probable token", FormatEstimate(same, 2) + " %");
+  }
   rows->emplace_back("Verdict", DeployedVerdict(report));
   rows->emplace_back("Measured on", DescribeEvaluation(evaluation));
 }
 
+// Of what is quantized, or of what is compared.
+void AddSubject(const RunReport& report, Rows* rows) {
+  if (report.judged) {
+    rows->emplace_back("Original", report.model);
+    rows->emplace_back("Judged", report.judged->name);
+    rows->emplace_back("Quantization",
+                       fmt::format("{}, {}", report.judged->method,
+                                   report.judged->cached ? "FP8 KV cache" : "KV cache as is"));
+    return;
+  }
+  rows->emplace_back("Model", report.model);
+  rows->emplace_back("Strategy", DescribeStrategy(report));
+}
+
 Rows SummaryRows(const RunReport& report) {
   Rows rows;
-  rows.emplace_back("Model", report.model);
-  rows.emplace_back("Strategy", DescribeStrategy(report));
+  AddSubject(report, &rows);
   if (report.calibration) {
     rows.emplace_back("Calibrated on", DescribeCalibration(*report.calibration));
   }

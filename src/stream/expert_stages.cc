@@ -8,6 +8,7 @@
 #include "base/ranks.h"
 #include "quantization/calibration.h"
 #include "quantization/layer_view.h"
+#include "stream/networks.h"
 
 namespace narrow {
 namespace {
@@ -59,20 +60,28 @@ class ExpertStages {
     const LayerQuantizationOptions* options = quantizing() ? &*request_.quantization : nullptr;
     const int64_t together =
         ExpertsTogether(layer_, request_.compute, options, request_.plan.expert_bytes);
+    const bool judged = request_.judged.has_value();
     twice_ = together < block_.count && needs_all_ranges_;
     std::vector<LoadedLayer> unit;
-    for (int64_t first = 0; first < block_.count; first += together) {
+    const auto load = [&] {
       unit.clear();  // before the next is there
       unit = calls_.load();
+    };
+    for (int64_t first = 0; first < block_.count; first += together) {
+      load();
       std::vector<LayerStatistics> statistics = RunOriginal(unit, first);
-      Report(std::ssize(unit), quantizing() ? 0.5 : 1.0);
-      if (!quantizing() || twice_) continue;
-      RunQuantized(unit, first, std::move(statistics));
+      if (!Compares(request_)) RunViews(unit, first);
+      Report(std::ssize(unit), Compares(request_) ? 0.5 : 1.0);
+      if (quantizing() && !twice_) RunQuantized(unit, first, std::move(statistics));
     }
-    for (int64_t first = 0; twice_ && first < block_.count; first += together) {
-      unit.clear();
-      unit = calls_.load();
-      RunQuantized(unit, first, SumStatistics(unit, first));
+    for (int64_t first = 0; (twice_ || judged) && first < block_.count; first += together) {
+      load();
+      if (judged) {
+        RunViews(unit, first);
+        Report(std::ssize(unit), 0.5);
+      } else {
+        RunQuantized(unit, first, SumStatistics(unit, first));
+      }
     }
     return std::move(result_);
   }
@@ -205,15 +214,17 @@ class ExpertStages {
       for (LayerStatistics& expert : statistics) expert.ranges = ranges_;
     }
     QuantizeUnit(unit, std::move(statistics));
+    RunViews(unit, first);
+    Report(std::ssize(unit), 0.5);
+  }
+
+  void RunViews(std::vector<LoadedLayer>& unit, int64_t first) {
     for (PassStream& stream : streams_) {
       if (!stream.evaluates() || !stream.network->view) continue;
       const PhaseTimer timer(result_.evaluation_seconds);
-      for (LoadedLayer& expert : unit) {
-        Become(expert, *stream.network->view, *request_.quantization->scheme);
-      }
+      for (LoadedLayer& expert : unit) Become(expert, *stream.network->view);
       result_.evaluation_flops += Forward(unit, first, stream, {}, Output::kAdded);
     }
-    Report(std::ssize(unit), 0.5);
   }
 
   void QuantizeUnit(std::vector<LoadedLayer>& unit, std::vector<LayerStatistics> statistics) {

@@ -28,7 +28,8 @@ struct ExpertStagesResult {
 
 // Takes the streams, which hold the layer's inputs and routes of its experts, through all of them.
 // First the original: calibration and evaluation of it. Then, where a request quantizes, expert by
-// expert: the statistics that rounding needs, codes, and the evaluation of the quantized networks.
+// expert: the statistics that rounding needs, codes, and the evaluation of the quantized networks;
+// where it judges, that of the other checkpoint's experts.
 ExpertStagesResult RunExperts(const PassRequest& request, const LayerSpec& layer,
                               std::list<PassStream>& streams, const ExpertStagesCalls& calls);
 

@@ -95,7 +95,7 @@ void LayerProgress::BeginLayer(const LayerCosts& costs, const std::vector<Text>&
   const auto add = [&](LayerWork work, double seconds) {
     planned[static_cast<std::size_t>(work)] += seconds;
   };
-  add(LayerWork::kLoading, costs.Loading());
+  add(LayerWork::kLoading, AsDouble(costs.Loads()) * costs.Loading());
   for (const Text& text : texts) {
     const double times = text.work == LayerWork::kProbing ? AsDouble(costs.Probes()) : 1;
     for (const Batch& batch : *text.batches) add(text.work, times * costs.Text(text.work, batch));

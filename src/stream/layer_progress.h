@@ -40,7 +40,14 @@ class LayerCosts {
   LayerCosts(const LayerSpec& spec, ComputeType compute,
              const LayerQuantizationOptions* quantization);
 
+  // A layer of another checkpoint goes through with it, where a probe sees so many stages of it.
+  void AddJudged(int64_t stages) {
+    ++loads_;
+    probes_ = 1 + stages;
+  }
+
   double Loading() const { return loading_; }
+  int64_t Loads() const { return loads_; }
   double Text(LayerWork work, const Batch& batch) const;
   double Factoring(LinearGroup group) const { return factoring_[Index(group)]; }
   double Rounding(LinearGroup group, int64_t rows) const {
@@ -66,6 +73,7 @@ class LayerCosts {
   double statistics_ = 0;  // of a calibration token
   double deploying_ = 0;
   double experts_ = 0, experts_of_token_ = 0;
+  int64_t loads_ = 1;
   int64_t probes_ = 0;
   std::array<double, kLinearGroupCount> factoring_{}, rounding_row_{};
   std::array<int64_t, kLinearGroupCount> rounded_rows_{};

@@ -40,47 +40,53 @@ bool NeedsRangesOfAll(const LayerSpec& layer, const LayerQuantizationOptions* qu
 
 std::vector<LayerUnit> UnitsOf(const std::vector<LayerSpec>& layers, int64_t first_layer,
                                ComputeType compute, const LayerQuantizationOptions* quantization,
-                               int64_t expert_bytes) {
+                               int64_t expert_bytes, bool judged) {
+  std::vector<UnitOf> checkpoints = {UnitOf::kSource};
+  if (judged) checkpoints.push_back(UnitOf::kJudged);
   std::vector<LayerUnit> units;
   for (int64_t i = first_layer; i < std::ssize(layers); ++i) {
-    units.push_back({i, 0, 0});
+    for (const UnitOf checkpoint : checkpoints) units.push_back({checkpoint, i, 0, 0});
     const LayerSpec& layer = layers[static_cast<std::size_t>(i)];
     if (!layer.experts) continue;
     const int64_t count = layer.experts->count;
     const int64_t together = ExpertsTogether(layer, compute, quantization, expert_bytes);
-    const int times = together < count && NeedsRangesOfAll(layer, quantization) ? 2 : 1;
-    for (int time = 0; time < times; ++time) {
+    std::vector<UnitOf> times = checkpoints;
+    if (together < count && NeedsRangesOfAll(layer, quantization)) times.push_back(UnitOf::kSource);
+    for (const UnitOf checkpoint : times) {
       for (int64_t first = 0; first < count; first += together) {
-        units.push_back({i, first, std::min(together, count - first)});
+        units.push_back({checkpoint, i, first, std::min(together, count - first)});
       }
     }
   }
   return units;
 }
 
-UnitReader::UnitReader(const CheckpointReader& checkpoint, const std::vector<LayerSpec>& layers,
-                       std::vector<LayerUnit> units, ComputeType compute, int64_t read_ahead_bytes,
-                       std::optional<Dtype> dequantized)
-    : checkpoint_(checkpoint),
-      schemes_(checkpoint),
-      layers_(layers),
+UnitReader::UnitReader(std::vector<UnitSource> sources, std::vector<LayerUnit> units,
+                       ComputeType compute, int64_t read_ahead_bytes)
+    : sources_(std::move(sources)),
       units_(std::move(units)),
       compute_(compute),
-      read_ahead_bytes_(read_ahead_bytes),
-      dequantized_(dequantized) {
+      read_ahead_bytes_(read_ahead_bytes) {
+  for (const UnitSource& source : sources_) schemes_.emplace_back(*source.checkpoint);
   ReadAhead();
 }
 
 std::vector<StoredLayer> UnitReader::Open(const LayerUnit& unit) const {
-  const LayerSpec& layer = layers_[static_cast<std::size_t>(unit.layer)];
+  const auto index = static_cast<std::size_t>(unit.checkpoint);
+  const UnitSource& source = sources_[index];
+  const LayerSpec& layer = (*source.layers)[static_cast<std::size_t>(unit.layer)];
+  int64_t left = read_ahead_bytes_;
+  const auto open = [&](LayerSpec spec) {
+    return OpenLayer(*source.checkpoint, schemes_[index], std::move(spec), left,
+                     source.dequantized);
+  };
   std::vector<StoredLayer> opened;
   if (unit.experts == 0) {
-    opened.push_back(OpenLayer(checkpoint_, schemes_, layer, read_ahead_bytes_, dequantized_));
+    opened.push_back(open(layer));
     return opened;
   }
-  int64_t left = read_ahead_bytes_;
   for (int64_t e = unit.first_expert; e < unit.first_expert + unit.experts; ++e) {
-    opened.push_back(OpenLayer(checkpoint_, schemes_, ExpertLayer(layer, e), left, dequantized_));
+    opened.push_back(open(ExpertLayer(layer, e)));
     for (const StoredLinear& linear : opened.back().linears) left -= linear.weight.bytes();
     left = std::max<int64_t>(left, 0);
   }

@@ -1,5 +1,5 @@
 // What of a model is in memory at a time: a layer without its experts, or some of its experts.
-// Units are read one ahead, in the background.
+// Units are read one ahead, in the background; those of two checkpoints take turns.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,11 @@
 
 namespace narrow {
 
+// Of the checkpoints of a pass: the one it begins with, and one that is judged beside it.
+enum class UnitOf { kSource, kJudged };
+
 struct LayerUnit {
+  UnitOf checkpoint = UnitOf::kSource;
   int64_t layer = 0;
   int64_t first_expert = 0;
   int64_t experts = 0;  // 0: the layer without experts
@@ -36,17 +40,25 @@ inline constexpr int64_t kExpertBatchRows = 16384;
 // known before the first is quantized: those that do not fit together are read twice.
 bool NeedsRangesOfAll(const LayerSpec& layer, const LayerQuantizationOptions* quantization);
 
-// The units of the layers from `first_layer` on, in the order in which they are needed.
+// The units of the layers from `first_layer` on, in the order in which they are needed. With
+// `judged`, each unit without experts, and the experts of each layer, are followed by those of the
+// other checkpoint.
 std::vector<LayerUnit> UnitsOf(const std::vector<LayerSpec>& layers, int64_t first_layer,
                                ComputeType compute, const LayerQuantizationOptions* quantization,
-                               int64_t expert_bytes);
+                               int64_t expert_bytes, bool judged);
+
+// Where units come from. All outlive the reader.
+struct UnitSource {
+  const CheckpointReader* checkpoint = nullptr;
+  const std::vector<LayerSpec>* layers = nullptr;
+  std::optional<Dtype> dequantized;  // as OpenLayer
+};
 
 class UnitReader {
  public:
-  // All outlive it. `dequantized`: as OpenLayer.
-  UnitReader(const CheckpointReader& checkpoint, const std::vector<LayerSpec>& layers,
-             std::vector<LayerUnit> units, ComputeType compute, int64_t read_ahead_bytes,
-             std::optional<Dtype> dequantized);
+  // `sources`: by UnitOf.
+  UnitReader(std::vector<UnitSource> sources, std::vector<LayerUnit> units, ComputeType compute,
+             int64_t read_ahead_bytes);
 
   // The next unit, packed; the one after it is read meanwhile. Adds to `seconds` how long that
   // took. Throws: as OpenLayer and LoadedLayer.
@@ -56,13 +68,11 @@ class UnitReader {
   std::vector<StoredLayer> Open(const LayerUnit& unit) const;
   void ReadAhead();
 
-  const CheckpointReader& checkpoint_;
-  const SourceSchemes schemes_;
-  const std::vector<LayerSpec>& layers_;
+  const std::vector<UnitSource> sources_;
+  std::vector<SourceSchemes> schemes_;  // of each source
   const std::vector<LayerUnit> units_;
   const ComputeType compute_;
   const int64_t read_ahead_bytes_;
-  const std::optional<Dtype> dequantized_;
   std::size_t next_ = 0;
   std::future<std::vector<StoredLayer>> ahead_;
 };

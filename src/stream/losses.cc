@@ -48,16 +48,15 @@ void CheckLosses(const std::vector<TokenOutcome>& outcomes,
 
 class LossPass {
  public:
-  LossPass(const LossRequest& request, const PackedWeights* head, ProgressSink& progress)
+  LossPass(const LossRequest& request, ProgressSink& progress)
       : request_(request),
         own_batches_(OwnBatches(request.parts)),
-        head_(head),
-        config_(*request.config),
-        model_(request.family->model(config_)),
-        lm_head_(model_.lm_head),
+        vocabulary_(request.head.config->vocabulary),
         progress_(progress),
         networks_(request.hidden.size(),
                   std::vector<NetworkState>(static_cast<std::size_t>(request.tokens->size()))) {
+    AddHead(request.head);
+    if (request.variants_head) AddHead(*request.variants_head);
     if (request.partial_hidden.empty()) return;
     NARROW_CHECK(request.partial_ranks.size() == request.partial_sequences.size());
     int64_t tokens = 0;
@@ -70,19 +69,23 @@ class LossPass {
   }
 
   Losses Run() {
-    const int64_t slice_rows = head_ != nullptr
-                                   ? config_.vocabulary
-                                   : HeadSliceRows(config_.vocabulary, request_.head_slice_rows);
-    const int64_t slices = DivideRoundUp(config_.vocabulary, slice_rows);
+    const bool kept = request_.head.kept != nullptr;
+    const int64_t slice_rows =
+        kept ? vocabulary_ : HeadSliceRows(vocabulary_, request_.head_slice_rows);
+    const int64_t slices = DivideRoundUp(vocabulary_, slice_rows);
     int64_t own_tokens = 0;
     for (const Batch& batch : own_batches_) own_tokens += batch.rows;
     progress_.BeginPhase("Losses", own_tokens * slices, slices == 1 ? "tokens" : "slice-tokens");
-    for (int64_t first = 0; first < config_.vocabulary; first += slice_rows) {
-      if (head_ != nullptr) {
-        AddSlice(*head_, first);
-      } else {
-        AddSlice(LoadSlice({first, std::min(slice_rows, config_.vocabulary - first)}), first);
+    for (int64_t first = 0; first < vocabulary_; first += slice_rows) {
+      std::vector<PackedWeights> slice;
+      for (Head& head : heads_) {
+        if (!kept)
+          slice.push_back(LoadSlice(head, {first, std::min(slice_rows, vocabulary_ - first)}));
       }
+      for (std::size_t i = 0; i < heads_.size(); ++i) {
+        heads_[i].logits.rows = kept ? heads_[i].model.kept : &slice[i];
+      }
+      AddSlice(first);
     }
     progress_.EndPhase();
     ShareStates();
@@ -91,6 +94,24 @@ class LossPass {
 
  private:
   using States = std::vector<NetworkState>;
+
+  struct Head {
+    ModelHead model;
+    std::string tensor;
+    LogitHead logits;  // of the slice that is here
+  };
+
+  void AddHead(const ModelHead& head) {
+    NARROW_CHECK((head.kept != nullptr) == (request_.head.kept != nullptr));
+    NARROW_CHECK(head.config->vocabulary == vocabulary_ &&
+                 head.config->hidden == request_.head.config->hidden);
+    const ModelSpec spec = head.family->model(*head.config);
+    heads_.push_back({head, spec.lm_head, {nullptr, {spec.logit_scale, spec.logit_softcap}}});
+  }
+  // The original's for the first network.
+  const Head& HeadOf(std::size_t network) const {
+    return network == 0 ? heads_.front() : heads_.back();
+  }
 
   // Rows of one network, and where their states are.
   struct Rows {
@@ -108,26 +129,26 @@ class LossPass {
     return request_.tokens->sequences[static_cast<std::size_t>(index)];
   }
 
-  // All tokens of all networks by one slice of the head.
-  void AddSlice(const PackedWeights& slice, int64_t first_token) {
+  // All tokens of all networks by one slice of the heads.
+  void AddSlice(int64_t first_token) {
     for (const Batch& batch : own_batches_) {
       ThrowIfStopRequested(request_.how_to_continue);
       std::vector<Rows> networks;
       for (std::size_t n = 0; n < networks_.size(); ++n) {
         networks.push_back({request_.hidden[n], batch, networks_[n]});
       }
-      AddBatch(slice, first_token, batch, networks);
+      AddBatch(first_token, batch, networks);
       progress_.Advance(batch.rows);
     }
     for (std::size_t i = 0; i < partial_.sequences.size(); ++i) {
       if (request_.partial_ranks[i] != JobRanks().rank()) continue;
       ThrowIfStopRequested(request_.how_to_continue);
-      AddPartial(slice, first_token, i);
+      AddPartial(first_token, i);
     }
   }
 
   // One of the partial sequences, by the original and the variants that saw it.
-  void AddPartial(const PackedWeights& slice, int64_t first_token, std::size_t index) {
+  void AddPartial(int64_t first_token, std::size_t index) {
     const Sequence& whole = Whole(request_.partial_sequences[index]);
     const Batch batch = {whole.first, whole.count, {}};
     const Sequence& part = partial_.sequences[index];
@@ -137,44 +158,46 @@ class LossPass {
     for (std::size_t n = 0; n < request_.partial_hidden.size(); ++n) {
       networks.push_back({request_.partial_hidden[n], part_batch, states(n + 1), part.first});
     }
-    AddBatch(slice, first_token, batch, networks);
+    AddBatch(first_token, batch, networks);
   }
 
-  PackedWeights LoadSlice(const RowRange& range) const {
-    const Dtype dtype = request_.checkpoint->Get(lm_head_).entry.dtype;
-    HeadPacker packer(config_, request_.compute, dtype, range.count);
+  PackedWeights LoadSlice(const Head& head, const RowRange& range) const {
+    const CheckpointReader& checkpoint = *head.model.checkpoint;
+    const Dtype dtype = checkpoint.Get(head.tensor).entry.dtype;
+    HeadPacker packer(*head.model.config, request_.compute, dtype, range.count);
     const auto pack = [&](int64_t, std::span<const std::byte> rows) {
-      CheckFinite(dtype, rows, lm_head_);
+      CheckFinite(dtype, rows, head.tensor);
       packer.Add(rows);
     };
-    if (request_.copy_to != nullptr) {
-      request_.copy_to->CopyRows(lm_head_, range, pack);
+    if (request_.copy_to != nullptr && &head == &heads_.front()) {
+      request_.copy_to->CopyRows(head.tensor, range, pack);
     } else {
-      ReadInChunks(*request_.checkpoint, lm_head_, range, pack);
+      ReadInChunks(checkpoint, head.tensor, range, pack);
     }
     return std::move(packer).Take();
   }
 
   // The same tokens by several networks, the original first; `batch` counts in the whole text.
-  void AddBatch(const PackedWeights& slice, int64_t first_token, const Batch& batch,
-                const std::vector<Rows>& networks) {
+  void AddBatch(int64_t first_token, const Batch& batch, const std::vector<Rows>& networks) {
+    std::vector<LogitHead> heads;
+    for (std::size_t n = 0; n < networks.size(); ++n) heads.push_back(HeadOf(n).logits);
     ParallelFor(DivideRoundUp(batch.rows, kLossTileRows), [&](int64_t tile) {
       const int64_t first = tile * kLossTileRows;
       const int64_t rows = std::min(kLossTileRows, batch.rows - first);
       OperandBuffer memory;
-      const Operands all = memory.Reserve(
-          request_.compute, static_cast<int64_t>(networks.size()) * rows, config_.hidden);
+      const Operands all =
+          memory.Reserve(request_.compute, static_cast<int64_t>(networks.size()) * rows,
+                         request_.head.config->hidden);
       std::vector<ConstOperands> normed;
       std::vector<std::span<NetworkState>> states;
       for (std::size_t n = 0; n < networks.size(); ++n) {
         const Operands view = all.RowBlock(static_cast<int64_t>(n) * rows, rows);
-        request_.final_norm->Apply(networks[n].hidden.RowBlock(first, rows), view);
+        HeadOf(n).model.final_norm->Apply(networks[n].hidden.RowBlock(first, rows), view);
         normed.push_back(view);
         states.push_back(networks[n].states.subspan(static_cast<std::size_t>(first),
                                                     static_cast<std::size_t>(rows)));
       }
-      AddLogits(slice, {model_.logit_scale, model_.logit_softcap}, first_token, normed,
-                Targets(batch.first_row + first, rows), states);
+      AddLogits(heads, first_token, normed, Targets(batch.first_row + first, rows), states);
     });
   }
 
@@ -281,17 +304,15 @@ class LossPass {
     SummarizePartial(losses);
     int64_t rows = static_cast<int64_t>(networks_.size()) * request_.tokens->size();
     for (const States& states : partial_.networks) rows += std::ssize(states);
-    losses.flops = rows * 2 * config_.hidden * config_.vocabulary;
+    losses.flops = rows * 2 * request_.head.config->hidden * vocabulary_;
     return losses;
   }
 
   const LossRequest& request_;
   const std::vector<Batch> own_batches_;
-  const PackedWeights* const head_;  // null: it is read
-  const DecoderConfig& config_;
-  const ModelSpec model_;
-  const std::string& lm_head_;
+  const int64_t vocabulary_;
   ProgressSink& progress_;
+  std::vector<Head> heads_;  // the original's, and that of the variants where it is another
   std::vector<std::vector<NetworkState>> networks_;  // by network, then by token
   // Of the partial sequences: the original, then the variants; its sequences lie end to end.
   struct {
@@ -321,9 +342,8 @@ int64_t LossTokenBytes(int64_t tokens) {
   return tokens * static_cast<int64_t>(sizeof(NetworkState) + sizeof(TokenOutcome));
 }
 
-Losses ComputeLosses(const LossRequest& request, const PackedWeights* head,
-                     ProgressSink& progress) {
-  return LossPass(request, head, progress).Run();
+Losses ComputeLosses(const LossRequest& request, ProgressSink& progress) {
+  return LossPass(request, progress).Run();
 }
 
 }  // namespace narrow

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,12 +31,22 @@ int64_t LossNormBytes(int64_t networks, int64_t hidden, ComputeType compute);
 int64_t LossLogitBytes();
 int64_t LossTokenBytes(int64_t tokens);
 
-struct LossRequest {
+// The head of a model and the norm before it.
+struct ModelHead {
   const CheckpointReader* checkpoint = nullptr;
   const ModelFamily* family = nullptr;
   const DecoderConfig* config = nullptr;
-  ComputeType compute = ComputeType::kBfloat16;
   const Norm* final_norm = nullptr;
+  const PackedWeights* kept =
+      nullptr;  // all of it, in panels of kVocabularySlice; null: it is read
+};
+
+struct LossRequest {
+  ModelHead head;
+  // Of the variants, where it is not the original's; of the same shape, kept where the original's
+  // is.
+  std::optional<ModelHead> variants_head;
+  ComputeType compute = ComputeType::kBfloat16;
   OutputCheckpoint* copy_to = nullptr;  // lm_head goes there on the way; null: it does not
   int64_t head_slice_rows = 0;          // at most; does not change a result
   const TokenStream* tokens = nullptr;
@@ -58,9 +69,8 @@ struct Losses {
 };
 
 // All ranks have all losses afterwards.
-// Reads every byte of lm_head once, or, where `head` is all of it, packed in panels of
-// kVocabularySlice, nothing; hidden states once for each slice. Throws:
-// kNumeric when the head or a loss is not finite, and as a stop request says.
-Losses ComputeLosses(const LossRequest& request, const PackedWeights* head, ProgressSink& progress);
+// Reads every byte of lm_head once, or, where it was kept, nothing; hidden states once for each
+// slice. Throws: kNumeric when a head or a loss is not finite, and as a stop request says.
+Losses ComputeLosses(const LossRequest& request, ProgressSink& progress);
 
 }  // namespace narrow

@@ -95,16 +95,13 @@ class LossesTest : public testing::Test {
     }
     const NormSpec spec = model_.family->model(model_.config).final_norm;
     const Norm norm = MakeNorm(spec, ReadNorm(*model_.checkpoint, spec));
-    request.checkpoint = model_.checkpoint.get();
-    request.family = model_.family;
-    request.config = &model_.config;
+    request.head = {model_.checkpoint.get(), model_.family, &model_.config, &norm, head};
     request.compute = kComputeTypeOf<T>;
-    request.final_norm = &norm;
     request.head_slice_rows = slice_rows;
     request.tokens = &tokens_;
     request.parts = parts;
     SilentProgress progress;
-    return ComputeLosses(request, head, progress);
+    return ComputeLosses(request, progress);
   }
 
   // The loss of one token of the original in f64, the plain way.

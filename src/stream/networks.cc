@@ -5,26 +5,33 @@
 namespace narrow {
 namespace {
 
-// Without an FP8 cache there is but one arithmetic.
-AttentionFigures FiguresOf(const PassRequest& request) {
-  const bool cached =
-      request.quantization
-          ? request.quantization->cache == CacheScheme::kFp8
-          : HasCacheScales(*request.checkpoint, LayersOf(*request.family, request.config));
-  return cached ? request.attention : AttentionFigures::kDequantized;
+// What is quantized, or judged, or else the source has an FP8 cache.
+bool HasCache(const PassRequest& request) {
+  if (request.quantization) return request.quantization->cache == CacheScheme::kFp8;
+  const PassSource source = request.judged.value_or(request.source());
+  return HasCacheScales(*source.checkpoint, LayersOf(*source.family, source.config));
 }
 
-// A checkpoint as it is.
-std::vector<EvaluatedNetwork> SourceNetworks(AttentionFigures figures) {
-  if (figures == AttentionFigures::kDequantized) return {{Use::kEvaluation, &kOriginal}};
-  std::vector<EvaluatedNetwork> networks = {{Use::kEvaluation, &kSourceInFloat8}};
+// Without an FP8 cache there is but one arithmetic.
+AttentionFigures FiguresOf(const PassRequest& request) {
+  return HasCache(request) ? request.attention : AttentionFigures::kDequantized;
+}
+
+// A checkpoint by itself.
+std::vector<EvaluatedNetwork> ServedNetworks(AttentionFigures figures) {
+  if (figures == AttentionFigures::kDequantized) return {{Use::kEvaluation, &kServed}};
+  std::vector<EvaluatedNetwork> networks = {{Use::kEvaluation, &kServedInFloat8}};
   if (figures == AttentionFigures::kBoth) {
-    networks.push_back({Use::kEvaluation, &kSourceDequantized});
+    networks.push_back({Use::kEvaluation, &kServedDequantized});
   }
   return networks;
 }
 
 }  // namespace
+
+bool Compares(const PassRequest& request) {
+  return request.quantization.has_value() || request.judged.has_value();
+}
 
 std::vector<EvaluatedNetwork> EvaluatedNetworks(const PassRequest& request) {
   if (request.cache_trials) {
@@ -34,18 +41,16 @@ std::vector<EvaluatedNetwork> EvaluatedNetworks(const PassRequest& request) {
             {Use::kEvaluation, &kCacheHeads}};
   }
   const AttentionFigures figures = FiguresOf(request);
-  if (!request.quantization) return SourceNetworks(figures);
+  if (!Compares(request)) return ServedNetworks(figures);
   std::vector<EvaluatedNetwork> networks = {{Use::kEvaluation, &kOriginal}};
   // With shared scales vLLM's requantization changes nothing: the two models are one.
-  if (request.quantization->weight_scales == WeightScales::kPerMatrix) {
+  if (request.quantization && request.quantization->weight_scales == WeightScales::kPerMatrix) {
     networks.push_back({Use::kEvaluation, &kPseudo});
   }
   // The last stages go through the attributed windows anyway.
   if (request.attribution_windows > 0) {
     networks.push_back({Use::kAttribution, &kWeightsOnly});
-    if (request.quantization->cache == CacheScheme::kFp8) {
-      networks.push_back({Use::kAttribution, &kWithInputs});
-    }
+    if (HasCache(request)) networks.push_back({Use::kAttribution, &kWithInputs});
     if (figures == AttentionFigures::kFloat8) networks.push_back({Use::kAttribution, &kWithCache});
   }
   if (figures == AttentionFigures::kBoth) {
@@ -56,8 +61,16 @@ std::vector<EvaluatedNetwork> EvaluatedNetworks(const PassRequest& request) {
   return networks;
 }
 
+std::vector<LayerView> StageViews(const PassRequest& request) {
+  const bool float8 = FiguresOf(request) != AttentionFigures::kDequantized;
+  std::vector<LayerView> views = {*kWeightsOnly.view, *kWithInputs.view};
+  if (HasCache(request)) views.push_back(*kWithCache.view);
+  if (float8) views.push_back(*kDeployedInFloat8.view);
+  return views;
+}
+
 int64_t StagesAmongEvaluated(const PassRequest& request) {
-  return request.quantization && FiguresOf(request) == AttentionFigures::kBoth ? 2 : 1;
+  return Compares(request) && FiguresOf(request) == AttentionFigures::kBoth ? 2 : 1;
 }
 
 }  // namespace narrow

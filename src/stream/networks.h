@@ -18,33 +18,28 @@ enum class Use { kCalibration, kProbe, kEvaluation, kAttribution };
 
 // A version of the model.
 struct Network {
-  std::string_view name;          // of the hidden states of evaluated texts
-  std::optional<LayerView> view;  // of every layer; nothing: as the source has it
+  std::string_view name;  // of the hidden states of evaluated texts
+  // Of every layer, quantized or of the checkpoint that is judged; nothing: the source's as it is.
+  std::optional<LayerView> view;
   std::optional<DivergenceSummary> PassResult::*summary = nullptr;  // over a whole text
-  // Of a layer that is as the source has it.
-  AttentionArithmetic source_attention = AttentionArithmetic::kDequantized;
-  std::optional<CacheTrial> trial = std::nullopt;  // of a cache on such layers
+  std::optional<CacheTrial> trial = std::nullopt;  // of a cache on the source's layers
 };
 inline constexpr Network kOriginal = {"original", {}};
 inline constexpr Network kPseudo = {"pseudo", LayerView{LayerView::Weights::kStored},
                                     &PassResult::pseudo};
-// Of a source with an FP8 cache: what is no original, but as it is served.
-inline constexpr Network kSourceInFloat8 = {"float8", {}, nullptr, AttentionArithmetic::kFloat8};
-inline constexpr Network kSourceDequantized = {
-    "dequantized", {}, &PassResult::deployed_bf16_attention};
+// A checkpoint by itself, as it is served.
+inline constexpr Network kServed = {"original", LayerView{LayerView::Weights::kDeployed}};
+inline constexpr Network kServedInFloat8 = {
+    "float8", LayerView{LayerView::Weights::kDeployed, LinearInputs::kQuantized,
+                        CacheContents::kQuantized, AttentionArithmetic::kFloat8}};
+inline constexpr Network kServedDequantized = {
+    "dequantized", LayerView{LayerView::Weights::kDeployed}, &PassResult::deployed_bf16_attention};
 // A model whose weights stay, with caches that are tried.
-inline constexpr Network kCacheUnscaled = {"unscaled",
-                                           {},
-                                           &PassResult::cache_unscaled,
-                                           AttentionArithmetic::kDequantized,
-                                           CacheTrial::kUnscaled};
-inline constexpr Network kCacheTensor = {"tensor",
-                                         {},
-                                         &PassResult::cache_tensor,
-                                         AttentionArithmetic::kDequantized,
-                                         CacheTrial::kTensor};
-inline constexpr Network kCacheHeads = {
-    "heads", {}, &PassResult::cache_heads, AttentionArithmetic::kDequantized, CacheTrial::kHeads};
+inline constexpr Network kCacheUnscaled = {
+    "unscaled", {}, &PassResult::cache_unscaled, CacheTrial::kUnscaled};
+inline constexpr Network kCacheTensor = {
+    "tensor", {}, &PassResult::cache_tensor, CacheTrial::kTensor};
+inline constexpr Network kCacheHeads = {"heads", {}, &PassResult::cache_heads, CacheTrial::kHeads};
 // Deployed weights alone, then inputs, then the KV cache, then the rest of attention: the stages of
 // the attribution.
 inline constexpr Network kWeightsOnly = {
@@ -67,13 +62,21 @@ inline constexpr Network kDeployedInFloat8 = {
 inline constexpr std::array kStages = {QuantizedPart::kWeights, QuantizedPart::kInputs,
                                        QuantizedPart::kCache, QuantizedPart::kAttention};
 
+// Something is compared with the source: what it is quantized to, or another checkpoint.
+bool Compares(const PassRequest& request);
+
 // The streams of the evaluation and of its attribution, in the order in which a layer becomes their
-// networks; the last of the evaluation is the deployed one. REQUIRES: there is an evaluation.
+// networks; the last of the evaluation is the deployed one, where something is compared. REQUIRES:
+// there is an evaluation.
 struct EvaluatedNetwork {
   Use use = Use::kEvaluation;
   const Network* network = nullptr;
 };
 std::vector<EvaluatedNetwork> EvaluatedNetworks(const PassRequest& request);
+
+// What runs quantized in each stage of the attribution, the last as deployed. REQUIRES: something
+// is quantized or judged.
+std::vector<LayerView> StageViews(const PassRequest& request);
 
 // How many of the last ones that see all of the evaluation are stages of the attribution.
 int64_t StagesAmongEvaluated(const PassRequest& request);

@@ -38,6 +38,7 @@ std::vector<HiddenStore*> HiddenOf(std::list<PassStream>& streams, Use use) {
 }
 
 std::string_view NameOfLayers(const PassRequest& request) {
+  if (request.judged) return "Comparing layers";
   if (!request.quantization) return "Evaluating layers";
   if (request.output == nullptr && request.evaluation == nullptr) return "Measuring errors";
   return request.evaluation != nullptr ? "Calibrating, quantizing, evaluating"

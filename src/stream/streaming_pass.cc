@@ -17,8 +17,9 @@
 #include "stream/expert_stages.h"
 #include "stream/layer_progress.h"
 #include "stream/layer_units.h"
-#include "stream/losses.h"
 #include "stream/networks.h"
+#include "stream/pass_end.h"
+#include "stream/pass_model.h"
 #include "stream/pass_stream.h"
 
 namespace narrow {
@@ -30,21 +31,20 @@ class Pass {
       : request_(request),
         config_(request.config),
         progress_(progress),
-        steps_(progress, &LayerProgress::SteadySeconds),
-        layers_(LayersOf(*request.family, config_)),
-        rope_(layers_, LongestSequence(request)) {}
+        steps_(progress, &LayerProgress::SteadySeconds) {
+    models_.emplace_back(request.source(), LongestSequence(request));
+    if (!request.judged) return;
+    models_.emplace_back(*request.judged, LongestSequence(request));
+    stages_ = StageViews(request);
+  }
 
   PassResult Run() {
     OpenStreams();
     const int64_t first_layer = request_.resume != nullptr ? Resume() : 0;
-    if (first_layer == 0) EmbedTexts();
+    if (first_layer == 0) EmbedTexts(request_, models_, streams_, HowToContinue());
     steps_.Begin(NameOfLayers(request_), config_.layers, first_layer);
     TakeTransfers();  // those of the embedding
-    units_.emplace(
-        *request_.checkpoint, layers_,
-        UnitsOf(layers_, first_layer, request_.compute, quantization(), request_.plan.expert_bytes),
-        request_.compute, request_.plan.read_ahead_bytes,
-        quantizing() ? std::optional(config_.dtype) : std::nullopt);
+    OpenUnits(first_layer);
     for (int64_t layer = first_layer; layer < config_.layers; ++layer) {
       {
         LayerTimes& times = result_.layer_times.emplace_back();
@@ -52,22 +52,23 @@ class Pass {
         const SecondsOf before = SecondsSoFar();
         BeginSteps(layer);
         {
-          std::vector<LoadedLayer> loaded = units_->Next(times.loading_seconds);
+          std::vector<LoadedLayer> loaded = NextUnit();
           steps_.Loaded();
-          RunLayer(loaded.front());
+          RunLayer(loaded);
         }
-        if (layers_[static_cast<std::size_t>(layer)].experts) RunExpertsOf(layer);
+        if (SpecOf(layer).experts) RunExpertsOf(layer);
         steps_.EndLayer();
         times.whole = SecondsSoFar() - before;
       }
       std::tie(result_.layer_times.back().read, result_.layer_times.back().written) =
           TakeTransfers();
-      request_.checkpoint->CheckUnchanged();
+      for (const PassModel& model : models_) model.source.checkpoint->CheckUnchanged();
       result_.layer_rss_bytes.push_back(CurrentResidentBytes());
       SaveAfter(layer + 1);
     }
     steps_.End();
-    FinishModel();
+    workspace_ = {};
+    EndPass(request_, models_, attributed_, streams_, HowToContinue(), progress_, result_);
     return std::move(result_);
   }
 
@@ -86,21 +87,42 @@ class Pass {
   }
 
   bool quantizing() const { return request_.quantization.has_value(); }
+  bool judging() const { return request_.judged.has_value(); }
+
   const LayerQuantizationOptions* quantization() const {
     return quantizing() ? &*request_.quantization : nullptr;
+  }
+  const LayerSpec& SpecOf(int64_t layer) const {
+    return models_.front().layers[static_cast<std::size_t>(layer)];
+  }
+
+  void OpenUnits(int64_t first_layer) {
+    std::vector<UnitSource> sources;
+    for (const PassModel& model : models_) {
+      sources.push_back({model.source.checkpoint, &model.layers, std::nullopt});
+    }
+    if (Compares(request_)) sources.front().dequantized = config_.dtype;
+    units_.emplace(std::move(sources),
+                   UnitsOf(models_.front().layers, first_layer, request_.compute, quantization(),
+                           request_.plan.expert_bytes, judging()),
+                   request_.compute, request_.plan.read_ahead_bytes);
+  }
+  std::vector<LoadedLayer> NextUnit() {
+    return units_->Next(result_.layer_times.back().loading_seconds);
   }
 
   void BeginSteps(int64_t layer) {
     std::vector<LayerProgress::Text> texts;
     for (const Stream& stream : streams_) texts.push_back({stream.work(), &stream.batches});
-    steps_.BeginLayer(
-        LayerCosts(layers_[static_cast<std::size_t>(layer)], request_.compute, quantization()),
-        texts);
+    LayerCosts costs(SpecOf(layer), request_.compute, quantization());
+    if (judging()) costs.AddJudged(std::ssize(stages_));
+    steps_.BeginLayer(costs, texts);
   }
 
   // What was read and written since the last call.
   std::pair<Traffic, Traffic> TakeTransfers() {
-    const Traffic read = request_.checkpoint->traffic();
+    Traffic read;
+    for (const PassModel& model : models_) read = read + model.source.checkpoint->traffic();
     const Traffic written = request_.output != nullptr ? request_.output->traffic() : Traffic{};
     return {read - std::exchange(read_, read), written - std::exchange(written_, written)};
   }
@@ -117,7 +139,7 @@ class Pass {
       OpenStream(Use::kCalibration, kOriginal, *texts, "calibration", DivideInRounds(*texts, rows));
     }
     // The steps of a probe take a layer as a whole.
-    if (request_.probe != nullptr && quantizing() && config_.experts.count == 0) {
+    if (request_.probe != nullptr && Compares(request_) && config_.experts.count == 0) {
       const TokenStream& probe = *request_.probe;  // of each rank, one batch
       OpenStream(Use::kProbe, kOriginal, probe, "probe",
                  DivideInStretches(probe, CostsOf(probe, 1), probe.size()));
@@ -125,19 +147,19 @@ class Pass {
     if (request_.evaluation == nullptr) return;
     const std::vector<EvaluatedNetwork> networks = EvaluatedNetworks(request_);
     const auto some = std::ranges::count(networks, Use::kAttribution, &EvaluatedNetwork::use);
-    if (quantizing() && request_.attribution_windows > 0) {
-      attributed_windows_ = SpreadSequences(*request_.evaluation, request_.attribution_windows);
+    if (Compares(request_) && request_.attribution_windows > 0) {
+      attributed_.windows = SpreadSequences(*request_.evaluation, request_.attribution_windows);
     }
     const std::vector<int64_t> costs =
-        CostsOf(*request_.evaluation, std::ssize(networks) - some, attributed_windows_, some);
+        CostsOf(*request_.evaluation, std::ssize(networks) - some, attributed_.windows, some);
     const std::vector<Part> evaluated = DivideInStretches(*request_.evaluation, costs, rows);
     std::vector<Part> attributed;
-    if (!attributed_windows_.empty()) {
-      attributed_tokens_ = SelectSequences(*request_.evaluation, attributed_windows_,
+    if (!attributed_.windows.empty()) {
+      attributed_tokens_ = SelectSequences(*request_.evaluation, attributed_.windows,
                                            request_.evaluation->longest());
-      attributed_ranks_ =
-          RanksOf(evaluated, attributed_windows_);  // the original's states are there
-      attributed = DivideLike(attributed_tokens_, attributed_ranks_, rows);
+      attributed_.ranks =
+          RanksOf(evaluated, attributed_.windows);  // the original's states are there
+      attributed = DivideLike(attributed_tokens_, attributed_.ranks, rows);
     }
     for (const auto& [use, network] : networks) {
       OpenStream(use, *network,
@@ -198,29 +220,10 @@ class Pass {
     last_save_ = now;
   }
 
-  void EmbedTexts() {
-    EmbeddingRequest embedding;
-    embedding.checkpoint = request_.checkpoint;
-    embedding.family = request_.family;
-    embedding.config = &config_;
-    embedding.compute = request_.compute;
-    embedding.copy_to = request_.output;
-    for (Stream& stream : streams_) {
-      embedding.texts.push_back({stream.tokens, &stream.hidden, stream.parts});
-    }
-    if (request_.evaluation != nullptr) embedding.head = request_.plan.tied_head;
-    embedding.how_to_continue = HowToContinue();
-    tied_head_ = Embed(embedding);
-  }
-
-  // Copies a tensor to the output. Throws: kNumeric when it holds NaN or infinity.
-  void CopyChecked(const std::string& name) {
-    const Dtype dtype = request_.checkpoint->Get(name).entry.dtype;
-    request_.output->Copy(
-        name, [&](int64_t, std::span<const std::byte> rows) { CheckFinite(dtype, rows, name); });
-  }
-
-  void RunLayer(LoadedLayer& layer) {
+  // `loaded` is the layer of the source, and becomes that of the judged checkpoint where there is
+  // one.
+  void RunLayer(std::vector<LoadedLayer>& loaded) {
+    LoadedLayer& layer = loaded.front();
     LayerStatistics statistics;
     if (request_.cache_trials) {
       layer.Run(LinearInputs::kQuantized, CacheContents::kOriginal,
@@ -243,16 +246,19 @@ class Pass {
       if (const auto trial = stream.network->trial) {
         layer.SetCache(result_.caches.back().Of(*trial));
       }
-      layer.SetAttention(stream.network->source_attention);
       Evaluate(layer, stream);
     }
-    if (!quantizing()) return;
-    QuantizeAndProbe(layer, std::move(statistics));
+    if (quantizing()) QuantizeAndProbe(layer, std::move(statistics));
+    if (judging()) LoadJudged(loaded);
+    RunViews(loaded.front());
+  }
+
+  void RunViews(LoadedLayer& layer) {
     bool deployed = false;
     for (Stream& stream : streams_) {
       if (!stream.network->view) continue;
       const LayerView& view = *stream.network->view;
-      Become(layer, view, *request_.quantization->scheme);
+      Become(layer, view);
       if (!deployed && view.weights == LayerView::Weights::kDeployed) {
         deployed = true;
         steps_.Deployed();
@@ -261,23 +267,63 @@ class Pass {
     }
   }
 
+  // The layer of the judged checkpoint in place of the source's, and how it differs from that.
+  void LoadJudged(std::vector<LoadedLayer>& loaded) {
+    Stream* const probed = FindStream(streams_, Use::kProbe);
+    const auto next = [&] {
+      loaded.clear();  // before the next is there
+      loaded = NextUnit();
+      steps_.Loaded();
+    };
+    result_.layers.emplace_back();
+    std::optional<StageErrors>& probed_errors = result_.judged_layers.emplace_back();
+    if (probed == nullptr) return next();
+    const Batch batch = BatchOf(*probed);
+    LayerProbe probe = BeginProbe(loaded.front(), *probed, batch);
+    next();
+    for (const LayerView& view : stages_) {
+      Become(loaded.front(), view);
+      probe.StepTo(loaded.front().runnable(), models_.back().rope);
+      steps_.Passed(LayerWork::kProbing, batch);
+    }
+    probed_errors = probe.Stages();
+    EndProbe(probe, *probed, batch);
+  }
+
+  // Of a probe, on this rank: one or none.
+  static Batch BatchOf(const Stream& probed) {
+    return probed.batches.empty() ? Batch{} : probed.batches.front();
+  }
+
+  // `batch` outlives the probe.
+  LayerProbe BeginProbe(const LoadedLayer& layer, Stream& probed, const Batch& batch) {
+    LayerProbe probe(layer.runnable(), models_.front().rope, batch.sequences,
+                     probed.hidden.Take(batch), workspace_);
+    steps_.Passed(LayerWork::kProbing, batch);
+    return probe;
+  }
+
+  // The next layer's probe begins with what the original makes of the rows.
+  static void EndProbe(const LayerProbe& probe, Stream& probed, const Batch& batch) {
+    const MatrixView<float> rows = probed.hidden.Room(batch);
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      std::copy_n(probe.original_output().Row(row), rows.columns, rows.Row(row));
+    }
+    probed.hidden.Put(batch);
+    probed.hidden.Advance();
+  }
+
   void QuantizeAndProbe(LoadedLayer& layer, LayerStatistics statistics) {
     Stream* const probed = FindStream(streams_, Use::kProbe);
     if (probed == nullptr) return Quantize(layer, std::move(statistics), {});
-    const Batch batch = probed->batches.empty() ? Batch{} : probed->batches.front();
-    const MatrixView<float> rows = probed->hidden.Take(batch);
-    LayerProbe probe(layer.runnable(), rope_, batch.sequences, rows, workspace_);
-    steps_.Passed(LayerWork::kProbing, batch);
+    const Batch batch = BatchOf(*probed);
+    LayerProbe probe = BeginProbe(layer, *probed, batch);
     Quantize(layer, std::move(statistics), [&](std::optional<LinearGroup> part) {
       probe.Step(part);
       steps_.Passed(LayerWork::kProbing, batch);
     });
     result_.layers.back().errors = probe.Errors();
-    for (int64_t row = 0; row < rows.rows; ++row) {
-      std::copy_n(probe.original_output().Row(row), rows.columns, rows.Row(row));
-    }
-    probed->hidden.Put(batch);
-    probed->hidden.Advance();
+    EndProbe(probe, *probed, batch);
   }
 
   void Quantize(LoadedLayer& layer, LayerStatistics statistics, const StepSink& step) {
@@ -339,7 +385,8 @@ class Pass {
     if (routes) {
       routed = stream.Routed(batch, stream.inputs->Room(batch), config_.experts.per_token);
     }
-    ForwardLayer(layer.runnable(), rope_, batch.sequences, rows, workspace_, observer, &routed);
+    ForwardLayer(layer.runnable(), ModelOf(models_, stream).rope, batch.sequences, rows, workspace_,
+                 observer, &routed);
     if (!AreFinite(rows)) {
       if (observer == nullptr) FailStates(layer.spec(), stream.name);
       calibration_finite_ = false;  // what was observed tells more
@@ -351,92 +398,36 @@ class Pass {
 
   // The experts of a layer whose inputs and routes the streams hold.
   void RunExpertsOf(int64_t layer) {
-    const LayerSpec& spec = layers_[static_cast<std::size_t>(layer)];
+    const LayerSpec& spec = SpecOf(layer);
     const SecondsOf before = SecondsSoFar();
     ExpertStagesCalls calls;
-    calls.load = [this] { return units_->Next(result_.layer_times.back().loading_seconds); };
+    calls.load = [this] { return NextUnit(); };
     calls.keep_going = [this] { ThrowIfStopRequested(HowToContinue()); };
     calls.done = [this](double share) { steps_.PassedExperts(share); };
     ExpertStagesResult experts = RunExperts(request_, spec, streams_, calls);
     for (Stream& stream : streams_) stream.hidden.Advance();
     AddSeconds(experts, result_);
     result_.layer_times.back().experts = SecondsSoFar() - before;
-    if (!quantizing()) return;
+    if (!Compares(request_)) return;
     LayerFacts& facts = result_.layers.back();
     std::ranges::move(experts.linears, std::back_inserter(facts.linears));
     facts.experts = std::move(experts.facts);
-  }
-
-  // The tensors after the last layer: copied to the output, and the losses computed.
-  void FinishModel() {
-    std::erase_if(streams_, [](const Stream& stream) { return !stream.evaluates(); });
-    workspace_ = {};
-    const ModelSpec model = request_.family->model(config_);
-    const StoredNorm norm = ReadNorm(*request_.checkpoint, model.final_norm);
-    if (request_.output != nullptr) {
-      request_.output->WriteUnchanged(norm.weight.name, 0, norm.weight.bytes.span());
-      if (norm.bias) request_.output->WriteUnchanged(norm.bias->name, 0, norm.bias->bytes.span());
-    }
-    const bool copies_head = request_.output != nullptr && model.lm_head != model.embedding;
-    if (!streams_.empty()) {
-      EvaluateStreams(MakeNorm(model.final_norm, norm), copies_head);
-    } else if (copies_head) {
-      CopyChecked(model.lm_head);
-    }
-    if (request_.output == nullptr) return;
-    for (const OtherTensor& other : config_.others) request_.output->Copy(other.name, {});
-  }
-
-  // Losses of every evaluated token, and what quantization did to them.
-  void EvaluateStreams(const Norm& final_norm, bool copies_head) {
-    const PhaseTimer timer(result_.evaluation_seconds);
-    LossRequest losses;
-    losses.checkpoint = request_.checkpoint;
-    losses.family = request_.family;
-    losses.config = &config_;
-    losses.compute = request_.compute;
-    losses.final_norm = &final_norm;
-    losses.copy_to = copies_head ? request_.output : nullptr;
-    losses.head_slice_rows = request_.plan.head_slice_rows;
-    losses.tokens = request_.evaluation;
-    losses.parts = streams_.front().parts;
-    losses.how_to_continue = HowToContinue();
-    losses.hidden = HiddenOf(streams_, Use::kEvaluation);
-    losses.partial_sequences = attributed_windows_;
-    losses.partial_ranks = attributed_ranks_;
-    losses.partial_hidden = HiddenOf(streams_, Use::kAttribution);
-    losses.partial_of_last = StagesAmongEvaluated(request_);
-    Losses found = ComputeLosses(losses, tied_head_ ? &*tied_head_ : nullptr, progress_);
-    result_.stored_window_nll = std::move(found.window_nll);
-    result_.evaluation_flops += found.flops;
-    auto summary = found.variants.begin();
-    for (const Stream& stream : streams_) {
-      if (stream.network->summary != nullptr) {
-        result_.*stream.network->summary = std::move(*summary++);
-      }
-    }
-    if (losses.partial_hidden.empty()) return;
-    result_.part_costs = AttributeCost(
-        {kStages.begin(), kStages.begin() + std::ssize(found.partial)}, found.partial);
-    result_.attributed_windows = std::ssize(attributed_windows_);
   }
 
   const PassRequest& request_;
   const DecoderConfig& config_;
   ProgressSink& progress_;
   LayerProgress steps_;
-  const std::vector<LayerSpec> layers_;
-  RopeTables rope_;
+  std::vector<PassModel> models_;  // the source, and the judged one where there is one
   BatchWorkspace workspace_;
   std::chrono::steady_clock::time_point last_save_ = std::chrono::steady_clock::now();
   std::list<Stream> streams_;
   std::optional<UnitReader> units_;
   bool calibration_finite_ = true;
-  std::vector<int64_t> attributed_windows_;  // of the evaluation
-  std::vector<int> attributed_ranks_;        // that have them
-  TokenStream attributed_tokens_;            // these windows
-  std::optional<PackedWeights> tied_head_;   // from the embedding to the losses
-  Traffic read_, written_;                   // until TakeTransfers was last called
+  std::vector<LayerView> stages_;  // of the probe of a judged layer
+  AttributedWindows attributed_;
+  TokenStream attributed_tokens_;  // these windows
+  Traffic read_, written_;         // until TakeTransfers was last called
   PassResult result_;
 };
 
@@ -444,6 +435,7 @@ class Pass {
 
 PassResult RunStreamingPass(const PassRequest& request, ProgressSink& progress) {
   NARROW_CHECK(!request.quantization || request.calibration != nullptr);
+  NARROW_CHECK(!request.judged || (!request.quantization && request.evaluation != nullptr));
   return Pass(request, progress).Run();
 }
 

@@ -1,4 +1,5 @@
-// A pass over the weights, as a rule the only one: every decoder layer is read once, and
+// A pass over the weights, as a rule the only one: every decoder layer is read once, or, of two
+// checkpoints, one after the other, and
 // calibration, the evaluation of the original, quantization, writing, and the evaluation of the
 // quantized model happen while it is in memory. What travels from layer to layer are the hidden
 // states of the texts.
@@ -39,18 +40,31 @@ struct PassPlan {
   TiedHead tied_head = TiedHead::kKept;  // no matter where the head is a matrix of its own
 };
 
+// A checkpoint whose layers go through a pass.
+struct PassSource {
+  const CheckpointReader* checkpoint = nullptr;
+  const ModelFamily* family = nullptr;
+  DecoderConfig config;
+};
+
 struct PassRequest {
   const CheckpointReader* checkpoint = nullptr;
   const ModelFamily* family = nullptr;
   DecoderConfig config;
   ComputeType compute = ComputeType::kBfloat16;
+  // Another checkpoint of the same shapes, served as it is, whose layers follow the source's one by
+  // one: evaluated beside the original in the place of a quantization. What of the source is
+  // quantized becomes numbers of config.dtype first, as where it is quantized anew.
+  std::optional<PassSource> judged;
+
+  PassSource source() const { return {checkpoint, family, config}; }
 
   const TokenStream* calibration = nullptr;  // null: no calibration, hence no quantization
   const TokenStream* evaluation = nullptr;   // null: no evaluation
   // Windows of the evaluation, spread over it, on which quantization is evaluated part by part; 0:
   // none.
   int64_t attribution_windows = 0;
-  // Of a network with an FP8 cache: one that is made, or the source.
+  // Of a network with an FP8 cache: one that is made, or the checkpoint that is evaluated.
   AttentionFigures attention = AttentionFigures::kDequantized;
   // Scales of the KV cache are chosen, and evaluated beside a cache that is not quantized: on a
   // model whose weights stay.
@@ -79,13 +93,16 @@ struct PassRequest {
 
 struct PassResult {
   std::vector<LayerFacts> layers;
-  // Mean loss of each evaluation window, in nats per token, of the checkpoint as it lies on disk;
-  // of one with an FP8 cache, in the arithmetic of attention that was asked for, or FP8 of both.
+  // Mean loss of each evaluation window, in nats per token, of the source; where nothing is
+  // compared with it, as it is served: with an FP8 cache in the arithmetic of attention that was
+  // asked for, or FP8 of both.
   std::vector<double> stored_window_nll;
-  // The quantized model beside it: with every matrix at its own scale, and as vLLM runs it. Absent
-  // where not computed; `pseudo` is absent when it is `deployed`, because scales were shared.
+  // The quantized or judged model beside it: with every matrix at its own scale, and as vLLM runs
+  // it. Absent where not computed; `pseudo` is absent when it is `deployed`, because scales were
+  // shared.
   std::optional<DivergenceSummary> pseudo;
   std::optional<DivergenceSummary> deployed;
+  std::vector<std::optional<StageErrors>> judged_layers;  // of a judged model, where probed
   // With the cache dequantized, where `deployed` has attention in FP8 and both were asked for. Of a
   // source with an FP8 cache, beside the network of stored_window_nll, not an original.
   std::optional<DivergenceSummary> deployed_bf16_attention;

@@ -64,7 +64,6 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
   const Json reference = ReadReference("deployed.json");
   const ModelSource source =
       OpenModel(NARROW_SOURCE_DIR "/tests/golden/deployed", WeightState::kQuantizedToo);
-  const QuantizationScheme& scheme = FindQuantizationScheme("fp8");
   int64_t changed = 0;
   for (int64_t i = 0; i < source.config.layers; ++i) {
     LoadedLayer layer(OpenLayer(*source.checkpoint, SourceSchemes(*source.checkpoint),
@@ -74,7 +73,7 @@ TYPED_TEST(DeployedLayer, IsWhatTheLoaderOfVllmMakes) {
     for (const LinearGroup group : kLinearGroups) {
       stored[static_cast<std::size_t>(group)] = CodesOf(layer.runnable().Linear(group).weights());
     }
-    Become(layer, {.weights = LayerView::Weights::kDeployed}, scheme);
+    Become(layer, {.weights = LayerView::Weights::kDeployed});
     for (const LinearGroup group : kLinearGroups) {
       const std::string name = FusedName(layer.spec(), group);
       const Json& expected = reference["linears"].at(name);

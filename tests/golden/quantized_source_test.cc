@@ -1,14 +1,17 @@
 // Checkpoints of other tools as sources, run as they are served: losses of a float32 forward with
-// weights, inputs and cache as each format has them (golden/schemes/tools/losses.py).
+// weights, inputs and cache as each format has them (golden/schemes/tools/losses.py), or as vLLM
+// holds them (tools/goldens/make_comparisons.py).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "io/scratch_directory.h"
 #include "model/model_source.h"
+#include "model/reference.h"
 #include "stream/streaming_pass.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
@@ -69,7 +72,13 @@ class QuantizedSource : public testing::TestWithParam<const char*> {
     reference_ = ReadJsonFile((copy_.path() / "reference.json").string()).at("window_losses");
   }
 
+  // FP8 with a scale per tensor is served otherwise than it is stored, where the linears of a fused
+  // group have scales of their own: there the losses are those of comparisons.json.
   std::vector<double> Expected(const char* part) const {
+    const Json served = ReadReference("comparisons.json");
+    if (std::string_view(GetParam()).starts_with("ct-fp8-static")) {
+      return served.at(GetParam()).at("window_nll").get<std::vector<double>>();
+    }
     return reference_.at(part).at("windows").get<std::vector<double>>();
   }
 
@@ -108,6 +117,33 @@ INSTANTIATE_TEST_SUITE_P(Folders, QuantizedSource, testing::ValuesIn(kFolders),
                          [](const testing::TestParamInfo<const char*>& folder) {
                            return FolderAsName(folder.param);
                          });
+
+// vLLM fuses linears and takes the largest of their global divisors, with a warning (0.32,
+// compressed_tensors_w4a4_nvfp4.py): a checkpoint is evaluated as if it said so of all.
+TEST(FusedGlobalScales, AreTheLargestDivisor) {
+  const fs::path base = SharedPath("golden/schemes");
+  if (base.empty()) GTEST_SKIP() << "reference checkpoints are absent";
+  const Json windows = ReadJsonFile((base / "calibration.json").string()).at("windows");
+  const auto losses = [&](float key_divisor, float other_divisor) {
+    ScratchDirectory scratch, changed;
+    CopyCheckpoint(base / "ct-nvfp4a16", scratch.path());
+    auto tensors = ReadTensors(scratch.path());
+    for (auto& [name, tensor] : tensors) {
+      if (!name.ends_with("weight_global_scale") || name.find("self_attn") == name.npos) continue;
+      if (name.find("o_proj") != name.npos) continue;
+      const float factor = name.find("k_proj") != name.npos ? key_divisor : other_divisor;
+      const float divisor = factor * tensor.Floats().front();
+      std::memcpy(tensor.bytes.data(), &divisor, sizeof divisor);
+    }
+    fs::copy_file(scratch.path() / "config.json", changed.path() / "config.json");
+    WriteTensors(changed.path(), tensors);
+    return Losses(changed.path(), windows, ComputeType::kFloat32);
+  };
+  const std::vector<double> shared = losses(2.0f, 2.0f);
+  EXPECT_EQ(losses(2.0f, 1.0f), shared);
+  EXPECT_EQ(losses(1.0f, 2.0f), shared);
+  EXPECT_NE(losses(1.0f, 1.0f), shared);
+}
 
 }  // namespace
 }  // namespace narrow

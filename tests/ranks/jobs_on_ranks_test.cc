@@ -10,6 +10,7 @@
 #include "base/socket_ranks.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
+#include "jobs/compare.h"
 #include "jobs/quantize.h"
 #include "jobs/scheme_choice.h"
 #include "report/measured_members.h"
@@ -222,6 +223,31 @@ TEST_F(JobsOnRanks, EvaluationFindsTheSameLosses) {
         if (alone.empty()) alone = losses;
         EXPECT_EQ(losses, alone) << model << " on rank " << rank << " of " << ranks;
       }
+    }
+  }
+}
+
+TEST_F(JobsOnRanks, ComparisonFindsTheSameFigures) {
+  const QuantizeRequest quantized = Request();
+  ASSERT_TRUE(Quantize(quantized, "quantized", 1)) << Errors();
+  std::string alone;
+  for (const int ranks : {1, 2, 3, 4}) {
+    const auto work = [&] {
+      SetThreadCount(1);
+      CompareRequest request;
+      request.reference_directory = Path("model");
+      request.model_directory = Path("quantized");
+      request.evaluation = *quantized.evaluation;
+      SilentProgress progress;
+      const std::string said = RenderComparisonJson(RunCompare(request, progress));
+      WriteFile(Path(fmt::format("figures-{}", JobRanks().rank())),
+                WithoutMeasured(ParseJson(said, "the figures")).dump());
+    };
+    ASSERT_TRUE(RunOnRanks(ranks, work, errors_)) << Errors();
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::string figures = ReadFile(Path(fmt::format("figures-{}", rank)));
+      if (alone.empty()) alone = figures;
+      EXPECT_EQ(figures, alone) << "on rank " << rank << " of " << ranks;
     }
   }
 }
