@@ -162,20 +162,6 @@ TEST_P(SchemeJob, CompensatedIsServedAsPredicted) {
   EXPECT_LT(error, 0.9 * nearest);
 }
 
-TEST(SchemeJobOfExperts, IsRefusedBeforeWork) {
-  const fs::path model = SharedPath("golden/families/tiny-qwen3-moe");
-  if (model.empty()) GTEST_SKIP() << "reference checkpoints are absent";
-  const ScratchDirectory scratch;
-  for (const char* command : {"quantize", "plan"}) {
-    const CommandResult result = RunNarrow(
-        {command, "--model_dir", model.string(), "--output_dir", (scratch.path() / "out").string(),
-         "--quant_scheme", "W4A16", "--dataset", "builtin", "--eval_data", "builtin"});
-    EXPECT_EQ(result.status, 5) << command << result.error;
-    EXPECT_THAT(result.LastErrorLine(), testing::HasSubstr("models with experts"));
-  }
-  EXPECT_TRUE(fs::is_empty(scratch.path()));
-}
-
 INSTANTIATE_TEST_SUITE_P(Folders, SchemeJob, testing::ValuesIn(kGoldens),
                          [](const testing::TestParamInfo<Golden>& golden) {
                            return FolderAsName(golden.param.folder);
