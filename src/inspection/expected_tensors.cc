@@ -100,8 +100,8 @@ ExpectedModel Expected(const ModelFamily& family, const Json& json,
   expected.head = expected.outside.lm_head_module + ".weight";
   std::vector<ExpectedTensor>& required = expected.required;
   required.push_back({expected.outside.embedding, {config.vocabulary, config.hidden}});
-  for (const NamedVector& norm : FinalNormTensors(expected.outside)) {
-    required.push_back({norm.name, {norm.size}});
+  for (const NamedShape& norm : FinalNormTensors(expected.outside)) {
+    required.push_back({norm.name, norm.shape});
   }
   if (!expected.tied) required.push_back({expected.head, {config.vocabulary, config.hidden}});
   for (int64_t i = 0; i < config.layers; ++i) {

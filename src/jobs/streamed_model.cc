@@ -86,7 +86,7 @@ Steps TensorsOfSteps(const HubModel& model, const CheckpointFiles& files) {
     }
   }
   tensors.push_back({outside.lm_head});
-  for (const NamedVector& norm : FinalNormTensors(outside)) tensors.back().push_back(norm.name);
+  for (const NamedShape& norm : FinalNormTensors(outside)) tensors.back().push_back(norm.name);
   if (described.multimodal && files.index) {
     for (const auto& [name, file] : *files.index) {
       if (!name.starts_with(config.names.body)) tensors.back().push_back(name);

@@ -1,5 +1,5 @@
-// What the configs of Gemma, StarCoder2, Nemotron and Cohere mean where members are absent
-// (transformers' defaults), and what is refused.
+// What the configs of Gemma, StarCoder2, StableLM, Nemotron and Cohere mean where members are
+// absent (transformers' defaults), and what is refused.
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -94,11 +94,31 @@ TEST(OtherConfigs, DefaultsAndRefusals) {
   EXPECT_EQ(LayerOf(Minimal("NemotronForCausalLM"), 0).attention.rotary->width, 8);
   const Json cohere = Minimal("CohereForCausalLM");
   EXPECT_EQ(Parse(cohere).logit_scale, 0.0625f);
-  ExpectRefused(cohere, "use_qk_norm", true, "use_qk_norm");
+  EXPECT_FALSE(LayerOf(cohere, 0).Norm(NormPlace::kQuery));
+  Json normed = cohere;
+  normed["use_qk_norm"] = true;
+  EXPECT_EQ(ShapeOf(*LayerOf(normed, 0).Norm(NormPlace::kQuery)), (Shape{4, 16}));
+  EXPECT_EQ(ShapeOf(*LayerOf(normed, 0).Norm(NormPlace::kKey)), (Shape{2, 16}));
   const Json second = Minimal("Cohere2ForCausalLM");
   EXPECT_TRUE(LayerOf(second, 2).attention.rotary.has_value());
   EXPECT_FALSE(LayerOf(second, 3).attention.rotary.has_value());
   EXPECT_EQ(LayerOf(second, 3).attention.scores.window, 0);
+}
+
+TEST(OtherConfigs, StableLm) {
+  const Json config = Minimal("StableLmForCausalLM");
+  EXPECT_EQ(LayerOf(config, 0).attention.rotary->width, 4);
+  EXPECT_EQ(Parse(config).query_key_value_bias, Bias::kNone);
+  EXPECT_EQ(Parse(config).norm_epsilon, 1e-5f);
+  EXPECT_FALSE(LayerOf(config, 0).Norm(NormPlace::kBeforeMlp)->bias.empty());
+  Json biased = config;
+  biased["use_qkv_bias"] = true;
+  for (const LinearSpec& linear : LayerOf(biased, 0).linears) {
+    const bool read = linear.group == LinearGroup::kQueryKeyValue;
+    EXPECT_EQ(linear.bias, read ? Bias::kPresent : Bias::kNone) << linear.module;
+  }
+  ExpectRefused(config, "qk_layernorm", true, "qk_layernorm");
+  ExpectRefused(config, "use_parallel_residual", true, "use_parallel_residual");
 }
 
 TEST(LanguagePart, IsThatOfItsConfigOrTheConfig) {

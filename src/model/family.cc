@@ -26,7 +26,7 @@ std::span<const ModelFamily> Families() {
       Qwen3MoeFamily(),    MixtralFamily(),    MiniMaxM2Family(),  OlmoeFamily(),
       Glm4MoeFamily(),     GptOssFamily(),     GraniteMoeFamily(), Llama4Family(),
       Qwen35Family(),      Qwen35MoeFamily(),  Qwen3NextFamily(),  DeepseekV3Family(),
-      DeepseekV32Family(), GlmMoeDsaFamily(),
+      DeepseekV32Family(), GlmMoeDsaFamily(),  StableLmFamily(),
   };
   return families;
 }
@@ -332,7 +332,7 @@ std::vector<std::string> CheckWeights(const ModelFamily& family, const DecoderCo
   WeightCheck check(checkpoint, weights, model.lm_head_module + ".weight");
   check.Others(config.others);
   check.Tensor(model.embedding, {config.vocabulary, config.hidden});
-  for (const NamedVector& norm : FinalNormTensors(model)) check.Tensor(norm.name, {norm.size});
+  for (const NamedShape& norm : FinalNormTensors(model)) check.Tensor(norm.name, norm.shape);
   check.Tensor(model.lm_head, {config.vocabulary, config.hidden});
   for (int64_t i = 0; i < config.layers; ++i) {
     const LayerSpec layer = family.layer(config, i);

@@ -7,12 +7,16 @@
 namespace narrow {
 namespace {
 
-void AddTensors(const NormSpec& norm, std::vector<NamedVector>& tensors) {
-  if (!norm.weight.empty()) tensors.push_back({norm.weight, norm.size});
-  if (!norm.bias.empty()) tensors.push_back({norm.bias, norm.size});
+void AddTensors(const NormSpec& norm, std::vector<NamedShape>& tensors) {
+  if (!norm.weight.empty()) tensors.push_back({norm.weight, ShapeOf(norm)});
+  if (!norm.bias.empty()) tensors.push_back({norm.bias, ShapeOf(norm)});
 }
 
 }  // namespace
+
+Shape ShapeOf(const NormSpec& norm) {
+  return norm.rows == 0 ? Shape{norm.size} : Shape{norm.rows, norm.size / norm.rows};
+}
 
 const std::string& LayerSpec::Parameter(ParameterRole role) const {
   const auto found = std::ranges::find(parameters, role, &ParameterSpec::role);
@@ -20,8 +24,8 @@ const std::string& LayerSpec::Parameter(ParameterRole role) const {
   return found->name;
 }
 
-std::vector<NamedVector> NormTensors(const LayerSpec& layer, std::span<const NormPlace> places) {
-  std::vector<NamedVector> tensors;
+std::vector<NamedShape> NormTensors(const LayerSpec& layer, std::span<const NormPlace> places) {
+  std::vector<NamedShape> tensors;
   for (const NormPlace place : places) {
     if (layer.Norm(place)) AddTensors(*layer.Norm(place), tensors);
   }
@@ -31,9 +35,7 @@ std::vector<NamedVector> NormTensors(const LayerSpec& layer, std::span<const Nor
 std::vector<NamedShape> SmallTensors(const LayerSpec& layer) {
   std::vector<NamedShape> tensors;
   const auto add_norms = [&](std::span<const NormPlace> places) {
-    for (const NamedVector& norm : NormTensors(layer, places)) {
-      tensors.push_back({norm.name, {norm.size}});
-    }
+    for (NamedShape& norm : NormTensors(layer, places)) tensors.push_back(std::move(norm));
   };
   add_norms(kAttentionNorms);
   for (const PlainTensor& tensor : PlainTensors(layer)) {
@@ -86,8 +88,8 @@ LayerSpec ExpertLayer(const LayerSpec& layer, int64_t expert) {
   return spec;
 }
 
-std::vector<NamedVector> FinalNormTensors(const ModelSpec& model) {
-  std::vector<NamedVector> tensors;
+std::vector<NamedShape> FinalNormTensors(const ModelSpec& model) {
+  std::vector<NamedShape> tensors;
   AddTensors(model.final_norm, tensors);
   return tensors;
 }

@@ -21,9 +21,9 @@
 
 namespace narrow {
 
-struct NamedVector {
+struct NamedShape {
   std::string name;
-  int64_t size = 0;
+  Shape shape;
 };
 
 struct NormSpec {
@@ -36,7 +36,11 @@ struct NormSpec {
   float offset = 0.0f;    // added to the weight: Gemma stores it less 1
   std::string bias = {};  // its tensor; "" where there is none
   int64_t segment = 0;    // channels normed together; 0: all
+  int64_t rows = 0;       // its tensors are matrices of so many rows; 0: vectors
 };
+
+// Of its tensors.
+Shape ShapeOf(const NormSpec& norm);
 
 // Where a layer norms, in the order in which a checkpoint is written.
 // kQueryLatent, kKeyValueLatent: of latent attention's latents; kAttended: of the heads that a
@@ -210,13 +214,9 @@ struct LayerSpec {
 };
 
 // The tensors of the norms in some places: weights, each with its bias.
-std::vector<NamedVector> NormTensors(const LayerSpec& layer, std::span<const NormPlace> places);
+std::vector<NamedShape> NormTensors(const LayerSpec& layer, std::span<const NormPlace> places);
 
 // All tensors of a layer but those of its linears.
-struct NamedShape {
-  std::string name;
-  Shape shape;
-};
 std::vector<NamedShape> SmallTensors(const LayerSpec& layer);
 
 // What its blocks name of plain tensors.
@@ -244,7 +244,7 @@ struct ModelSpec {
 };
 
 // The tensors of the final norm.
-std::vector<NamedVector> FinalNormTensors(const ModelSpec& model);
+std::vector<NamedShape> FinalNormTensors(const ModelSpec& model);
 
 // Channels of a token that calibration sees of Q, K and V: of latent attention the latent and the
 // part of K that turns, as K; 0 where there is nothing.

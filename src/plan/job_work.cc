@@ -128,8 +128,8 @@ JobWork CountWork(const ModelSource& model, const std::set<std::string>& exclude
   const int64_t table = model.config.vocabulary * model.config.hidden;
   work.embedding_bytes = BytesOf(model, whole.embedding, table);
   work.head_bytes = BytesOf(model, whole.lm_head, table);
-  for (const NamedVector& norm : FinalNormTensors(whole)) {
-    work.other_bytes += BytesOf(model, norm.name, norm.size);
+  for (const NamedShape& norm : FinalNormTensors(whole)) {
+    work.other_bytes += BytesOf(model, norm.name, *CheckedProduct(norm.shape));
   }
   for (const OtherTensor& other : model.config.others) work.other_bytes += other.bytes;
   for (int64_t i = 0; i < model.config.layers; ++i) {

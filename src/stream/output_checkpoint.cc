@@ -94,7 +94,7 @@ std::vector<TensorSpec> LayerTensors(const CheckpointReader& source, const Layer
                                      const ExportFormat& format) {
   std::vector<TensorSpec> tensors;
   const auto add_norms = [&](std::span<const NormPlace> places) {
-    for (const NamedVector& norm : NormTensors(layer, places)) {
+    for (const NamedShape& norm : NormTensors(layer, places)) {
       tensors.push_back(SameTensor(source, norm.name));
     }
   };
@@ -156,7 +156,7 @@ std::vector<TensorSpec> PlanTensors(const CheckpointReader& source, const ModelF
       tensors.push_back(std::move(tensor));
     }
   }
-  for (const NamedVector& norm : FinalNormTensors(model)) {
+  for (const NamedShape& norm : FinalNormTensors(model)) {
     tensors.push_back(SameTensor(source, norm.name));
   }
   if (model.lm_head != model.embedding) tensors.push_back(SameTensor(source, model.lm_head));

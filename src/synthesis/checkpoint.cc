@@ -62,8 +62,8 @@ class TensorList {
     const Shape shape = {config.vocabulary, config.hidden};
     tensors_.push_back({Spec(model.embedding, shape), TensorKind::kEmbedding});
     // No outliers: nothing that reads the final norm is quantized.
-    for (const NamedVector& norm : FinalNormTensors(model)) {
-      tensors_.push_back({Spec(norm.name, {norm.size}), KindOf(norm, model.final_norm)});
+    for (const NamedShape& norm : FinalNormTensors(model)) {
+      tensors_.push_back({Spec(norm.name, norm.shape), KindOf(norm.name, model.final_norm)});
     }
     if (model.lm_head != model.embedding) {
       tensors_.push_back({Spec(model.lm_head, shape), TensorKind::kMatrix});
@@ -90,17 +90,17 @@ class TensorList {
     return {name, Dtype::kBF16, std::move(shape)};
   }
 
-  static TensorKind KindOf(const NamedVector& tensor, const NormSpec& norm) {
-    if (tensor.name == norm.bias) return TensorKind::kBias;
+  static TensorKind KindOf(const std::string& tensor, const NormSpec& norm) {
+    if (tensor == norm.bias) return TensorKind::kBias;
     return norm.offset == 0.0f ? TensorKind::kNorm : TensorKind::kNormLessOne;
   }
 
   void Norm(const NormSpec& norm) {
-    TensorToFill tensor{Spec(norm.weight, {norm.size}), KindOf({norm.weight, norm.size}, norm)};
+    TensorToFill tensor{Spec(norm.weight, ShapeOf(norm)), KindOf(norm.weight, norm)};
     tensor.output_place = norm.weight;
     tensors_.push_back(std::move(tensor));
     if (!norm.bias.empty()) {
-      tensors_.push_back({Spec(norm.bias, {norm.size}), TensorKind::kBias});
+      tensors_.push_back({Spec(norm.bias, ShapeOf(norm)), TensorKind::kBias});
     }
   }
 

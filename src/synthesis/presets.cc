@@ -84,6 +84,12 @@ constexpr std::array kWritten = {
       "num_key_value_heads": 4, "vocab_size": 49152, "sliding_window": 4096, "use_bias": true,
       "tie_word_embeddings": false, "max_position_embeddings": 16384, "norm_epsilon": 1e-05,
       "rope_theta": 100000.0})"},
+    Written{{"stablelm-2-1.6b", "StableLM 2 1.6B, 24 layers, 3.3 GB"}, R"({
+      "architectures": ["StableLmForCausalLM"], "model_type": "stablelm", "hidden_size": 2048,
+      "intermediate_size": 5632, "num_hidden_layers": 24, "num_attention_heads": 32,
+      "num_key_value_heads": 32, "vocab_size": 100352, "use_qkv_bias": true,
+      "partial_rotary_factor": 0.25, "max_position_embeddings": 4096, "layer_norm_eps": 1e-05,
+      "rope_theta": 10000.0})"},
     Written{{"minitron-8b", "Minitron 8B, a Nemotron, 32 layers, 15 GB"}, R"({
       "architectures": ["NemotronForCausalLM"], "model_type": "nemotron", "hidden_size": 4096,
       "intermediate_size": 16384, "num_hidden_layers": 32, "num_attention_heads": 48,

@@ -25,13 +25,13 @@ constexpr double kLogitScale = 0.0625;
 constexpr int64_t kPeriod = 4;
 constexpr int64_t kWindow = 4096;
 
+DecoderConfig Shapes(const Json& config, std::string_view what) {
+  DecoderConfig result = ReadShapes(config, what, k1);
+  result.head_norms = OptionalBool(config, "use_qk_norm", what).value_or(false);
+  return result;
+}
+
 DecoderConfig Common(const Json& config, std::string_view what, const DecoderDefaults& defaults) {
-  if (OptionalBool(config, "use_qk_norm", what).value_or(false)) {
-    Fail(ErrorCode::kUnsupported,
-         "{}: \"use_qk_norm\" is true: norms of q and k with a weight for each head are not "
-         "supported; expected false",
-         what);
-  }
   DecoderConfig result = ReadDecoder(config, what, defaults);
   result.rotary_pairs = RotaryPairs::kInterleaved;
   result.logit_scale =
@@ -40,7 +40,9 @@ DecoderConfig Common(const Json& config, std::string_view what, const DecoderDef
 }
 
 DecoderConfig ParseConfig(const Json& config, std::string_view what) {
-  return Common(config, what, k1);
+  DecoderConfig result = Common(config, what, k1);
+  result.head_norms = Shapes(config, what).head_norms;
+  return result;
 }
 
 DecoderConfig ParseConfig2(const Json& config, std::string_view what) {
@@ -54,6 +56,17 @@ LayerSpec Layer(const DecoderConfig& config, int64_t layer) {
   LayerSpec spec = DecoderLayout(config, layer);
   spec.Norm(NormPlace::kBeforeMlp).reset();
   spec.mlp_input = LayerSpec::MlpInput::kAttention;
+  if (!config.head_norms) return spec;
+  // Each head of q and of k has a weight of its own.
+  NormHeads(config, "q_norm", "k_norm", spec);
+  const AttentionHeads& heads = config.heads;
+  for (const auto& [place, count] : {std::pair(NormPlace::kQuery, heads.query_heads),
+                                     {NormPlace::kKey, heads.key_value_heads}}) {
+    NormSpec& norm = *spec.Norm(place);
+    norm.rows = count;
+    norm.segment = heads.head_size;
+    norm.size = count * heads.head_size;
+  }
   return spec;
 }
 
@@ -63,7 +76,7 @@ ModelFamily CohereFamily() {
   return {.architecture = k1.architecture,
           .model_type = "cohere",
           .description = "Command R",
-          .parse_shapes = &ShapesOf<k1>,
+          .parse_shapes = &Shapes,
           .parse_config = &ParseConfig,
           .layer = &Layer};
 }

@@ -42,6 +42,7 @@ ModelFamily Qwen3Family();
 ModelFamily Qwen3MoeFamily();
 ModelFamily SeedOssFamily();
 ModelFamily SmolLm3Family();
+ModelFamily StableLmFamily();
 ModelFamily Starcoder2Family();
 
 }  // namespace narrow
