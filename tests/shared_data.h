@@ -16,12 +16,18 @@ inline std::string SharedPath(const std::string& name) {
   return std::filesystem::exists(path) ? path.string() : "";
 }
 
-// The imported SmolLM2 checkpoint, or an empty string.
-inline std::string SmolLm2Path() {
-  const char* directory = std::getenv("NARROW_SMOLLM2_DIR");
+// An imported checkpoint: in the directory that `variable` names, or where the demo puts it. An
+// empty string when it is not there.
+inline std::string RealModelPath(const char* variable, const std::string& name) {
+  const char* directory = std::getenv(variable);
   const std::filesystem::path path =
-      directory != nullptr ? directory : NARROW_BINARY_DIR "/models/SmolLM2-135M-Instruct";
+      directory != nullptr ? std::filesystem::path(directory)
+                           : NARROW_BINARY_DIR "/models" / std::filesystem::path(name);
   return std::filesystem::exists(path / "config.json") ? path.string() : "";
 }
+inline std::string SmolLm2Path() {
+  return RealModelPath("NARROW_SMOLLM2_DIR", "SmolLM2-135M-Instruct");
+}
+inline std::string Gemma3Path() { return RealModelPath("NARROW_GEMMA3_DIR", "gemma-3-270m"); }
 
 }  // namespace narrow

@@ -30,11 +30,11 @@ if [ -z "${NARROW_HUB_PACKAGES:-}" ] && [ -x "$build/narrow" ]; then
   fi
 fi
 
-if [ -z "${NARROW_GEMMA3_GGUF:-}" ]; then
-  if NARROW_GEMMA3_GGUF=$("$tools/fetch_demo_model.sh" gemma3); then
-    export NARROW_GEMMA3_GGUF
+if [ -z "${NARROW_GEMMA3_DIR:-}" ] && [ -x "$build/narrow" ]; then
+  if demo=$("$tools/prepare_demo_model.sh" "$build" gemma3); then
+    { read -r NARROW_GEMMA3_GGUF; read -r NARROW_GEMMA3_DIR; } <<<"$demo"
+    export NARROW_GEMMA3_GGUF NARROW_GEMMA3_DIR
   else
-    unset NARROW_GEMMA3_GGUF
     echo "run_tests.sh: Gemma 3 270M could not be fetched; tests that need it will skip" >&2
   fi
 fi

@@ -143,13 +143,10 @@ void CountEvaluation(const EvaluationOptions& options, int64_t attribution_windo
 
 // Exact counts where the texts and what it takes to cut them are there, else upper bounds from the
 // flags.
-TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
+TokenCounts CountTokens(const PlanRequest& request, ModelTokenizer& tokenizer,
                         std::vector<std::string>& assumptions) {
   const QuantizeRequest& job = request.job;
   TokenCounts counts;
-  ModelTokenizer tokenizer(job.model_directory, model.config.vocabulary,
-                           model.checkpoint ? model.checkpoint->config() : Json::object(),
-                           model.family->begins_windows);
   std::error_code error;
   const bool has_tokenizer = std::filesystem::exists(job.model_directory / "tokenizer.json", error);
   if (request.task == PlanRequest::Task::kQuantize) {
@@ -161,6 +158,8 @@ TokenCounts CountTokens(const PlanRequest& request, const ModelSource& model,
     CountEvaluation(*job.evaluation, job.attribution_windows, exactly, tokenizer, counts,
                     assumptions);
   }
+  // The job has it in memory, too, when it looks what is resident.
+  static_cast<void>(tokenizer.GetIfAny());
   return counts;
 }
 
@@ -329,7 +328,10 @@ JobPlan RunPlan(const PlanRequest& request) {
     SetSchemes(job, model, options);
     excluded.merge(options.excluded);
   }
-  const TokenCounts counts = CountTokens(request, model, assumptions);
+  ModelTokenizer tokenizer(job.model_directory, model.config.vocabulary,
+                           model.checkpoint ? model.checkpoint->config() : Json::object(),
+                           model.family->begins_windows);
+  const TokenCounts counts = CountTokens(request, tokenizer, assumptions);
   const int64_t budget = job.memory_budget_bytes.value_or(DefaultMemoryBudget());
   JobShape shape = ShapeOfPlan(request, model, counts);
   TakeShareOfTexts(request.ranks, shape);
