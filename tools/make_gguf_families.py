@@ -18,8 +18,10 @@ SIZES = {'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 2, 'nu
 HEAD = 8
 YARN = {'rope_type': 'yarn', 'factor': 4.0, 'original_max_position_embeddings': 16, 'beta_fast': 24.0, 'beta_slow': 2.0}
 LONG = {'rope_type': 'longrope', 'short_factor': [1.0, 1.5, 2.0], 'long_factor': [1.25, 2.5, 4.0]}
+MINISTRAL = {**YARN, 'mscale': 1.0, 'mscale_all_dim': 1.0, 'llama_4_scaling_beta': 0.125}
+SOME_SLIDE = ['full_attention', 'sliding_attention']
 
-# GGUF's name: model_type, members of the config, members of the config that the import must give.
+# GGUF's name (of the file; OLMo 3 is an olmo2 there): model_type, members of the config, members of the config that the import must give.
 FAMILIES = {
     'qwen2': ('qwen2', {'rope_theta': 1e6, 'rope_scaling': YARN, 'tie_word_embeddings': True},
               ['hidden_act', 'rms_norm_eps', 'use_sliding_window']),
@@ -46,9 +48,23 @@ FAMILIES = {
     'command-r': ('cohere', {'logit_scale': 0.25, 'use_qk_norm': True}, ['layer_norm_eps', 'logit_scale', 'use_qk_norm']),
     'cohere2': ('cohere2', {'head_dim': HEAD, 'logit_scale': 0.25, 'sliding_window': 32, 'layer_types': [
         'sliding_attention', 'sliding_attention']}, ['layer_norm_eps', 'layer_types', 'logit_scale', 'sliding_window']),
+    'olmo3': ('olmo3', {'sliding_window': 32, 'layer_types': SOME_SLIDE},
+              ['attention_bias', 'layer_types', 'rms_norm_eps', 'sliding_window']),
+    'glm4': ('glm4', {'head_dim': HEAD, 'attention_bias': True, 'partial_rotary_factor': 0.5},
+             ['attention_bias', 'hidden_act', 'partial_rotary_factor', 'rms_norm_eps']),
+    'ernie4_5': ('ernie4_5', {'head_dim': HEAD}, ['hidden_act', 'rms_norm_eps', 'use_bias']),
+    'seed_oss': ('seed_oss', {'head_dim': HEAD, 'attention_bias': True},
+                 ['attention_bias', 'attention_out_bias', 'hidden_act', 'mlp_bias', 'rms_norm_eps']),
+    'exaone4': ('exaone4', {'sliding_window': 32, 'layer_types': SOME_SLIDE},
+                ['hidden_act', 'layer_types', 'rms_norm_eps', 'sliding_window']),
+    'hunyuan-dense': ('hunyuan_v1_dense', {'head_dim': HEAD}, ['attention_bias', 'hidden_act', 'rms_norm_eps']),
+    'mistral3': ('ministral3', {'head_dim': HEAD, 'rope_theta': 1e6, 'rope_scaling': MINISTRAL},
+                 ['hidden_act', 'rms_norm_eps', 'sliding_window']),
+    'stablelm': ('stablelm', {'use_qkv_bias': True, 'partial_rotary_factor': 0.25},
+                 ['hidden_act', 'layer_norm_eps', 'partial_rotary_factor', 'use_qkv_bias']),
 }
 ADDS_ONE = ('gemma', 'gemma2', 'gemma3', 'nemotron')
-PAIRS_ROWS = ('granite', 'smollm3')
+PAIRS_ROWS = ('granite', 'smollm3', 'mistral3')
 COMMON = (*SIZES, 'tie_word_embeddings')
 
 
@@ -92,12 +108,17 @@ def metadata(writer, name, config, members):
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_logit_scale(config.logits_scaling)
         writer.add_residual_scale(config.residual_multiplier)
-    if name in ('gemma2', 'gemma3', 'phi3', 'cohere2'):
+    if name in ('gemma2', 'gemma3', 'phi3', 'cohere2', 'olmo3', 'exaone4'):
         writer.add_sliding_window(config.sliding_window)
+    if name in ('olmo3', 'exaone4'):
+        writer.add_sliding_window_pattern([kind == 'sliding_attention' for kind in config.layer_types])
+    if name == 'mistral3':
+        writer.add_rope_scaling_yarn_log_mul(rope['mscale_all_dim'])
+        writer.add_attn_temperature_scale(rope['llama_4_scaling_beta'])
     if name == 'gemma2':
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    if name in ('phi3', 'nemotron'):
+    if name in ('phi3', 'nemotron', 'glm4', 'stablelm'):
         writer.add_rope_dimension_count(int(HEAD * members['partial_rotary_factor']))
     if name == 'phi3':
         original = config.original_max_position_embeddings
@@ -135,9 +156,10 @@ def tokenizer(writer, name):
 
 def write_family(path, name, model_type, members, value, **split):
     config = AutoConfig.for_model(model_type, **copy.deepcopy({**SIZES, **members}))
-    arch = {n: a for a, n in MODEL_ARCH_NAMES.items()}[name]
+    architecture = 'olmo2' if name == 'olmo3' else name
+    arch = {n: a for a, n in MODEL_ARCH_NAMES.items()}[architecture]
     names = get_tensor_name_map(MODEL_ARCH(arch), config.num_hidden_layers)
-    writer = GGUFWriter(path, name, **split)
+    writer = GGUFWriter(path, architecture, **split)
     metadata(writer, name, config, members)
     tokenizer(writer, name)
     tensors = []

@@ -1,12 +1,10 @@
 #include "import/architecture.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include "base/error.h"
-#include "import/gguf_model.h"
-#include "import/shortest_decimal.h"
+#include "import/architecture_configs.h"
 
 namespace narrow {
 namespace {
@@ -35,168 +33,26 @@ constexpr GgufNorm kAfterEach[] = {{"post_attention_norm", "post_attention_layer
                                    {"post_ffw_norm", "post_feedforward_layernorm"},
                                    {"attn_q_norm", "self_attn.q_norm", Size::kQuery},
                                    {"attn_k_norm", "self_attn.k_norm", Size::kKey}};
+constexpr GgufNorm kAfterEachAndHeads[] = {{"post_attention_norm", "post_attention_layernorm"},
+                                           {"post_ffw_norm", "post_feedforward_layernorm"},
+                                           {"attn_q_norm", "self_attn.q_norm", Size::kHead},
+                                           {"attn_k_norm", "self_attn.k_norm", Size::kHead}};
+constexpr GgufNorm kBeforeEachAndLayers[] = {
+    {"attn_norm", "input_layernorm"},
+    {"ffn_norm", "post_attention_layernorm"},
+    {"attn_q_norm", "self_attn.query_layernorm", Size::kHead},
+    {"attn_k_norm", "self_attn.key_layernorm", Size::kHead}};
+constexpr GgufNorm kAroundBlocks[] = {{"attn_norm", "input_layernorm"},
+                                      {"post_attention_norm", "post_self_attn_layernorm"},
+                                      {"ffn_norm", "post_attention_layernorm"},
+                                      {"post_ffw_norm", "post_mlp_layernorm"}};
+constexpr GgufNorm kBeforeEachNamedPost[] = {{"attn_norm", "input_layernorm"},
+                                             {"post_attention_norm", "post_attention_layernorm"}};
 constexpr GgufNorm kOneForBoth[] = {{"attn_norm", "input_layernorm"},
                                     {"attn_q_norm", "self_attn.q_norm", Size::kQueryHeads, true},
                                     {"attn_k_norm", "self_attn.k_norm", Size::kKeyHeads, true}};
 
 constexpr std::string_view kLayerNorm = "attention.layer_norm_epsilon";
-
-Json NumberOrNull(const GgufMetadata& metadata, const std::string& key) {
-  const std::optional<double> value = metadata.OptionalNumber(key);
-  return value ? Json(ShortestDecimal(*value)) : Json(nullptr);
-}
-
-Json Number(const GgufMetadata& metadata, const std::string& key) {
-  return ShortestDecimal(metadata.Number(key));
-}
-
-// `period` - 1 layers with a window, then one without.
-Json LayerTypes(int64_t layers, int64_t period) {
-  Json types = Json::array();
-  for (int64_t layer = 1; layer <= layers; ++layer) {
-    types.push_back(layer % period == 0 ? "full_attention" : "sliding_attention");
-  }
-  return types;
-}
-
-int64_t Window(const GgufMetadata& metadata, const GgufModel& model) {
-  const std::string key = model.Key("attention.sliding_window");
-  const int64_t window = metadata.Int(key);
-  if (window > 0) return window;
-  Fail(ErrorCode::kCorruptInput, "{}: {} is {}; expected a positive number", metadata.what(), key,
-       window);
-}
-
-double RotatedShare(const GgufModel& model) {
-  return static_cast<double>(model.rotated) / static_cast<double>(model.head_dim);
-}
-
-void RmsNorm(const GgufModel& model, Json& config) {
-  config["rms_norm_eps"] = ShortestDecimal(model.norm_epsilon);
-}
-
-void LlamaConfig(const GgufMetadata& /*metadata*/, const GgufModel& model, Json& config) {
-  RmsNorm(model, config);
-  config["attention_bias"] = model.attention_bias;
-  config["hidden_act"] = "silu";
-  config["mlp_bias"] = model.mlp_bias;
-  config["pretraining_tp"] = 1;
-}
-
-void Qwen2Config(const GgufMetadata& /*metadata*/, const GgufModel& model, Json& config) {
-  RmsNorm(model, config);
-  config["hidden_act"] = "silu";
-  config["use_sliding_window"] = false;
-}
-
-void Qwen3Config(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  Qwen2Config(metadata, model, config);
-  config["attention_bias"] = model.attention_bias;
-}
-
-void GraniteConfig(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  RmsNorm(model, config);
-  config["attention_bias"] = model.attention_bias;
-  config["hidden_act"] = "silu";
-  config["mlp_bias"] = model.mlp_bias;
-  config["attention_multiplier"] = Number(metadata, model.Key("attention.scale"));
-  config["embedding_multiplier"] = Number(metadata, model.Key("embedding_scale"));
-  config["logits_scaling"] = Number(metadata, model.Key("logit_scale"));
-  config["residual_multiplier"] = Number(metadata, model.Key("residual_scale"));
-}
-
-void GemmaConfig(const GgufMetadata& /*metadata*/, const GgufModel& model, Json& config) {
-  RmsNorm(model, config);
-  config["attention_bias"] = false;
-  config["hidden_act"] = "gelu_pytorch_tanh";
-  config["hidden_activation"] = "gelu_pytorch_tanh";
-}
-
-// The scale of the scores is not in the file. Source: llama.cpp, which tells the one model that
-// has another (27B) by its number of layers.
-void SetScoreScale(const GgufModel& model, int64_t layers_of_largest, Json& config) {
-  config["query_pre_attn_scalar"] =
-      model.layers == layers_of_largest ? model.hidden / model.heads : model.head_dim;
-}
-
-void Gemma2Config(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  GemmaConfig(metadata, model, config);
-  SetScoreScale(model, 46, config);
-  config["attn_logit_softcapping"] = NumberOrNull(metadata, model.Key("attn_logit_softcapping"));
-  config["final_logit_softcapping"] = NumberOrNull(metadata, model.Key("final_logit_softcapping"));
-  config["layer_types"] = LayerTypes(model.layers, 2);
-  config["sliding_window"] = Window(metadata, model);
-}
-
-// The window's period and the base of the local rotation are not in the file (of newer files the
-// latter is). Source: llama.cpp, and Gemma3TextConfig of transformers.
-void Gemma3Config(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  GemmaConfig(metadata, model, config);
-  SetScoreScale(model, 62, config);
-  config["attn_logit_softcapping"] = nullptr;
-  config["final_logit_softcapping"] = NumberOrNull(metadata, model.Key("final_logit_softcapping"));
-  config["layer_types"] = LayerTypes(model.layers, 6);
-  config["rope_local_base_freq"] =
-      ShortestDecimal(metadata.OptionalNumber(model.Key("rope.freq_base_swa")).value_or(10000.0));
-  config["sliding_window"] = Window(metadata, model);
-  config["sliding_window_pattern"] = 6;
-}
-
-void Phi3Config(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  RmsNorm(model, config);
-  config["hidden_act"] = "silu";
-  config["original_max_position_embeddings"] =
-      metadata.OptionalInt(model.Key("rope.scaling.original_context_length"))
-          .value_or(model.context);
-  config["partial_rotary_factor"] = RotatedShare(model);
-  const int64_t window = metadata.OptionalInt(model.Key("attention.sliding_window")).value_or(0);
-  config["sliding_window"] = window > 0 ? Json(window) : Json(nullptr);
-}
-
-void Olmo2Config(const GgufMetadata& /*metadata*/, const GgufModel& model, Json& config) {
-  RmsNorm(model, config);
-  config["attention_bias"] = model.attention_bias;
-  config["hidden_act"] = "silu";
-}
-
-// Every fourth layer has no rotation. Source: llama.cpp, and the defaults of SmolLM3Config.
-void SmolLm3Config(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  LlamaConfig(metadata, model, config);
-  config.erase("pretraining_tp");
-  config["no_rope_layer_interval"] = 4;
-  config["use_sliding_window"] = false;
-}
-
-void Starcoder2Config(const GgufMetadata& /*metadata*/, const GgufModel& model, Json& config) {
-  config["hidden_act"] = "gelu_pytorch_tanh";
-  config["norm_epsilon"] = ShortestDecimal(model.norm_epsilon);
-  config["sliding_window"] = nullptr;
-  config["use_bias"] = model.attention_bias;
-}
-
-void NemotronConfig(const GgufMetadata& /*metadata*/, const GgufModel& model, Json& config) {
-  config["attention_bias"] = model.attention_bias;
-  config["hidden_act"] = "relu2";
-  config["mlp_bias"] = model.mlp_bias;
-  config["norm_eps"] = ShortestDecimal(model.norm_epsilon);
-  config["partial_rotary_factor"] = RotatedShare(model);
-}
-
-void CohereConfig(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  config["attention_bias"] = model.attention_bias;
-  config["hidden_act"] = "silu";
-  config["layer_norm_eps"] = ShortestDecimal(model.norm_epsilon);
-  config["logit_scale"] = Number(metadata, model.Key("logit_scale"));
-  config["use_qk_norm"] = model.query_key_norm;
-}
-
-void Cohere2Config(const GgufMetadata& metadata, const GgufModel& model, Json& config) {
-  CohereConfig(metadata, model, config);
-  config.erase("use_qk_norm");
-  config["layer_types"] = LayerTypes(model.layers, 4);
-  config["sliding_window"] = Window(metadata, model);
-  config["sliding_window_pattern"] = 4;
-}
 
 constexpr std::string_view kGraniteKeys[] = {"attention.scale", "embedding_scale", "logit_scale",
                                              "residual_scale"};
@@ -205,7 +61,9 @@ constexpr std::string_view kGemma2Keys[] = {"attention.sliding_window", "attn_lo
 constexpr std::string_view kGemma3Keys[] = {"attention.sliding_window", "final_logit_softcapping"};
 constexpr std::string_view kPhi3Keys[] = {"attention.sliding_window", "rope.dimension_count",
                                           "rope.scaling.attn_factor"};
-constexpr std::string_view kNemotronKeys[] = {"rope.dimension_count"};
+constexpr std::string_view kPartialKeys[] = {"rope.dimension_count"};
+constexpr std::string_view kWindowKeys[] = {"attention.sliding_window"};
+constexpr std::string_view kMinistral3Keys[] = {"rope.scaling.yarn_log_multiplier"};
 constexpr std::string_view kCohereKeys[] = {"logit_scale"};
 constexpr std::string_view kCohere2Keys[] = {"attention.sliding_window", "logit_scale"};
 
@@ -275,6 +133,13 @@ constexpr GgufArchitecture kArchitectures[] = {
      .keys = kPhi3Keys,
      .config = Phi3Config},
     {.name = "olmo2",
+     .hugging_face = "Olmo3ForCausalLM",
+     .marked_by = "attention.sliding_window",
+     .model_type = "olmo3",
+     .norms = kAfterEach,
+     .keys = kWindowKeys,
+     .config = Olmo3Config},
+    {.name = "olmo2",
      .hugging_face = "Olmo2ForCausalLM",
      .model_type = "olmo2",
      .norms = kAfterEach,
@@ -293,7 +158,7 @@ constexpr GgufArchitecture kArchitectures[] = {
      .norm_offset = 1,
      .epsilon = kLayerNorm,
      .norms = kBeforeEach,
-     .keys = kNemotronKeys,
+     .keys = kPartialKeys,
      .config = NemotronConfig},
     {.name = "command-r",
      .hugging_face = "CohereForCausalLM",
@@ -309,21 +174,68 @@ constexpr GgufArchitecture kArchitectures[] = {
      .norms = kOneForBoth,
      .keys = kCohere2Keys,
      .config = Cohere2Config},
+    {.name = "glm4",
+     .hugging_face = "Glm4ForCausalLM",
+     .model_type = "glm4",
+     .output_bias = kNoOutputBias,
+     .mlp = Mlp::kFusedGate,
+     .norms = kAroundBlocks,
+     .keys = kPartialKeys,
+     .config = Glm4Config},
+    {.name = "ernie4_5",
+     .hugging_face = "Ernie4_5ForCausalLM",
+     .model_type = "ernie4_5",
+     .norms = kBeforeEach,
+     .config = Ernie45Config},
+    {.name = "seed_oss",
+     .hugging_face = "SeedOssForCausalLM",
+     .model_type = "seed_oss",
+     .output_bias = kNoOutputBias,
+     .norms = kBeforeEachNamedPost,
+     .config = SeedOssConfig},
+    {.name = "exaone4",
+     .hugging_face = "Exaone4ForCausalLM",
+     .model_type = "exaone4",
+     .norms = kAfterEachAndHeads,
+     .keys = kWindowKeys,
+     .config = Exaone4Config},
+    {.name = "hunyuan-dense",
+     .hugging_face = "HunYuanDenseV1ForCausalLM",
+     .model_type = "hunyuan_v1_dense",
+     .norms = kBeforeEachAndLayers,
+     .config = HunYuanDenseConfig},
+    {.name = "mistral3",
+     .hugging_face = "Ministral3ForCausalLM",
+     .model_type = "ministral3",
+     .rows = kPaired,
+     .norms = kBeforeEach,
+     .keys = kMinistral3Keys,
+     .config = Ministral3Config},
+    {.name = "stablelm",
+     .hugging_face = "StableLmForCausalLM",
+     .model_type = "stablelm",
+     .output_bias = kNoOutputBias,
+     .epsilon = kLayerNorm,
+     .norms = kBeforeEach,
+     .keys = kPartialKeys,
+     .config = StableLmConfig},
 };
 
 }  // namespace
 
 std::span<const GgufArchitecture> GgufArchitectures() { return kArchitectures; }
 
-const GgufArchitecture& FindGgufArchitecture(std::string_view name, std::string_view what) {
-  const auto* found = std::ranges::find(kArchitectures, name, &GgufArchitecture::name);
-  if (found != std::end(kArchitectures)) return *found;
+const GgufArchitecture& FindGgufArchitecture(const GgufMetadata& metadata) {
+  const std::string name = metadata.String("general.architecture");
   std::string known;
   for (const GgufArchitecture& row : kArchitectures) {
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
+    const bool marked =
+        row.marked_by.empty() || metadata.Has(fmt::format("{}.{}", row.name, row.marked_by));
+    if (row.name == name && marked) return row;
+    if (row.marked_by.empty()) known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
   }
-  Fail(ErrorCode::kUnsupported, "{}: architecture {} is not imported; these are: {}", what,
-       Quoted(name), known);
+  Fail(ErrorCode::kUnsupported, "{}: architecture {} is not imported; these are: {}",
+       metadata.what(), Quoted(name), known);
 }
 
 }  // namespace narrow

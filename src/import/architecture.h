@@ -40,6 +40,8 @@ struct GgufArchitecture {
 
   std::string_view name;  // general.architecture
   std::string_view hugging_face;
+  // Of families that share a name, a key of the architecture that the files of this one alone have.
+  std::string_view marked_by = "";
   std::string_view model_type;
   Rows rows = Rows::kSame;
   Attention attention = Attention::kParts;
@@ -57,7 +59,7 @@ struct GgufArchitecture {
 
 std::span<const GgufArchitecture> GgufArchitectures();
 
-// Throws: kUnsupported naming `name` and what is known.
-const GgufArchitecture& FindGgufArchitecture(std::string_view name, std::string_view what);
+// The row of general.architecture. Throws: kUnsupported naming it and what is known.
+const GgufArchitecture& FindGgufArchitecture(const GgufMetadata& metadata);
 
 }  // namespace narrow

@@ -244,8 +244,7 @@ std::vector<float> ReadFactors(std::string_view name, GgufTensors& tensors,
 
 GgufModel ReadGgufModel(const GgufMetadata& metadata, const GgufTensors& tensors) {
   GgufModel model;
-  model.architecture =
-      &FindGgufArchitecture(metadata.String("general.architecture"), metadata.what());
+  model.architecture = &FindGgufArchitecture(metadata);
   CheckNeutral(metadata, model);
   model.layers = PositiveInt(metadata, model.Key("block_count"));
   model.hidden = PositiveInt(metadata, model.Key("embedding_length"));

@@ -80,6 +80,8 @@ constexpr WordSplitting kSplittings[] = {
     {"llama-v3", Words<kLlama3Words>, kNo, kIgnoreMerges, kAddBos},
     {"falcon3", Words<kLlama3Words>, kNo, kIgnoreMerges, kAddBos},
     {"midm-2.0", Words<kLlama3Words>, kNo, kIgnoreMerges, kAddBos},
+    {"glm4", Words<kLlama3Words>, kNo, kNo, kNo},
+    {"chatglm-bpe", Words<kLlama3Words>, kNo, kNo, kNo},
     {"smaug-bpe", Words<kLlama3Words>, kNo, kNo, kNo},
     {"dbrx", Words<kLlama3Words>, kNo, kNo, kNo},
     {"smollm", Gpt2Digits, kNo, kNo, kNo},
@@ -99,6 +101,7 @@ constexpr WordSplitting kSplittings[] = {
     {"tekken", Words<kTekkenWords>, kNo, kIgnoreMerges, kAddBos},
     {"gpt-4o", Words<kGpt4oWords>, kNo, kNo, kNo},
     {"deepseek-v3", DeepSeek3, kNo, kNo, kNo},
+    {"hunyuan-dense", DeepSeek3, kNo, kNo, kNo},
     {"deepseek-coder", DeepSeekCoder, kNo, kNo, kNo},
 };
 
