@@ -4,8 +4,11 @@
 Of each checkpoint below FAMILIES (one directory each, with a reference.json that has the windows' `tokens`), narrow
 writes an FP8 checkpoint with an FP8 cache in the naming of `fp8` and of `quark`, unless it refuses one. The real vLLM loads each on the CPU;
 the scales of K and V that its modules keep are compared with those of the files, and the mean loss of every window
-with narrow's of the same checkpoint (float32 products, the cache dequantized, as a CPU has it). Prints a line a
-checkpoint; the exit status is 1 where one does not load, holds other scales, or differs by more than TOLERANCE nats.
+with narrow's of the same checkpoint (float32 products, and bf16 ones, the cache dequantized, as a CPU has it). Then
+vLLM continues each window greedily, and narrow judges, at every token of that, the likeliest candidates of vLLM: its
+own most probable one has to be vLLM's, but where vLLM has the other within NEAR_TIE nats. Prints a line a
+checkpoint; the exit status is 1 where one does not load, holds other scales, differs by more than TOLERANCE nats, or
+would have gone on with another token.
 
 vLLM's latent attention for CPUs has a bf16 cache alone: the loss is compared with that of the checkpoint without an FP8
 cache, and the scale that its modules hold after loading is printed beside that of the file.
@@ -24,6 +27,8 @@ import tempfile
 from check_vllm_scales import held_scales, stored_scales
 
 TOLERANCE = 0.03  # random models in bf16: up to 0.017 without quantization, and codes that fall to the other side
+NEAR_TIE = 0.1  # nats between two candidates
+PROMPT, CONTINUED, CANDIDATES = 48, 16, 4  # tokens of a window, tokens after them, the likeliest ones at each
 CALIBRATION = ('--num_calib_data', '8', '--seq_len', '128', '--dataset', 'builtin', '--skip_evaluation')
 
 
@@ -33,11 +38,11 @@ def run_narrow(program, *words):
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
 
 
-def predicted(program, checkpoint, windows, scratch):
+def predicted(program, checkpoint, windows, scratch, data_type='float32'):
     lines, report = scratch / 'windows.jsonl', scratch / 'report.json'
     lines.write_text(''.join(json.dumps({'tokens': window}) + '\n' for window in windows))
     run_narrow(program, 'evaluate', '--model_dir', str(checkpoint), '--eval_data', str(lines),
-               '--data_type', 'float32', '--json', str(report))
+               '--data_type', data_type, '--json', str(report))
     return json.loads(report.read_text())['window_nll']
 
 
@@ -56,7 +61,36 @@ def served(checkpoint, windows):
         values = [next(iter(entry.values())).logprob for entry in out.prompt_logprobs[1:]]
         losses.append(-sum(values) / len(values))
     return {'losses': losses, 'scales': network.apply_model(held_scales)[0],
-            'latent': network.apply_model(latent_scales)[0]}
+            'latent': network.apply_model(latent_scales)[0], 'steps': continued(network, windows)}
+
+
+def continued(network, windows):
+    """Of every token of greedy continuations: what came before, and the candidates."""
+    from vllm import SamplingParams
+    steps = []
+    for window in windows:
+        out = network.generate([{'prompt_token_ids': window[:PROMPT]}], use_tqdm=False, sampling_params=SamplingParams(
+            temperature=0, max_tokens=CONTINUED, logprobs=CANDIDATES, detokenize=False, ignore_eos=True))[0].outputs[0]
+        ids = list(out.token_ids)
+        steps += [{'before': window[:PROMPT] + ids[:i], 'chosen': ids[i],
+                   'candidates': [(token, value.logprob) for token, value in entry.items()]}
+                  for i, entry in enumerate(out.logprobs)]
+    return steps
+
+
+def other_choices(program, checkpoint, steps, scratch):
+    """Tokens that narrow would have chosen otherwise, and those of them that are no near ties."""
+    rows = [(i, token) for i, step in enumerate(steps) for token, _ in step['candidates']]
+    means = predicted(program, checkpoint, [steps[i]['before'] + [token] for i, token in rows], scratch)
+    losses = [{} for _ in steps]  # of the candidates of a step, up to a constant
+    for (i, token), mean in zip(rows, means):
+        losses[i][token] = mean * len(steps[i]['before'])
+    other = far = 0
+    for step, loss in zip(steps, losses):
+        best, values = min(loss, key=loss.get), dict(step['candidates'])
+        other += best != step['chosen']
+        far += values[step['chosen']] - values[best] > NEAR_TIE
+    return other, far
 
 
 def has_latents(checkpoint):
@@ -97,9 +131,13 @@ def check(program, source, mode, scratch):
     same = len(held) == len(stored) and all(
         held.get(name, held.get('model.' + name, {})).get(x) == scales[x]
         for name, scales in stored.items() for x in 'kv')
-    return same and difference <= TOLERANCE, (
-        f'{len(stored)} layers, scales of K and V {"as stored" if same else "DIFFER"}, '
-        f'losses within {difference:.4f} nats')
+    rounded = max(abs(a - b) for a, b in zip(predicted(program, checkpoint, windows, scratch, 'bfloat16'),
+                                             theirs['losses']))
+    other, far = other_choices(program, checkpoint, theirs['steps'], scratch)
+    return same and difference <= TOLERANCE and far == 0, (
+        f'{len(stored)} layers, scales of K and V {"as stored" if same else "DIFFER"}, losses within '
+        f'{difference:.4f} nats (of bf16 products {rounded:.4f}), {other} of {len(theirs["steps"])} greedy tokens '
+        f'other, {far} of them no near ties')
 
 
 def main():

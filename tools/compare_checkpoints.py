@@ -3,13 +3,15 @@
 
 The arithmetic is not narrow's: EVALUATOR is a Python file with quantized_model(original_dir,
 fp8_dir, deployed) and install_kv_quantization(), which run a checkpoint as vLLM would in PyTorch.
-Needs torch, transformers and tokenizers.
+Attention is that of all families whose layers call transformers' attention functions, windows and
+caps of the scores included. Needs torch, transformers and tokenizers.
 
 Usage: compare_checkpoints.py --evaluator FILE --text FILE [options] ORIGINAL NAME=FP8_DIR...
 
 The text: a .raw file holds rows as WikiText's are released; of a .jsonl file the "text" members
 count, joined by a blank line, after the first --skip_documents. Losses are in nats per token;
-what follows a sign is one standard error over windows, of paired differences and of ratios (by
+--window_bos puts the first token of the text at the start of each window, whose last one gives
+way. What follows a sign is one standard error over windows, of paired differences and of ratios (by
 the delta method) too. Ratios are against the first checkpoint.
 """
 import argparse
@@ -19,7 +21,7 @@ import math
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 
 ROWS = 256  # of attention and of logits at once: bounds memory
@@ -43,14 +45,18 @@ def read_text(path, skip_documents):
     return text
 
 
-def cut(ids, tokens, count, spread):
+def cut(ids, tokens, count, spread, bos=False):
     total = len(ids) // tokens
     count = min(count, total)
     chosen = [i * total // count if spread else i for i in range(count)]
-    return [torch.tensor(ids[i * tokens : (i + 1) * tokens]) for i in chosen]
+    windows = [ids[i * tokens : (i + 1) * tokens] for i in chosen]
+    if bos:
+        windows = [w if i == 0 else [ids[0], *w[:-1]] for i, w in zip(chosen, windows)]
+    return [torch.tensor(window) for window in windows]
 
 
-def causal_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+def causal_attention(module, query, key, value, attention_mask, scaling, dropout=0.0,
+                     sliding_window=None, softcap=None, **kwargs):
     """Eager attention of one sequence in blocks of queries, without the half that is masked."""
     tokens = query.shape[2]
     groups = module.num_key_value_groups
@@ -59,11 +65,15 @@ def causal_attention(module, query, key, value, attention_mask, scaling, dropout
     for first in range(0, tokens, ROWS):
         last = min(first + ROWS, tokens)
         block = query[:, :, first:last]
-        weights = torch.matmul(block, key[:, :, :last].transpose(2, 3)) * scaling
-        later = torch.ones(last - first, last, dtype=torch.bool).triu(first + 1)
-        weights.masked_fill_(later, float("-inf"))
+        begin = max(0, first + 1 - sliding_window) if sliding_window else 0
+        weights = torch.matmul(block, key[:, :, begin:last].transpose(2, 3)) * scaling
+        if softcap:
+            weights = torch.tanh(weights / softcap) * softcap
+        distance = torch.arange(first, last)[:, None] - torch.arange(begin, last)[None]
+        hidden = (distance < 0) | (distance >= (sliding_window or tokens))
+        weights.masked_fill_(hidden, float("-inf"))
         weights = torch.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-        output[:, :, first:last] = torch.matmul(weights, value[:, :, :last])
+        output[:, :, first:last] = torch.matmul(weights, value[:, :, begin:last])
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -139,6 +149,7 @@ def main():
     parser.add_argument("--skip_documents", type=int, default=0)
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--window_bos", action="store_true")
     parser.add_argument("--spread", action="store_true", help="windows evenly over the text")
     parser.add_argument("--pseudo", action="store_true", help="every matrix at its own scale")
     arguments = parser.parse_args()
@@ -146,12 +157,14 @@ def main():
     text = read_text(arguments.text, arguments.skip_documents)
     tokenizer = Tokenizer.from_file(arguments.original + "/tokenizer.json")
     ids = tokenizer.encode(text).ids
-    windows = cut(ids, arguments.tokens, arguments.windows, arguments.spread)
+    windows = cut(ids, arguments.tokens, arguments.windows, arguments.spread,
+                  arguments.window_bos)
     if not windows:
         parser.error(f"the text has {len(ids)} tokens: not one window of {arguments.tokens}")
     evaluator = load_evaluator(arguments.evaluator)
     modeling_llama.eager_attention_forward = causal_attention
-    evaluator.install_kv_quantization()
+    evaluator.install_kv_quantization()  # around the one of modeling_llama
+    AttentionInterface.register("in_blocks", lambda *all, **named: modeling_llama.eager_attention_forward(*all, **named))
     original = AutoModelForCausalLM.from_pretrained(arguments.original, dtype=torch.bfloat16)
     models = {"original": original.eval()}
     for item in arguments.checkpoints:
@@ -160,7 +173,7 @@ def main():
             arguments.original, directory, not arguments.pseudo
         )
     for model in models.values():
-        model.set_attn_implementation("eager")
+        model.set_attn_implementation("in_blocks")
     with torch.no_grad():
         report(list(models)[1:], [measure(models, window) for window in windows])
 
