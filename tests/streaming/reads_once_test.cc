@@ -106,7 +106,13 @@ TEST_F(ReadsOnce, WithBiasesAndALinearThatIsKept) {
 
 TEST_F(ReadsOnce, AlsoFromLittleMemory) {
   Open({});
-  EXPECT_EQ(BytesRead({64, Placement::kFile, 0, 1, TiedHead::kReadAgain}), BytesOfWeights());
+  EXPECT_EQ(BytesRead({.batch_rows = 64,
+                       .hidden_states = Placement::kFile,
+                       .read_ahead_bytes = 0,
+                       .expert_bytes = 1,
+                       .head_slice_rows = 1,
+                       .tied_head = TiedHead::kReadAgain}),
+            BytesOfWeights());
 }
 
 // F16 weights are not exactly bf16 ones: where there is no room to keep them as they are stored
