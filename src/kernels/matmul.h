@@ -14,7 +14,7 @@
 
 namespace narrow {
 
-// bf16 where the CPU multiplies it natively (AVX512_BF16, AMX), else f32.
+// bf16 where the CPU multiplies it natively (AVX512_BF16), else f32.
 ComputeType NativeComputeType();
 // The instruction set oneDNN uses here, for reports ("avx512_core_bf16").
 std::string InstructionSetName();

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <string_view>
 #include <unordered_map>
 
@@ -13,8 +14,35 @@
 
 namespace narrow {
 
+namespace {
+
+// With AMX, oneDNN 2.6 multiplies few rows in another order of sums than many: a row would depend
+// on its neighbours, and with it the result on batches and threads. Its AVX512_BF16 products do
+// not, and every CPU with AMX has these. Who sets oneDNN's own variable has asked for what it says.
+// To be called before oneDNN first looks at the CPU.
+void LimitInstructionSet() {
+  static const bool limited = [] {
+    const bool told =
+        std::getenv("ONEDNN_MAX_CPU_ISA") != nullptr || std::getenv("DNNL_MAX_CPU_ISA") != nullptr;
+    return !told && dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core_bf16) == dnnl::status::success;
+  }();
+  static_cast<void>(limited);
+}
+
+dnnl::cpu_isa InstructionSet() {
+  LimitInstructionSet();
+  return dnnl::get_effective_cpu_isa();
+}
+
+dnnl::engine MakeEngine() {
+  LimitInstructionSet();
+  return dnnl::engine(dnnl::engine::kind::cpu, 0);
+}
+
+}  // namespace
+
 const dnnl::engine& OneDnnEngine() {
-  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  static const dnnl::engine engine = MakeEngine();
   return engine;
 }
 
@@ -37,7 +65,7 @@ SingleThreadScope::~SingleThreadScope() { omp_set_num_threads(saved_); }
 // The enumerators are bit sets: a superset of `isa` includes all of its bits.
 bool CpuHas(dnnl::cpu_isa isa) {
   const auto wanted = static_cast<unsigned>(isa);
-  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
+  return (static_cast<unsigned>(InstructionSet()) & wanted) == wanted;
 }
 
 namespace {
@@ -128,7 +156,7 @@ ComputeType NativeComputeType() {
 }
 
 std::string InstructionSetName() {
-  switch (dnnl::get_effective_cpu_isa()) {
+  switch (InstructionSet()) {
     case dnnl::cpu_isa::avx512_core_amx:
       return "avx512_core_amx";
     case dnnl::cpu_isa::avx512_core_bf16:
