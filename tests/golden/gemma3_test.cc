@@ -21,7 +21,7 @@ TEST_P(Gemma3Losses, AreTransformers) {
                  SharedPath("data/text/wiki.test.raw"), "--eval_windows",
                  std::to_string(expected.size()), "--eval_window_order", "first", "--data_type",
                  "float32", "--window_bos", window_bos, "--json", json},
-                {.timeout_seconds = 1100});
+                {.timeout_seconds = 2600});
   ASSERT_EQ(result.status, 0) << result.error;
   const Json losses = ReadJsonFile(json)["window_nll"];
   ASSERT_EQ(losses.size(), expected.size());

@@ -27,7 +27,7 @@ class SmolLm2 : public testing::Test {
                                      SharedPath("data/text/pile_sample.jsonl"), "--eval_data",
                                      SharedPath("data/text/wiki.test.raw"), "--eval_windows", "8",
                                      "--eval_window_order", "first"}),
-                  {.timeout_seconds = 1100});
+                  {.timeout_seconds = 2600});
     ASSERT_EQ(result.status, 0) << result.error;
     report_ = ReadJsonFile(Output() + "/narrow-report.json");
     scales_ = ReadJsonFile(SharedPath("golden/smollm2-135m/quark_scales.json"))["scales"];
@@ -137,7 +137,7 @@ TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
       QuantizeArguments(SmolLm2Path(), output,
                         {"--dataset", SharedPath("data/text/pile_sample.jsonl"), "--eval_data",
                          SharedPath("data/text/wiki.test.raw"), "--eval_windows", "24"}),
-      {.timeout_seconds = 1100});
+      {.timeout_seconds = 2600});
   ASSERT_EQ(result.status, 0) << result.error;
   const Json evaluation = ReadJsonFile(output + "/narrow-report.json")["evaluation"];
   const Json quark = ReadJsonFile(SharedPath("golden/smollm2-135m/quark_deployed.json"));
