@@ -17,7 +17,7 @@ namespace narrow {
 
 struct CommandOptions {
   std::map<std::string, std::string> environment = {};  // added to the test's own, or replacing it
-  int64_t timeout_seconds = 120;
+  int64_t timeout_seconds = 600;
   int64_t file_size_limit = -1;  // bytes that a file may have at most; -1: no limit
   // Where standard output goes: it is kept, or it fails as a full disk, a closed stream, or a pipe
   // that no one reads.
