@@ -12,6 +12,7 @@
 #include "model/stored_layer.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
+#include "tests/support/test_names.h"
 #include "tests/support/tiny_model.h"
 
 namespace narrow {
@@ -114,11 +115,7 @@ TEST_P(ExpertLayouts, HaveTheSameLosses) {
 INSTANTIATE_TEST_SUITE_P(Golden, ExpertLayouts,
                          testing::Values("qwen3-moe", "qwen2-moe", "olmoe", "mixtral", "minimax-m2",
                                          "glm4-moe", "granitemoe", "llama4"),
-                         [](const testing::TestParamInfo<const char*>& test) {
-                           std::string name = test.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         NameOfModelTest);
 
 }  // namespace
 }  // namespace narrow

@@ -17,6 +17,7 @@
 #include "tests/support/command.h"
 #include "tests/support/mean.h"
 #include "tests/support/stored_tensors.h"
+#include "tests/support/test_names.h"
 #include "tests/support/tiny_model.h"
 
 namespace narrow {
@@ -218,11 +219,7 @@ TEST_P(CopiedBeside, LayersThatPredictFurther) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, CopiedBeside,
                          testing::Values("deepseek-v3", "glm4-moe", "qwen3-next", "qwen3-5-moe"),
-                         [](const testing::TestParamInfo<const char*>& test) {
-                           std::string name = test.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         NameOfModelTest);
 
 }  // namespace
 }  // namespace narrow

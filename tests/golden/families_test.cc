@@ -13,6 +13,7 @@
 #include "quantization/calibration.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
+#include "tests/support/test_names.h"
 #include "tests/support/tiny_model.h"
 #include "text/token_stream.h"
 
@@ -212,12 +213,6 @@ TEST(LongRope, FactorsAreThoseOfTheServerUnlessAskedFor) {
   EXPECT_NE(other["window_nll"], served["window_nll"]);
 }
 
-std::string NameOf(const testing::TestParamInfo<const char*>& test) {
-  std::string name = test.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-
 INSTANTIATE_TEST_SUITE_P(Golden, Families,
                          testing::Values("llama-yarn", "qwen2", "qwen3", "mistral", "ministral",
                                          "ministral3", "phi3", "olmo2", "olmo3", "granite", "glm4",
@@ -226,14 +221,14 @@ INSTANTIATE_TEST_SUITE_P(Golden, Families,
                                          "mixtral", "minimax-m2", "glm4-moe", "granitemoe",
                                          "gpt-oss", "qwen3-5", "qwen3-5-moe", "qwen3-next",
                                          "deepseek-v3", "deepseek-v32", "glm-moe-dsa"),
-                         NameOf);
+                         NameOfModelTest);
 
 INSTANTIATE_TEST_SUITE_P(Golden, FamiliesWithOthers,
                          testing::Values("qwen3", "qwen3-moe", "qwen2-moe", "olmoe", "mixtral",
                                          "minimax-m2", "glm4-moe", "granitemoe", "gpt-oss",
                                          "llama4", "qwen3-5", "qwen3-5-moe", "qwen3-next",
                                          "deepseek-v3", "deepseek-v32", "glm-moe-dsa"),
-                         NameOf);
+                         NameOfModelTest);
 
 }  // namespace
 }  // namespace narrow
