@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include "tests/build_paths.h"
+
 namespace narrow {
 
 // A file or folder of the shared data, or an empty string when it is not there.

@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(g++ cmake ninja-build make pkg-config ca-certificates openssl zsh
           libdnnl-dev ocl-icd-opencl-dev libhwy-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev libzstd-dev libyaml-dev libeigen3-dev
           libcurl4-openssl-dev libssl-dev libsnappy-dev
-          libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip)
+          libgtest-dev libgmock-dev libbenchmark-dev ccache python3 python3-pip)
 for part in "$@"; do
   case "$part" in
     build) ;;

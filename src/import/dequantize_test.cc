@@ -9,6 +9,7 @@
 
 #include "io/file.h"
 #include "tensor/scalar_types.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 namespace {

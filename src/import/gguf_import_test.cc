@@ -11,6 +11,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/scratch_directory.h"
 #include "tensor/scalar_types.h"
+#include "tests/build_paths.h"
 #include "text/tokenizer.h"
 
 namespace narrow {

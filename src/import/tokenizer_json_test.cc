@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "inspection/inspected_model.h"
 #include "io/checkpoint_reader.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "io/safetensors.h"
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 namespace {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/json.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 

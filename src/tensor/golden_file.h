@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/build_paths.h"
+
 namespace narrow {
 
 // The elements of a little-endian file, or none where the reference files are absent.

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/build_paths.h"
 #include "text/dataset.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"

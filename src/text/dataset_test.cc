@@ -13,6 +13,7 @@
 
 #include "io/file.h"
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "text/builtin_corpus.h"
 #include "text/compressed.h"
 

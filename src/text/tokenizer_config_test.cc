@@ -9,6 +9,7 @@
 
 #include "io/json.h"
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "text/tokenizer.h"
 
 namespace narrow {

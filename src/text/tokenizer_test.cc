@@ -11,6 +11,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 namespace {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "tests/support/command.h"
 #include "tests/support/tiny_model.h"
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "tests/support/command.h"
 #include "tests/support/tiny_model.h"
 

@@ -10,6 +10,7 @@
 #include "model/model_source.h"
 #include "model/reference.h"
 #include "quantization/layer_view.h"
+#include "tests/build_paths.h"
 
 namespace narrow {
 namespace {

@@ -14,6 +14,7 @@
 #include "io/scratch_directory.h"
 #include "jobs/data_free.h"
 #include "schemes/scheme_presets.h"
+#include "tests/build_paths.h"
 #include "tests/shared_data.h"
 #include "tests/support/stored_tensors.h"
 

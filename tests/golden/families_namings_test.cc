@@ -9,6 +9,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
 

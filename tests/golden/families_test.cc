@@ -11,6 +11,7 @@
 #include "model/loaded_layer.h"
 #include "model/model_source.h"
 #include "quantization/calibration.h"
+#include "tests/build_paths.h"
 #include "tests/shared_data.h"
 #include "tests/support/command.h"
 #include "tests/support/test_names.h"

@@ -56,9 +56,10 @@ class RealModelJob : public InterruptedJob {
   }
 
   // The plan is kept, and promises no more than is needed but for what it cannot know: 80 MiB for
-  // allocator, compiled kernels and stacks, parts that are at their largest at different moments,
-  // and memory of the tokenizer that the job uses again.
-  static constexpr int64_t kPlanMargin = int64_t{128} << 20;
+  // allocator, compiled kernels and stacks, which depend on the instruction set (the same job was
+  // at 185 MB on one machine and at 216 MB on another), parts that are at their largest at
+  // different moments, and memory of the tokenizer that the job uses again.
+  static constexpr int64_t kPlanMargin = int64_t{160} << 20;
   void ExpectPlanHolds(const std::vector<std::string>& flags, int64_t margin = kPlanMargin) const {
     const int64_t planned = Plan(flags).at("memory").at("peak_bytes");
     const CommandResult result = Run("output", flags);

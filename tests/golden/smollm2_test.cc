@@ -26,7 +26,8 @@ class SmolLm2 : public testing::Test {
                                     {"--quant_algo", "none", "--head_basis", "none", "--dataset",
                                      SharedPath("data/text/pile_sample.jsonl"), "--eval_data",
                                      SharedPath("data/text/wiki.test.raw"), "--eval_windows", "8",
-                                     "--eval_window_order", "first"}),
+                                     "--eval_window_order", "first", "--attribution_windows", "0",
+                                     "--attention", "bf16"}),
                   {.timeout_seconds = 2600});
     ASSERT_EQ(result.status, 0) << result.error;
     report_ = ReadJsonFile(Output() + "/narrow-report.json");
@@ -124,10 +125,10 @@ TEST_F(SmolLm2, PseudoQuantizedPerplexityIsNotWorseThanQuarks) {
   EXPECT_GT(ours, perplexity["original"].get<double>());
 }
 
-// As users run it, against Quark's checkpoint of the same documents as vLLM runs it on a CPU, the
-// cache dequantized, on the same windows. Measured: 63 % of Quark's divergence and 59 to 66 % of
-// its loss over four calibration texts (docs/accuracy.md); another instruction set rounds otherwise
-// again.
+// As users run it but for the figures of FP8 attention, against Quark's checkpoint of the same
+// documents as vLLM runs it on a CPU, the cache dequantized, on the same windows. Measured: 63 % of
+// Quark's divergence and 59 to 66 % of its loss over four calibration texts (docs/accuracy.md);
+// another instruction set rounds otherwise again.
 TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   if (SmolLm2Path().empty()) GTEST_SKIP() << "the SmolLM2 checkpoint is not there";
   if (SharedPath("golden/smollm2-135m").empty()) GTEST_SKIP() << "the shared data is not there";
@@ -136,19 +137,20 @@ TEST(SmolLm2AsDeployed, LosesLessThanQuark) {
   const CommandResult result = RunNarrow(
       QuantizeArguments(SmolLm2Path(), output,
                         {"--dataset", SharedPath("data/text/pile_sample.jsonl"), "--eval_data",
-                         SharedPath("data/text/wiki.test.raw"), "--eval_windows", "24"}),
+                         SharedPath("data/text/wiki.test.raw"), "--eval_windows", "24",
+                         "--attribution_windows", "0", "--attention", "bf16"}),
       {.timeout_seconds = 2600});
   ASSERT_EQ(result.status, 0) << result.error;
   const Json evaluation = ReadJsonFile(output + "/narrow-report.json")["evaluation"];
   const Json quark = ReadJsonFile(SharedPath("golden/smollm2-135m/quark_deployed.json"));
   const double original = quark["original"]["perplexity"].get<double>();
   EXPECT_NEAR(evaluation["perplexity"]["original"].get<double>(), original, 0.003 * original);
-  EXPECT_LT(evaluation["kl"]["deployed_bf16_attention"].get<double>(),
+  EXPECT_LT(evaluation["kl"]["deployed"].get<double>(),
             0.68 * quark["deployed"]["kl"].get<double>());
   const auto loss = [](const Json& ppl, const char* model) {
     return std::log(ppl[model].get<double>() / ppl["original"].get<double>());
   };
-  EXPECT_LT(loss(evaluation["perplexity"], "deployed_bf16_attention"),
+  EXPECT_LT(loss(evaluation["perplexity"], "deployed"),
             0.78 * quark["deployed"]["nll_increase"][0].get<double>());
 }
 

@@ -8,6 +8,7 @@
 #include "io/checkpoint_reader.h"
 #include "io/json.h"
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "tests/support/command.h"
 
 namespace narrow {

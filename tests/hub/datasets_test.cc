@@ -3,6 +3,7 @@
 
 #include "hub/digest.h"
 #include "jobs/dataset_fetch.h"
+#include "tests/build_paths.h"
 #include "tests/hub/hub_test.h"
 #include "tests/shared_data.h"
 #include "text/compressed.h"

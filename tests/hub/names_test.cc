@@ -5,6 +5,7 @@
 
 #include "io/safetensors.h"
 #include "jobs/model_location.h"
+#include "tests/build_paths.h"
 #include "tests/hub/hub_test.h"
 #include "tests/shared_data.h"
 

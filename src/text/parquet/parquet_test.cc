@@ -10,6 +10,7 @@
 #include "io/json.h"
 #include "io/memory_source.h"
 #include "io/scratch_directory.h"
+#include "tests/build_paths.h"
 #include "text/parquet/levels.h"
 #include "text/parquet/strings.h"
 
