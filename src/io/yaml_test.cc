@@ -32,7 +32,7 @@ TEST(Yaml, RefusesWhatIsNone) {
   for (const std::string& text :
        {std::string("a: [b"), std::string("a: b: c"), std::string("\t- a"), std::string("a: \xff"),
         std::string("a: &x 1\nb: *x"), std::string("b: *x"), std::string("? [a]\n: b"),
-        std::string("--- a\n--- b"), std::string(100, '['), std::string(65, '[') + "a", keys,
+        std::string("--- a\n--- b"), std::string(100, '['), std::string(65, '[').append("a"), keys,
         std::string(static_cast<std::size_t>(kMaxYamlBytes) + 1, ' ')}) {
     try {
       ParseYaml(text, "card");

@@ -63,7 +63,7 @@ class PhasePlanner {
   }
 
   static void Add(PhasePlan& phase, const std::string& what, double seconds) {
-    if (seconds > 0) phase.parts.push_back({what, seconds});
+    if (seconds > 0) phase.parts.emplace_back(what, seconds);
   }
 
   void AddDisk(PhasePlan& phase) {
