@@ -7,6 +7,7 @@
 #include "io/model_directory.h"
 #include "model/cache_scales.h"
 #include "model/head.h"
+#include "model/served_otherwise.h"
 #include "model/stored_layer.h"
 #include "model/wrapper.h"
 
@@ -104,6 +105,10 @@ ModelSource OpenModel(CheckpointFiles files, WeightState weights, RopeFactors fa
     source.warnings.insert(source.warnings.end(), warnings.begin(), warnings.end());
   };
   warn(source.checkpoint->remarks());
+  const Json language = LanguagePart(plain, what).value_or(plain);
+  if (const auto remark = ServedOtherwise(language, source.family->architecture, what)) {
+    warn({*remark});
+  }
   if (const auto adapter = AdapterRemark(directory)) warn({*adapter});
   if (!source.config.dtype_stated) {
     const std::string embedding = source.family->model(source.config).embedding;

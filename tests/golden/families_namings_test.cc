@@ -36,23 +36,15 @@ class FamiliesInBothNamings : public testing::TestWithParam<std::string> {
   // Calibrated and evaluated on the windows of the reference.
   CommandResult Quantize(const std::vector<std::string>& more) const {
     const std::string texts = PutIds(scratch_, "c.jsonl", reference_["tokens"]);
-    std::vector<std::string> words = {"quantize",
-                                      "--model_dir",
-                                      model_,
-                                      "--output_dir",
-                                      Path("out"),
-                                      "--dataset",
-                                      texts,
-                                      "--eval_data",
-                                      texts,
-                                      "--overwrite",
-                                      "--data_type",
-                                      "float32",
-                                      "--kv_cache_dtype",
-                                      "fp8"};
+    std::vector<std::string> words = {"quantize",  "--model_dir", model_,        "--output_dir",
+                                      Path("out"), "--dataset",   texts,         "--eval_data",
+                                      texts,       "--overwrite", "--data_type", "float32"};
     words.insert(words.end(), more.begin(), more.end());
     return RunNarrow(words);
   }
+
+  // Whether vLLM 0.32 loads Quark's names of the scales of the cache: tools/check_vllm_families.py.
+  static bool InQuarkNaming() { return GetParam() == "glm4" || GetParam() == "phi3"; }
 
   ScratchDirectory scratch_;
   std::string model_;
@@ -73,8 +65,8 @@ void ExpectClose(const Json& found, const Json& expected, const std::string& wha
 // transformers' cache keeps the last window only of a layer that has one: there the range over all
 // tokens is at least that.
 TEST_P(FamiliesInBothNamings, RangesMatchTransformers) {
-  const CommandResult result =
-      Quantize({"--head_basis", "none", "--quant_algo", "none", "--skip_evaluation"});
+  const CommandResult result = Quantize({"--head_basis", "none", "--quant_algo", "none",
+                                         "--skip_evaluation", "--kv_cache_dtype", "fp8"});
   ASSERT_EQ(result.status, 0) << result.error;
   const Json report = ReadJsonFile(Path("out/narrow-report.json"));
   const Json config = ReadJsonFile(model_ + "/config.json");
@@ -108,11 +100,11 @@ TEST_P(FamiliesInBothNamings, RangesMatchTransformers) {
 
 TEST_P(FamiliesInBothNamings, QuantizedInBothNamingsInspectedAndEvaluated) {
   for (const std::string format : {"fp8", "quark"}) {
-    const CommandResult result = Quantize({"--custom_mode", format});
-    if (format == "quark" && GetParam() == std::string("starcoder2")) {  // vLLM does not load it
+    CommandResult result = Quantize({"--custom_mode", format, "--kv_cache_dtype", "fp8"});
+    if (format == "quark" && !InQuarkNaming()) {
       EXPECT_EQ(result.status, static_cast<int>(ErrorCode::kUnsupported));
       EXPECT_THAT(result.error, testing::HasSubstr("use --custom_mode fp8"));
-      continue;
+      result = Quantize({"--custom_mode", format});
     }
     ASSERT_EQ(result.status, 0) << result.error;
     const Json evaluation = ReadJsonFile(Path("out/narrow-report.json"))["evaluation"];
@@ -132,7 +124,8 @@ TEST_P(FamiliesInBothNamings, QuantizedInBothNamingsInspectedAndEvaluated) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, FamiliesInBothNamings,
                          testing::Values("gemma", "gemma2", "gemma3", "starcoder2", "nemotron",
-                                         "cohere", "cohere2", "cohere-norms", "stablelm"),
+                                         "cohere", "cohere2", "cohere-norms", "stablelm",
+                                         "ministral", "glm4", "phi3"),
                          [](const auto& family) {
                            std::string name = family.param;
                            std::erase(name, '-');

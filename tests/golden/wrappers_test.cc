@@ -26,9 +26,9 @@ class Wrappers : public testing::TestWithParam<std::string> {
 
   CommandResult Quantize(const std::vector<std::string>& more) const {
     const std::string texts = PutIds(scratch_, "c.jsonl", reference_["tokens"]);
-    std::vector<std::string> words = {
-        "quantize", "--model_dir", Model(), "--output_dir", Path("out"),        "--dataset",
-        texts,      "--eval_data", texts,   "--overwrite",  "--kv_cache_dtype", "fp8"};
+    std::vector<std::string> words = {"quantize",  "--model_dir", Model(), "--output_dir",
+                                      Path("out"), "--dataset",   texts,   "--eval_data",
+                                      texts,       "--overwrite"};
     words.insert(words.end(), more.begin(), more.end());
     return RunNarrow(words);
   }
@@ -53,7 +53,12 @@ std::vector<std::byte> Bytes(const CheckpointReader& checkpoint, const std::stri
 
 TEST_P(Wrappers, EverythingElseIsCopiedAndListed) {
   for (const std::string format : {"fp8", "quark"}) {
-    const CommandResult result = Quantize({"--custom_mode", format});
+    std::vector<std::string> words = {"--custom_mode", format};
+    // vLLM 0.32 does not load Quark's names of the scales of the cache for a Gemma 3.
+    if (format == "fp8" || GetParam() != "gemma3") {
+      words.insert(words.end(), {"--kv_cache_dtype", "fp8"});
+    }
+    const CommandResult result = Quantize(words);
     ASSERT_EQ(result.status, 0) << result.error;
     const CheckpointReader source(Model());
     const CheckpointReader output(Path("out"));
@@ -86,7 +91,7 @@ TEST_P(Wrappers, EverythingElseIsCopiedAndListed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Wrappers,
-                         testing::Values("gemma3", "llava", "other-llava", "qwen2-5-vl",
+                         testing::Values("gemma3", "llava", "mistral3", "other-llava", "qwen2-5-vl",
                                          "other-qwen2-5-vl", "flat-qwen2-5-vl"),
                          [](const auto& model) {
                            std::string name = model.param;

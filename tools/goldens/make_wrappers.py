@@ -7,7 +7,8 @@
                       without "text_config" that came before
 
 Needs: pip install torch==2.13.0 transformers==5.19.0 safetensors==0.8.0. Deterministic up to the last bits of
-float32. Usage: make_wrappers.py [OUTPUT]
+float32. Usage: make_wrappers.py [OUTPUT [HEAD]]
+HEAD: channels of a head of the language part, 16 if not given; vLLM on a CPU wants 32 (tools/check_vllm_families.py).
 """
 import json
 import pathlib
@@ -15,13 +16,15 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2_5_VLConfig,
-                          Qwen2_5_VLForConditionalGeneration)
+from transformers import (Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration,
+                          Ministral3Config, Mistral3Config, Mistral3ForConditionalGeneration, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
 
 OUTPUT = pathlib.Path(__file__).resolve().parents[2] / 'tests' / 'golden' / 'wrappers'
-TEXT = {'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2, 'num_attention_heads': 2,
+HEAD = int(sys.argv[2]) if len(sys.argv) > 2 else 16
+TEXT = {'hidden_size': 2 * HEAD, 'intermediate_size': 48, 'num_hidden_layers': 2, 'num_attention_heads': 2,
         'num_key_value_heads': 1, 'vocab_size': 96, 'max_position_embeddings': 256, 'tie_word_embeddings': False,
         'bos_token_id': 1, 'eos_token_id': 2}
+SECTIONS = [HEAD // 8, HEAD * 3 // 16, HEAD * 3 // 16]
 
 
 def llava():
@@ -32,10 +35,20 @@ def llava():
     return LlavaForConditionalGeneration(config)
 
 
+def mistral3():
+    rope = {'rope_type': 'yarn', 'rope_theta': 1e6, 'factor': 4.0, 'original_max_position_embeddings': 64, 'beta_fast': 32.0,
+            'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0, 'llama_4_scaling_beta': 0.1}
+    text = Ministral3Config(**TEXT, head_dim=HEAD, rope_parameters=rope)
+    vision = {'model_type': 'pixtral', 'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 2,
+              'image_size': 16, 'patch_size': 8}
+    return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision, image_token_index=95,
+                                                           tie_word_embeddings=False))
+
+
 def qwen2_5_vl():
-    vision = {'depth': 2, 'hidden_size': 16, 'intermediate_size': 24, 'num_heads': 2, 'out_hidden_size': 32,
+    vision = {'depth': 2, 'hidden_size': 16, 'intermediate_size': 24, 'num_heads': 2, 'out_hidden_size': 2 * HEAD,
               'patch_size': 4, 'window_size': 16, 'fullatt_block_indexes': [1]}
-    rope = {'type': 'mrope', 'mrope_section': [2, 3, 3]}
+    rope = {'type': 'mrope', 'mrope_section': SECTIONS}
     config = Qwen2_5_VLConfig(text_config={**TEXT, 'rope_scaling': rope}, vision_config=vision, image_token_id=95,
                               video_token_id=94, vision_start_token_id=93, vision_end_token_id=92,
                               tie_word_embeddings=False)
@@ -45,7 +58,7 @@ def qwen2_5_vl():
 def gemma3():
     vision = {'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 2,
               'image_size': 16, 'patch_size': 8}
-    text = {**TEXT, 'head_dim': 16, 'query_pre_attn_scalar': 12, 'sliding_window': 16, 'tie_word_embeddings': True,
+    text = {**TEXT, 'head_dim': HEAD, 'query_pre_attn_scalar': 12, 'sliding_window': 16, 'tie_word_embeddings': True,
             'sliding_window_pattern': 2}
     config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=95,
                           boi_token_index=94, eoi_token_index=93)
@@ -111,10 +124,11 @@ def main():
                              ('vision_tower.', 'model.vision_tower.'),
                              ('multi_modal_projector.', 'model.multi_modal_projector.')), config)
     make('gemma3', gemma3(), output)
+    make('mistral3', mistral3(), output)
     directory, config = make('qwen2-5-vl', qwen2_5_vl(), output)
     text = {**config['text_config'], 'model_type': 'qwen2_5_vl',
             'rope_theta': config['text_config']['rope_parameters']['rope_theta'],
-            'rope_scaling': {'type': 'mrope', 'mrope_section': [2, 3, 3]}}
+            'rope_scaling': {'type': 'mrope', 'mrope_section': SECTIONS}}
     text.pop('rope_parameters')
     other_layout(directory, 'other', (('visual.', 'model.visual.'), ('model.', 'model.language_model.')), config)
     flat = {member: value for member, value in config.items() if member != 'text_config'}

@@ -78,7 +78,8 @@ ModelFamily CohereFamily() {
           .description = "Command R",
           .parse_shapes = &Shapes,
           .parse_config = &ParseConfig,
-          .layer = &Layer};
+          .layer = &Layer,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 ModelFamily Cohere2Family() {
@@ -87,7 +88,8 @@ ModelFamily Cohere2Family() {
           .description = "Command R7B, Command A",
           .parse_shapes = &ShapesOf<k2>,
           .parse_config = &ParseConfig2,
-          .layer = &Layer};
+          .layer = &Layer,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

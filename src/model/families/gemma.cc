@@ -168,7 +168,8 @@ ModelFamily GemmaFamily() {
           .description = "Gemma",
           .parse_shapes = &ShapesOf<k1>,
           .parse_config = &ParseConfig1,
-          .begins_windows = true};
+          .begins_windows = true,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 ModelFamily Gemma2Family() {
@@ -178,7 +179,8 @@ ModelFamily Gemma2Family() {
           .parse_shapes = &ShapesOf<k2>,
           .parse_config = &ParseConfig2,
           .layer = &Layer2,
-          .begins_windows = true};
+          .begins_windows = true,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 ModelFamily Gemma3Family() {
@@ -188,7 +190,8 @@ ModelFamily Gemma3Family() {
           .parse_shapes = &ShapesOf<k3>,
           .parse_config = &ParseConfig3,
           .layer = &Layer3,
-          .begins_windows = true};
+          .begins_windows = true,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

@@ -44,7 +44,8 @@ ModelFamily MinistralFamily() {
           .model_type = "ministral",
           .description = "Ministral",
           .parse_shapes = &ShapesOf<kMinistral>,
-          .parse_config = &ParseMinistral};
+          .parse_config = &ParseMinistral,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

@@ -32,7 +32,8 @@ ModelFamily NemotronFamily() {
           .description = "Nemotron and Minitron",
           .parse_shapes = &ShapesOf<kDefaults>,
           .parse_config = &ConfigOf<kDefaults>,
-          .layer = &Layer};
+          .layer = &Layer,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow

@@ -36,7 +36,8 @@ ModelFamily StableLmFamily() {
           .description = "StableLM 2, StableLM 3B",
           .parse_shapes = &ShapesOf<kDefaults>,
           .parse_config = &ParseConfig,
-          .layer = &DecoderLayout};
+          .layer = &DecoderLayout,
+          .cache_names = ModelFamily::CacheNames::kOfAttention};
 }
 
 }  // namespace narrow
