@@ -54,7 +54,5 @@ TEST_F(Gemma3Job, MemoryIsWhatThePlanSays) {
   ExpectPlanHolds({"--memory_budget", std::to_string(SmallestBudget({}))}, kMargin);
 }
 
-TEST_F(Gemma3Job, KilledAndContinued) { KillAndContinue({7}, {}); }
-
 }  // namespace
 }  // namespace narrow
