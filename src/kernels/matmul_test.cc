@@ -4,7 +4,10 @@
 
 #include <cstring>
 #include <random>
+#include <type_traits>
 #include <vector>
+
+#include "kernels/operand_types.h"
 
 namespace narrow {
 namespace {
@@ -48,7 +51,14 @@ std::vector<double> Reference(MatrixView<const T> x, MatrixView<const T> w) {
 }
 
 template <typename T>
-class PackedMatrixTest : public testing::Test {};
+class PackedMatrixTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::is_same_v<T, Bfloat16> && !HasProducts(ComputeType::kBfloat16)) {
+      GTEST_SKIP() << "this CPU has no products of bf16";
+    }
+  }
+};
 using OperandTypes = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(PackedMatrixTest, OperandTypes);
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/matmul.h"
+#include "kernels/operand_types.h"
 #include "tensor/tensor.h"
 
 namespace narrow {
@@ -150,6 +151,10 @@ void FailOneDnn(const dnnl::error& error) {
 }
 
 int64_t ReferenceProductCount() { return ReferenceProducts(); }
+
+bool HasProducts(ComputeType type) {
+  return type == ComputeType::kFloat32 || CpuHas(dnnl::cpu_isa::avx512_core);
+}
 
 ComputeType NativeComputeType() {
   return CpuHas(dnnl::cpu_isa::avx512_core_bf16) ? ComputeType::kBfloat16 : ComputeType::kFloat32;

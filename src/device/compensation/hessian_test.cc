@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/operand_types.h"
 
 namespace narrow {
 namespace {
@@ -30,7 +32,14 @@ float AsFloat(float value) { return value; }
 float AsFloat(Bfloat16 value) { return ToFloat(value); }
 
 template <typename T>
-class HessianTest : public testing::Test {};
+class HessianTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::is_same_v<T, Bfloat16> && !HasProducts(ComputeType::kBfloat16)) {
+      GTEST_SKIP() << "this CPU has no products of bf16";
+    }
+  }
+};
 using InputTypes = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(HessianTest, InputTypes);
 
