@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "kernels/operand_types.h"
+#include "kernels/products_test.h"
 
 namespace narrow {
 namespace {
@@ -145,14 +145,7 @@ void ExpectOutcome(const TokenOutcome& found, const Direct& original, const Dire
 }
 
 template <typename T>
-class TokenComparisonTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (std::is_same_v<T, Bfloat16> && !HasProducts(ComputeType::kBfloat16)) {
-      GTEST_SKIP() << "this CPU has no products of bf16";
-    }
-  }
-};
+class TokenComparisonTest : public TestWithProducts<T> {};
 using Types = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(TokenComparisonTest, Types);
 

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/operand_types.h"
+#include "kernels/products_test.h"
 
 namespace narrow {
 namespace {
@@ -51,14 +51,7 @@ std::vector<double> Reference(MatrixView<const T> x, MatrixView<const T> w) {
 }
 
 template <typename T>
-class PackedMatrixTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (std::is_same_v<T, Bfloat16> && !HasProducts(ComputeType::kBfloat16)) {
-      GTEST_SKIP() << "this CPU has no products of bf16";
-    }
-  }
-};
+class PackedMatrixTest : public TestWithProducts<T> {};
 using OperandTypes = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(PackedMatrixTest, OperandTypes);
 

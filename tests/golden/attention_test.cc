@@ -9,6 +9,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/float8.h"
+#include "kernels/products_test.h"
 #include "model/reference.h"
 #include "tests/support/random.h"
 
@@ -41,7 +42,7 @@ Drawn Draw(Random& random, int64_t tokens, int64_t width, float scale, int64_t l
 }
 
 template <typename T>
-class Float8Attention : public testing::Test {};
+class Float8Attention : public TestWithProducts<T> {};
 using OperandTypes = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(Float8Attention, OperandTypes);
 

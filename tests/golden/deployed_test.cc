@@ -7,6 +7,7 @@
 
 #include "device/operations.h"
 #include "kernels/float8.h"
+#include "kernels/products_test.h"
 #include "model/model_source.h"
 #include "model/reference.h"
 #include "quantization/layer_view.h"
@@ -57,7 +58,7 @@ std::vector<uint8_t> CodesOf(const PackedWeights& packed) {
 }
 
 template <typename T>
-class DeployedLayer : public testing::Test {};
+class DeployedLayer : public TestWithProducts<T> {};
 using OperandTypes = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(DeployedLayer, OperandTypes);
 

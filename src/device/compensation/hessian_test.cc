@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "kernels/operand_types.h"
+#include "kernels/products_test.h"
 
 namespace narrow {
 namespace {
@@ -32,14 +32,7 @@ float AsFloat(float value) { return value; }
 float AsFloat(Bfloat16 value) { return ToFloat(value); }
 
 template <typename T>
-class HessianTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (std::is_same_v<T, Bfloat16> && !HasProducts(ComputeType::kBfloat16)) {
-      GTEST_SKIP() << "this CPU has no products of bf16";
-    }
-  }
-};
+class HessianTest : public TestWithProducts<T> {};
 using InputTypes = testing::Types<float, Bfloat16>;
 TYPED_TEST_SUITE(HessianTest, InputTypes);
 
