@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "io/scratch_directory.h"
+#include "kernels/products_test.h"
 #include "model/model_source.h"
 #include "quantization/layer_probe.h"
 #include "stream/output_checkpoint.h"
@@ -17,7 +18,7 @@
 namespace narrow {
 namespace {
 
-class ReadsOnce : public testing::Test {
+class ReadsOnce : public TestWithProducts<Bfloat16> {
  protected:
   void Open(const TinyModel& tiny) {
     WriteTinyModel(scratch_.path() / "model", tiny);
